@@ -29,7 +29,7 @@ func startPair(t *testing.T, args ...string) (master, replica *redistest.Server)
 	return master, replica
 }
 
-// requireConfirmed waits until a replica confirms what the master does.
+// requireConfirmed waits until a replica has confirmed all writes of the master so far.
 func requireConfirmed(t *testing.T, master *redistest.Server) {
 	t.Helper()
 	c := raw(t, master).Conn()
@@ -158,7 +158,7 @@ func TestMasterKilledWhileItsReplicaIsStopped(t *testing.T) {
 	require.NotZero(t, lost, "nothing was at stake")
 }
 
-// TestTooFewReplicasToWrite is refused by the server, before anything.
+// TestTooFewReplicasToWrite has the server refuse the call before it writes anything.
 func TestTooFewReplicasToWrite(t *testing.T) {
 	s := redistest.Start(t, "--min-replicas-to-write", "1")
 	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
@@ -211,8 +211,8 @@ func TestRepeatedEnqueueIsConfirmed(t *testing.T) {
 	require.Equal(t, 3, length(t, b, "q"))
 }
 
-// TestConfirmationThatIsCutOff has the server's word that a run is stored, but
-// not that it is replicated.
+// TestConfirmationThatIsCutOff reads the reply that a run is stored, and loses that to
+// WAIT.
 func TestConfirmationThatIsCutOff(t *testing.T) {
 	clean(t, shared)
 	var cut atomic.Bool
@@ -251,7 +251,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 func (c *cutConn) Read(b []byte) (int, error) {
 	n, err := c.Conn.Read(b)
 	if c.waiting.Load() {
-		// What came at once is the reply to what was before it.
+		// The reply that came at once is to the command before it.
 		if c.waiting.Store(false); n == 0 {
 			return n, err
 		}
@@ -310,8 +310,7 @@ type unlimited struct{}
 func (unlimited) Allow() error       { return nil }
 func (unlimited) ReportResult(error) {}
 
-// TestAcknowledgeByFsync is what a server of 7.2 or newer can do, and how an
-// older one is refused.
+// TestAcknowledgeByFsync uses a server of 7.2 or newer, or is refused by an older one.
 func TestAcknowledgeByFsync(t *testing.T) {
 	s := redistest.Start(t, "--appendfsync", "no")
 	cfg := redis.Config{Prefix: prefix(t), Acknowledge: redis.Fsync, Timeout: 2 * time.Second}
@@ -361,8 +360,8 @@ func (l *load) requireNoneLost() {
 	l.Logf("%d were finished again", len(repeated))
 }
 
-// TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged kills a master under
-// load. Its replica has all that callers were told is safe.
+// TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged kills a master under load. Its
+// replica has all runs of which callers got no error.
 func TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")

@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// broken is a queue that a test breaks by hand: ten runs with ids of their own
-// and records, of which three are in flight.
+// broken is a queue that a test breaks by hand: ten runs with own ids and records, three
+// of them in flight.
 type broken struct {
 	b       *redis.Broker
 	raw     goredis.UniversalClient
@@ -50,7 +50,7 @@ func (q *broken) audit(t *testing.T, mend bool) maintenance.Report {
 	return report
 }
 
-// batch is the key of what is in flight.
+// batch is the key of the batch in flight.
 func (q *broken) batch() string { return q.base + "f:" + q.session.ID() + ":1" }
 
 func (q *broken) members(t *testing.T) []string {
@@ -67,8 +67,8 @@ func (q *broken) state(t *testing.T, id string) broker.State {
 	return record.State
 }
 
-// finishAll takes and finishes what is left, and returns how often each run was
-// finished, by its id.
+// finishAll takes and finishes all runs, and returns how often each was finished, by its
+// id.
 func (q *broken) finishAll(t *testing.T) map[string]int {
 	t.Helper()
 	n := map[string]int{}
@@ -91,8 +91,8 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 	return n
 }
 
-// damages are what can be wrong, how it shows in a report, and what is true
-// once it is mended.
+// damages are ways to break a queue, how each shows in a report, and what is true once it
+// is mended.
 var damages = []struct {
 	name   string
 	damage func(*testing.T, *broken)
@@ -266,7 +266,7 @@ func testAuditOnACluster(t *testing.T, c *redistest.Cluster) {
 	}
 }
 
-// TestAuditOfAQueueAtWork finds nothing, however the runs move while it looks.
+// TestAuditOfAQueueAtWork audits while runs move, and finds nothing.
 func TestAuditOfAQueueAtWork(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{Timeout: 10 * time.Second})

@@ -111,8 +111,9 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	require.Equal(t, maintenance.Report{Mended: true, Runs: n}, report)
 }
 
-// TestAuditsByThemselvesLeaveWhatIsMuchInFlight: it takes one step of the server to count it.
-func TestAuditsByThemselvesLeaveWhatIsMuchInFlight(t *testing.T) {
+// TestAuditsByThemselvesDoNotCountMuchInFlight: to count it takes the server one long
+// step.
+func TestAuditsByThemselvesDoNotCountMuchInFlight(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b, err := Open(t.Context(), server.URL(), Config{})

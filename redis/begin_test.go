@@ -13,7 +13,7 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// deadSession takes what is in queue q, does what it is told to, and ends by its lease.
+// deadSession takes the runs in queue q, calls a function, and lets its lease end.
 func deadSession(t *testing.T, b *redis.Broker, n int, do func(s broker.Session, runs []*broker.TaskRun)) {
 	t.Helper()
 	s := join(t, b, 20*time.Millisecond)
@@ -99,9 +99,9 @@ func TestDeliveriesOfRunsThatComeBack(t *testing.T) {
 	}
 }
 
-// TestWhatARunIsSparedIsKeptAsLongAsItLives has a run lose its session's lease, whose
-// consumer lives, and then be put off for longer than anything else is kept.
-func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
+// TestSparedDeliveriesAreKeptAsLongAsTheirRunLives has a session lose its lease while its
+// consumer lives, and then delays the run for longer than anything else is kept.
+func TestSparedDeliveriesAreKeptAsLongAsTheirRunLives(t *testing.T) {
 	t.Parallel()
 	const week = 7 * 24 * time.Hour
 	b := open(t, shared, redis.Config{Prefix: "spared"})
@@ -142,8 +142,8 @@ func TestWhatARunIsSparedIsKeptAsLongAsItLives(t *testing.T) {
 	require.Zero(t, n, "it has ended")
 }
 
-// TestARunThatBeganAgainWaitsWhenItComesBack has the wait be the longest, by many
-// deliveries. What is drawn can be next to nothing, but hardly thrice.
+// TestARunThatBeganAgainWaitsWhenItComesBack has many deliveries, so that the longest wait
+// can be drawn. A wait that is drawn can be next to nothing, but hardly thrice.
 func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {
 	for _, withPolicies := range []bool{false, true} {
 		t.Run(fmt.Sprintf("policies %v", withPolicies), func(t *testing.T) {
@@ -156,8 +156,8 @@ func TestARunThatBeganAgainWaitsWhenItComesBack(t *testing.T) {
 	}
 }
 
-// comesBackBegun has a run begin in a session that is not its first, and come back,
-// and returns its state then.
+// comesBackBegun has a run begin in a session that is not its first, and come back. It
+// returns the run's state then.
 func comesBackBegun(t *testing.T, withPolicies bool) broker.State {
 	t.Helper()
 	b := open(t, shared, redis.Config{})
@@ -183,9 +183,9 @@ func comesBackBegun(t *testing.T, withPolicies bool) broker.State {
 	return record.State
 }
 
-// TestTheEndOfAFirstDeliveryForgetsNothingThatWasSpared: no delivery came before it, so
+// TestTheEndOfAFirstDeliveryDeletesNoSparedDeliveries: no delivery came before it, so
 // its end costs the server the same whether or not the consumer counts attempts.
-func TestTheEndOfAFirstDeliveryForgetsNothingThatWasSpared(t *testing.T) {
+func TestTheEndOfAFirstDeliveryDeletesNoSparedDeliveries(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	b, c := open(t, server, redis.Config{}), raw(t, server)

@@ -11,7 +11,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// moved returns the keys of a queue that were put aside, by what followed its hash tag.
+// moved returns the keys of a queue that were quarantined, by their names behind its hash
+// tag.
 func moved(t *testing.T, b *redis.Broker) (keys []string) {
 	t.Helper()
 	for _, d := range b.Damaged() {
@@ -23,8 +24,8 @@ func moved(t *testing.T, b *redis.Broker) (keys []string) {
 	return keys
 }
 
-// TestKeysOfRunsInFlightThatAreOfAWrongType are put aside when an end meets them, and
-// the end is recorded by the next try.
+// TestKeysOfRunsInFlightThatAreOfAWrongType has ends meet such keys, which are
+// quarantined. The next try records the end.
 func TestKeysOfRunsInFlightThatAreOfAWrongType(t *testing.T) {
 	own, unique := run("mine", "q"), run("only", "q")
 	own.OwnID, unique.EnsureRules().Unique = true, "key"
@@ -55,7 +56,8 @@ func TestKeysOfRunsInFlightThatAreOfAWrongType(t *testing.T) {
 	}
 }
 
-// TestABatchOfAWrongType is put aside when an end meets it, and counts at no limit any more.
+// TestABatchOfAWrongType has an end meet such a batch. It is quarantined, and counts at no
+// limit any more.
 func TestABatchOfAWrongType(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	s := join(t, b, time.Minute)
@@ -79,8 +81,9 @@ func TestABatchOfAWrongType(t *testing.T) {
 	require.Equal(t, []string{"next"}, ids(takeAll(t, s, "q", 1)), "the limit is free")
 }
 
-// TestNumbersOfLinesThatAreUsedUp are given anew when a run that is queued needs one.
-func TestNumbersOfLinesThatAreUsedUp(t *testing.T) {
+// TestBacklogNumbersThatAreUsedUp queues a run that needs such a number, and all are given
+// anew.
+func TestBacklogNumbersThatAreUsedUp(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	require.NoError(t, c.HSet(t.Context(), prefix(t)+":{q}:policy", "back", "99999999999999999", "front", "1").Err())
 	fair := run("fair", "q")
@@ -90,9 +93,9 @@ func TestNumbersOfLinesThatAreUsedUp(t *testing.T) {
 	require.Equal(t, []string{"fair"}, ids(takeAll(t, join(t, b, time.Minute), "q", 1)))
 }
 
-// TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain: those that what follows a run meets are
-// put aside, and a wake set costs a wake-up, and no more.
-func TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain(t *testing.T) {
+// TestKeysOfAQueueThatAreOfAWrongTypeStopNoFollowUp has a follow-up meet such keys, which
+// are quarantined. A wake set of a wrong type costs only a wake-up.
+func TestKeysOfAQueueThatAreOfAWrongTypeStopNoFollowUp(t *testing.T) {
 	for _, key := range []string{"wake:io", "delayed", "io:1", "waiting", "policy"} {
 		for _, queue := range []string{"q", "other"} {
 			t.Run(strings.ReplaceAll(key, ":", " ")+" of "+queue, func(t *testing.T) {
@@ -116,8 +119,8 @@ func TestKeysOfAQueueThatAreOfAWrongTypeStopNoChain(t *testing.T) {
 	}
 }
 
-// TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType are put aside when its members have
-// ended, and it is queued.
+// TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType has members end. The keys are
+// quarantined, and the pending run is queued.
 func TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType(t *testing.T) {
 	for _, kind := range []string{"pending:", "id:", "rec:", "pending: alone"} {
 		for _, then := range []string{"q", "other"} {
@@ -149,7 +152,7 @@ func TestKeysOfARunThatWaitsForAGroupThatAreOfAWrongType(t *testing.T) {
 	}
 }
 
-// TestKeysThatMembersOfAGroupMeet are put aside, and the group is stored.
+// TestKeysThatMembersOfAGroupMeet has such keys quarantined, and the group stored.
 func TestKeysThatMembersOfAGroupMeet(t *testing.T) {
 	for _, key := range []string{"io:1", "id:member-1"} {
 		t.Run(strings.ReplaceAll(key, ":", " "), func(t *testing.T) {
@@ -164,9 +167,9 @@ func TestKeysThatMembersOfAGroupMeet(t *testing.T) {
 	}
 }
 
-// TestNumbersOfSlotsThatNoTakeHad do not stop a session, and are told of: it goes on
-// behind them, or they are put right.
-func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
+// TestBatchNumbersThatNoTakeUsed has the server reply that it knows such numbers. The
+// session goes on behind them, or the server puts them right, and the damage is reported.
+func TestBatchNumbersThatNoTakeUsed(t *testing.T) {
 	for _, number := range []string{"9007199254740993", "1e300", "inf", "nan", "1000000000", "70"} {
 		t.Run(number, func(t *testing.T) {
 			b, c := open(t, shared, redis.Config{}), raw(t, shared)
@@ -193,7 +196,7 @@ func TestNumbersOfSlotsThatNoTakeHad(t *testing.T) {
 	}
 }
 
-// TestAReadyListThatAnotherQuarantines meanwhile is in nobody's way.
+// TestAReadyListThatAnotherQuarantines meanwhile is in no call's way.
 func TestAReadyListThatAnotherQuarantines(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	ready := prefix(t) + ":{q}:io:1"
@@ -203,7 +206,8 @@ func TestAReadyListThatAnotherQuarantines(t *testing.T) {
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
-// TestARefusedRunLeavesNoRecord where its ready list cannot be put aside, which is named.
+// TestARefusedRunLeavesNoRecord has a ready list that cannot be quarantined, which the
+// error names.
 func TestARefusedRunLeavesNoRecord(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	b.Unmendable()

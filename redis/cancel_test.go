@@ -16,7 +16,7 @@ import (
 
 var stopped = broker.Failure{Kind: broker.FailureCancelled, Message: "by a person"}
 
-// ownKept is a run with an id of its own and a record.
+// ownKept is a run with an own id and a record.
 func ownKept(id, queue string) *broker.TaskRun {
 	r := run(id, queue)
 	r.OwnID, r.Keep = true, time.Hour
@@ -30,7 +30,7 @@ func record(t *testing.T, b *redis.Broker, queue, id string) *broker.Record {
 	return r
 }
 
-// heartbeat returns the ids of the runs that a session hears are to end.
+// heartbeat returns the ids of the runs that a session is to end.
 func heartbeat(t *testing.T, s broker.Session, report broker.Report) []string {
 	t.Helper()
 	cancelled, err := s.(broker.Heartbeater).Heartbeat(t.Context(), report)
@@ -38,8 +38,8 @@ func heartbeat(t *testing.T, s broker.Session, report broker.Report) []string {
 	return ids(cancelled)
 }
 
-// TestCancelWhereverARunWaits ends runs that are ready, delayed or of a disabled
-// task, among more than one look sees.
+// TestCancelWhereverARunWaits ends runs that are ready, delayed or of a disabled task,
+// among more runs than one command searches.
 func TestCancelWhereverARunWaits(t *testing.T) {
 	t.Parallel()
 	for name, place := range map[string]func(t *testing.T, b *redis.Broker, r *broker.TaskRun){
@@ -90,8 +90,8 @@ func TestCancelWhereverARunWaits(t *testing.T) {
 	}
 }
 
-// TestCancelOfARunInFlight has the session told until the run has ended, and
-// the run dropped by what would have it run again.
+// TestCancelOfARunInFlight notifies the session until the run has ended. A retry or a
+// recovery drops the run.
 func TestCancelOfARunInFlight(t *testing.T) {
 	for name, c := range map[string]struct {
 		end  func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun)
@@ -150,8 +150,8 @@ func finishAs(verdict broker.Verdict, delay time.Duration) func(*testing.T, *red
 	}
 }
 
-// TestCancelRaces has a run that is taken and retried be cancelled, finished and
-// recovered at once, many times: it has one end, and is nowhere then.
+// TestCancelRaces takes and retries a run while it is cancelled, finished and recovered,
+// many times: it has one end, and is nowhere then.
 func TestCancelRaces(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
@@ -205,8 +205,8 @@ func TestCancelRaces(t *testing.T) {
 	}
 }
 
-// TestCancelsOfEndedRunsAreForgotten has a session that lives on keep none of the
-// cancels that came as their runs ended otherwise.
+// TestCancelsOfEndedRunsAreForgotten cancels runs as they end otherwise, and the session
+// that lives on keeps none of the cancels.
 func TestCancelsOfEndedRunsAreForgotten(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	s := join(t, b, time.Minute)
@@ -268,8 +268,8 @@ func TestHeartbeat(t *testing.T) {
 	require.EqualValues(t, 9, record(t, b, "q", "two").Progress.Done)
 }
 
-// TestCancelAmongLargeRuns looks for runs, waiting and in flight, behind more
-// than one command reads.
+// TestCancelAmongLargeRuns cancels runs, waiting and in flight, behind more bytes than one
+// command reads.
 func TestCancelAmongLargeRuns(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)

@@ -13,13 +13,13 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// putBack is how far these tests put the server's clock back: they write what it
-// would have written before.
+// putBack is how far these tests put the server's clock back. They write the keys that the
+// server would have written before.
 const putBack = time.Hour
 
-// TestLeasesSurviveAClockThatIsPutBack has sessions whose lease was renewed before
-// the clock was put back: one that is dead, one that lives, and one of another
-// program that does not tell how long its lease is.
+// TestLeasesSurviveAClockThatIsPutBack has sessions whose leases were renewed before the
+// clock was put back: a dead one, one that lives, and one of another program whose name
+// has no lease.
 func TestLeasesSurviveAClockThatIsPutBack(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
@@ -69,8 +69,8 @@ func TestLeasesSurviveAClockThatIsPutBack(t *testing.T) {
 	require.InDelta(t, float64(time.Now().UnixMilli()), end, 12_000)
 }
 
-// TestRatesSurviveAClockThatIsPutBack has a rate whose starts, and when to look at
-// what it holds back, were noted before the clock was put back.
+// TestRatesSurviveAClockThatIsPutBack has a rate whose starts, and the time to check its
+// waiting runs, were noted before the clock was put back.
 func TestRatesSurviveAClockThatIsPutBack(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})

@@ -31,10 +31,10 @@ func someQueues(n int) []string {
 	return list
 }
 
-// slotOf is the slot of all keys of a queue.
+// slotOf is the hash slot of a queue's keys.
 func slotOf(c *redistest.Cluster, queue string) int { return c.Slot("{" + queue + "}") }
 
-// TestClusterOfSixNodes is what leaves the cluster whole.
+// TestClusterOfSixNodes runs the tests that leave the cluster whole.
 func TestClusterOfSixNodes(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)
@@ -81,20 +81,20 @@ func requireNothingInFlight(t *testing.T, servers []*redistest.Server, prefix st
 	}
 }
 
-// testMovedSlot moves a queue to other nodes while it is worked, with a time in
-// between in which each node has half of its keys.
+// testMovedSlot moves a queue to other nodes while consumers work on it. In between each
+// node has half of its keys.
 func testMovedSlot(t *testing.T, c *redistest.Cluster) {
 	b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t), Timeout: time.Second})
 	queues := someQueues(4)
 	slot := slotOf(c, queues[0])
 	l := startLoad(t, b, queues...)
-	const third = 16384/3 + 1 // slots a node
+	const third = 16384/3 + 1 // hash slots a node
 	home, next, last := c.Owner(slot), c.Owner((slot+third)%16384), c.Owner((slot+2*third)%16384)
 	for _, to := range []*redistest.Server{next, last, home} {
 		l.goesOn(50, queues[0])
 		start := time.Now()
 		c.MoveSlot(slot, to, func() {
-			// What needs keys of both nodes is refused until the move is over.
+			// Commands with keys of both nodes are refused until the move is over.
 			failed, accepted := l.failed(), l.sum(l.accepted, queues[0])
 			require.Eventually(t, func() bool {
 				return l.failed() > failed || l.sum(l.accepted, queues[0]) > accepted+50
@@ -110,8 +110,7 @@ func testMovedSlot(t *testing.T, c *redistest.Cluster) {
 	requireNothingInFlight(t, c.Nodes, prefix(t))
 }
 
-// testHostileNamesOnACluster does all there is with names that mean something
-// in keys.
+// testHostileNamesOnACluster calls everything with names that mean something in keys.
 func testHostileNamesOnACluster(t *testing.T, c *redistest.Cluster) {
 	b := openURL(t, c.URL(), redis.Config{Prefix: prefix(t)})
 	names := []string{

@@ -8,8 +8,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestPastEndsAreForgottenByTimeAlone has ends noted by a session that never renews, as
-// one does that works on what it takes: else they would stay until there are too many.
+// TestPastEndsAreForgottenByTimeAlone has a session that never renews, because its takes
+// keep its leases, remember ends. Without a limit in time they would stay until there are
+// too many.
 func TestPastEndsAreForgottenByTimeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const kept = 2 * time.Second

@@ -35,8 +35,8 @@ func queueInfo(t *testing.T, b *redis.Broker, queue string) *broker.QueueInfo {
 	return info
 }
 
-// TestPausedQueueHandsNothingOut has takes come upon the pause, sleep through it
-// without a spin, and be woken, with a run that becomes due meanwhile.
+// TestPausedQueueHandsNothingOut has takes meet the pause and wait without a spin. The end
+// of the pause wakes them, and meanwhile a run becomes due.
 func TestPausedQueueHandsNothingOut(t *testing.T) {
 	for _, queues := range [][]string{{"q"}, {"q", "other"}} {
 		t.Run(fmt.Sprintf("%d queues", len(queues)), func(t *testing.T) {
@@ -87,7 +87,7 @@ func TestPausedQueueReturnsWhatWasTaken(t *testing.T) {
 }
 
 // TestDisabledTaskWaitsInItsOrder has runs of three tasks of both kinds and all
-// priorities, more than one take looks at.
+// priorities, more than one take reads.
 func TestDisabledTaskWaitsInItsOrder(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	const each = 2500

@@ -18,12 +18,12 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestContractAsDeployed holds the broker to its contract on Redis as it is
-// run: one server and a cluster, TLS, a unix socket, a user of few rights, a
-// client of the caller's own. What differs only in how to connect takes turns
-// in one suite, check by check. The soak runs the suite a second time on one
-// server for a user with all rights, and on what sentinels watch: to all but who
-// connects that is a server as any other, and other tests connect to it.
+// TestContractAsDeployed holds the broker to its contract on Redis as it is deployed: one
+// server and a cluster, TLS, a unix socket, a user of few rights, a client of the caller's
+// own. Ways to connect to the same server take turns in one suite, check by check. The
+// soak runs the suite a second time on one server for a user with all rights, and once
+// under sentinels: to all other code that is a server as any other, and other tests
+// connect to it.
 func TestContractAsDeployed(t *testing.T) {
 	t.Parallel()
 	var suites sync.WaitGroup // the suite waits most of its time
@@ -127,9 +127,9 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 	return b
 }
 
-// rights is all that a user needs whose broker has a prefix that begins with
-// "app:": what it sends, and what its scripts call. A database other than 0
-// needs select too.
+// rights is all that a broker's user needs whose prefix begins with "app:": the commands
+// that the broker sends, and those that its scripts call. A database other than 0 needs
+// select too.
 var rights = strings.Fields(`
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval
@@ -142,7 +142,7 @@ var rights = strings.Fields(`
 	+time +ping +info
 	+zscan +lpos +lindex`)
 
-// clusterRights is what it needs on each node of a cluster besides.
+// clusterRights is what the user needs in addition on each node of a cluster.
 var clusterRights = []string{"+cluster|slots", "+asking"}
 
 // allow makes a user "app" of a server who has these rights and no other.
@@ -151,7 +151,7 @@ func allow(t testing.TB, server *redistest.Server, more ...string) {
 	allowUser(t, server, "app", more...)
 }
 
-// auditRights are those that an audit needs besides.
+// auditRights are those that an audit needs in addition.
 var auditRights = []string{"+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex"}
 
 // allowUser makes a user with the same rights.
@@ -162,7 +162,7 @@ func allowUser(t testing.TB, server *redistest.Server, user string, more ...stri
 	require.NoError(t, err)
 }
 
-// requireNothingRefused checks that no user has tried what it may not.
+// requireNothingRefused checks that the server has refused no user anything.
 func requireNothingRefused(t *testing.T, servers ...*redistest.Server) {
 	t.Helper()
 	for _, server := range servers {
@@ -186,7 +186,7 @@ func TestFewRights(t *testing.T) {
 	require.NotErrorIs(t, err, broker.ErrOutcomeUnknown)
 }
 
-// testFewRightsOnACluster is the same with what a cluster needs besides.
+// testFewRightsOnACluster is TestFewRights on a cluster.
 func testFewRightsOnACluster(t *testing.T, c *redistest.Cluster) {
 	for _, node := range c.Nodes {
 		allow(t, node, clusterRights...)
@@ -266,7 +266,7 @@ func useAll(t *testing.T, b *redis.Broker, queues []string) {
 	require.EqualValues(t, 3, lengths[queues[1]])
 }
 
-// useControls calls what looks into a queue and operates it.
+// useControls calls all that reads a queue and operates it.
 func useControls(t *testing.T, b *redis.Broker, queue string) {
 	t.Helper()
 	s := join(t, b, time.Minute)

@@ -16,14 +16,14 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestErrorsInURLsAreNamed: what is wrong, and what to write, in one line that
-// shows no password.
+// TestErrorsInURLsAreNamed checks that each error says in one line what is wrong and what
+// to write, and shows no password.
 func TestErrorsInURLsAreNamed(t *testing.T) {
 	const secret = "s3cr3t"
 	locked := redistest.Start(t, "--requirepass", "right-horse")
 	secure := redistest.StartTLS(t)
 	sentinel := redistest.StartSentinel(t)
-	// What is no Redis: it answers otherwise, repeats what it is told, or nothing.
+	// Servers that are no Redis: they answer otherwise, repeat the request, or stay silent.
 	web := httptest.NewServer(http.NotFoundHandler())
 	t.Cleanup(web.Close)
 	echo := listen(t, func(conn net.Conn) { _, _ = io.Copy(conn, conn) })

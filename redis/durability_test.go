@@ -64,7 +64,7 @@ func TestDurabilityCountsReplicas(t *testing.T) {
 	require.Contains(t, d.String(), ", 1 replica")
 }
 
-// TestDurabilityToAUserOfFewRights says what it may not ask.
+// TestDurabilityToAUserOfFewRights names what is unknown without a right.
 func TestDurabilityToAUserOfFewRights(t *testing.T) {
 	s := redistest.Start(t)
 	allow(t, s)

@@ -20,7 +20,7 @@ func (b *Broker) Instrument(text string) {
 // ScriptText returns a script as it is sent.
 func (b *Broker) ScriptText(name string) string { return b.scripts.All()[name].Source }
 
-// Unmendable has the broker put no keys aside.
+// Unmendable keeps the broker from quarantining keys.
 func (b *Broker) Unmendable() {
 	b.scripts.Repair = script.New("#!lua\nreturn {}")
 }

@@ -252,8 +252,8 @@ func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), run("more", "q")))
 }
 
-// TestConcurrentQueueingWithCancels checks what callers that share commands
-// are told: what was accepted is there once, what was refused is not.
+// TestConcurrentQueueingWithCancels checks the replies to callers that share commands: a
+// run that was accepted is there once, and one that was refused is not.
 func TestConcurrentQueueingWithCancels(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	var (

@@ -33,7 +33,7 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.Len(t, got, 4)
 	outcomes := succeeded(got)
 	outcomes[2].Next = []*broker.TaskRun{run("next", "q")}
-	for range 2 { // the second call is told what the first one applied
+	for range 2 { // the second call repeats outcomes that the first one applied
 		done, err := s.Finish(t.Context(), outcomes...)
 		require.ErrorContains(t, err, "not an integer")
 		require.Empty(t, done.Fenced)
@@ -45,7 +45,7 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"good"}, told, "who waits for the run")
 	require.Equal(t, "next", takeAll(t, join(t, b, time.Minute), "q", 1)[0].ID)
-	for _, n := range []int{0, 3} { // not fenced by what the calls applied, but by this
+	for _, n := range []int{0, 3} { // fenced by this, and not by the outcomes that the calls applied
 		done, err := s.Finish(t.Context(), outcomes[0], outcomes[2], outcomes[3])
 		require.NoError(t, err)
 		require.Len(t, done.Fenced, n)
@@ -59,7 +59,7 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.Equal(t, "gathering", takeAll(t, s, "q", 1)[0].ID)
 }
 
-// TestATakenRunThatCannotBeForgottenKeepsNoOthersBack is the same of GetTaskRuns.
+// TestATakenRunThatCannotBeForgottenKeepsNoOthersBack is the same for GetTaskRuns.
 func TestATakenRunThatCannotBeForgottenKeepsNoOthersBack(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)

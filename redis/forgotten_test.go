@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// regress is a way in which a server goes back in time. It is told to remember,
-// and what is done between that and forget is lost.
+// regress is a way for a server to go back in time: everything between remember and forget
+// is lost.
 type regress struct {
 	name  string
 	start func(t *testing.T) (url string, remember, forget func())
@@ -55,8 +55,7 @@ func regresses() []regress {
 	}
 }
 
-// past is a queue of a server that goes back in time, and the session that works
-// it.
+// past is a queue of a server that goes back in time, and the session that works on it.
 type past struct {
 	*testing.T
 	b       *redis.Broker
@@ -91,7 +90,7 @@ func (p *past) finish(outcomes ...broker.Outcome) {
 	require.Empty(p, done.Fenced)
 }
 
-// renewUntil renews the lease as a consumer does, until it is so.
+// renewUntil renews the lease as a consumer does, until a condition holds.
 func (p *past) renewUntil(is func() bool, what string) {
 	p.Helper()
 	limit := within(p, shortLease)
@@ -120,8 +119,8 @@ func (p *past) state(id string) broker.State {
 	return record.State
 }
 
-// requireInOrder checks that nothing is wrong any more, and that the long run's
-// end still counts.
+// requireInOrder checks that the queue is whole, and that the end of the long run still
+// counts.
 func (p *past) requireInOrder() {
 	p.Helper()
 	report, err := p.b.Audit(within(p, 10*time.Second), "q", false)
@@ -143,9 +142,8 @@ func holdsAll(id string) *broker.TaskRun {
 	return r
 }
 
-// TestForgottenEndsAreAppliedAgain has runs end in every way, in batches of their
-// own and of several, and a server that forgets it while the session holds a run
-// that goes on.
+// TestForgottenEndsAreAppliedAgain has runs end in every way, in batches of one and of
+// several. The server forgets the ends while the session holds another run.
 func TestForgottenEndsAreAppliedAgain(t *testing.T) {
 	t.Parallel()
 	for _, r := range regresses() {
@@ -213,10 +211,9 @@ func TestForgottenEndsAreAppliedAgain(t *testing.T) {
 	}
 }
 
-// TestForgottenEndsOfPartsAreAppliedAgain has some runs of a batch end and be
-// forgotten while others of it go on. They end before the rest does, and the batch
-// does not go with what was forgotten.
-func TestForgottenEndsOfPartsAreAppliedAgain(t *testing.T) {
+// TestForgottenEndsOfPartsOfABatchAreAppliedAgain has some runs of a batch end, and the
+// server forget it, while others of the batch are still executed.
+func TestForgottenEndsOfPartsOfABatchAreAppliedAgain(t *testing.T) {
 	t.Parallel()
 	for _, renew := range []bool{true, false} {
 		for _, r := range regresses() {
@@ -251,8 +248,8 @@ func TestForgottenEndsOfPartsAreAppliedAgain(t *testing.T) {
 	}
 }
 
-// TestForgottenEndsThatNobodyRemembersStartAgain has a server that forgets more
-// ends than a session remembers.
+// TestForgottenEndsThatNobodyRemembersStartAgain has a server forget more ends than a
+// session remembers.
 func TestForgottenEndsThatNobodyRemembersStartAgain(t *testing.T) {
 	t.Parallel()
 	p, remember := newPast(t, regresses()[0])
@@ -296,8 +293,8 @@ func TestForgottenEndsThatNobodyRemembersStartAgain(t *testing.T) {
 	p.requireInOrder()
 }
 
-// TestRenewalsListManyBatchesNowAndThen: of thousands of batches in flight, which
-// are other sessions', each renewal would look at all.
+// TestRenewalsListManyBatchesNowAndThen has thousands of batches of other sessions in
+// flight, which each renewal would otherwise list.
 func TestRenewalsListManyBatchesNowAndThen(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -339,8 +336,8 @@ func TestRenewalsListManyBatchesNowAndThen(t *testing.T) {
 	require.NoError(t, client.Del(t.Context(), base+"inflight").Err())
 }
 
-// TestForgottenTakesAreLost has a server forget that a run was taken: it waits
-// again, so that the session has to let it be.
+// TestForgottenTakesAreLost has a server forget that a run was taken. The run waits again,
+// so that the session must not finish it.
 func TestForgottenTakesAreLost(t *testing.T) {
 	t.Parallel()
 	p, remember := newPast(t, regresses()[0])

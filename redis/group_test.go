@@ -17,8 +17,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// nightly makes the n-th try to queue a group of two by a run with an id and a unique
-// key: as of applications, each try has a group of its own.
+// nightly queues a group of two, for the n-th time, with a pending run that has an own id
+// and a unique key. As in applications, each try has a group of its own.
 func nightly(n int, then string) (*broker.TaskRun, []*broker.TaskRun) {
 	gathering, members := group("q", then, 2)
 	gathering.EnsureRules().Unique = "key"
@@ -34,7 +34,7 @@ func nameGroup(name string, gathering *broker.TaskRun, members []*broker.TaskRun
 	}
 }
 
-// elapse has all keys that expire do so as if so much time had passed.
+// elapse expires all keys that would have expired by then.
 func elapse(t testing.TB, client *goredis.Client, d time.Duration) {
 	t.Helper()
 	for _, key := range keysOf(t, client, prefix(t)) {
@@ -47,7 +47,7 @@ func elapse(t testing.TB, client *goredis.Client, d time.Duration) {
 	}
 }
 
-// waiting returns the keys of groups and of runs that wait for them.
+// waiting returns the keys of groups and of pending runs.
 func waiting(t testing.TB, client *goredis.Client) (keys []string) {
 	t.Helper()
 	for _, key := range keysOf(t, client, prefix(t)) {
@@ -60,7 +60,7 @@ func waiting(t testing.TB, client *goredis.Client) (keys []string) {
 	return keys
 }
 
-// requireGroupRuns has the members end, and what gathers them come.
+// requireGroupRuns finishes the members, and takes the run that gathers them.
 func requireGroupRuns(t *testing.T, b *redis.Broker, then string) {
 	t.Helper()
 	s := join(t, b, time.Minute)
@@ -73,11 +73,11 @@ func requireGroupRuns(t *testing.T, b *redis.Broker, then string) {
 	require.NoError(t, s.Close(t.Context()))
 }
 
-// saysStay is in the request that has what waits for a group stay.
+// saysStay is in the request that keeps a pending run.
 const saysStay = "\r\nstay\r\n"
 
-// TestGroupCutOff has the connection break at each step of the storing of a group,
-// for once or for so long that the call ends.
+// TestGroupCutOff breaks the connection at each step of the storing of a group, once, or
+// for so long that the call ends.
 func TestGroupCutOff(t *testing.T) {
 	t.Parallel()
 	for _, then := range []string{"q", "other"} {
@@ -95,7 +95,7 @@ func TestGroupCutOff(t *testing.T) {
 				if at == saysStay {
 					require.NoError(t, err, "it is stored")
 				} else if err != nil {
-					// What was reserved is gone at once, or in a minute.
+					// The reservation is gone at once, or in a minute.
 					elapse(t, client, 61*time.Second)
 					gathering, members = nightly(2, then)
 					require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
@@ -110,7 +110,7 @@ func TestGroupCutOff(t *testing.T) {
 	}
 }
 
-// TestGroupWhoseReplyIsLost is stored once, and the call knows it.
+// TestGroupWhoseReplyIsLost is stored once, and the call returns nil.
 func TestGroupWhoseReplyIsLost(t *testing.T) {
 	for _, at := range []string{":group:", "pending:", "payload of member", saysStay} {
 		t.Run(strings.Trim(at, ":\r\n"), func(t *testing.T) {
@@ -139,8 +139,8 @@ func TestGroupCutOffBeforeItsMembers(t *testing.T) {
 	requireGroupRuns(t, b, "other")
 }
 
-// TestGroupOfADeadProducer has a producer go for good at each step, and others see to
-// what it left within a minute.
+// TestGroupOfADeadProducer has a producer die at each step. Within a minute others decide
+// about the rest.
 func TestGroupOfADeadProducer(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(t *testing.T, b *redis.Broker, then string){
@@ -204,8 +204,8 @@ func TestGroupOfADeadProducer(t *testing.T) {
 	}
 }
 
-// TestGroupWhoseMembersComeLate refuses members that were on their way when their
-// group was given up, by whom ever.
+// TestGroupWhoseMembersComeLate refuses members that were on their way when their group
+// was given up.
 func TestGroupWhoseMembersComeLate(t *testing.T) {
 	for _, who := range []string{"the producer", "the minute"} {
 		t.Run("given up by "+who, func(t *testing.T) {
@@ -243,8 +243,8 @@ func TestGroupWhoseMembersComeLate(t *testing.T) {
 	}
 }
 
-// TestGroupsUnderRandomCuts stores many groups over connections that break all the
-// time: each is there as a whole, or nothing of it.
+// TestGroupsUnderRandomCuts stores many groups over connections that break all the time:
+// each is stored whole or not at all.
 func TestGroupsUnderRandomCuts(t *testing.T) {
 	t.Parallel()
 	const groups, size, callers = 200, 3, 20
@@ -302,13 +302,13 @@ func TestGroupsUnderRandomCuts(t *testing.T) {
 	require.Equal(t, groups, length(t, other, "q")+length(t, other, "other"), "what gathers them")
 }
 
-// TestGroupWhoseMembersFailIsNotKept has each command of what stores the members fail,
-// and the producer end there: of what was reserved nothing stays for ever.
+// TestGroupWhoseMembersFailIsNotKept fails each command that stores the members, and the
+// producer ends there: nothing that was reserved stays for ever.
 func TestGroupWhoseMembersFailIsNotKept(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := raw(t, server)
-	for script, first := range map[string]int{"enqueue": 3, "commit": 8} { // what is before only reads
+	for script, first := range map[string]int{"enqueue": 3, "commit": 8} { // the commands before these only read
 		t.Run(script, func(t *testing.T) {
 			b, l := openLossyFor(t, server, 200*time.Millisecond)
 			b.Instrument(failing)

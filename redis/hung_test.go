@@ -19,14 +19,14 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// call is one method with arguments that make it ask the server.
+// call is one method, with arguments for which it sends a command.
 type call struct {
 	name string
 	do   func(ctx context.Context) error
 }
 
-// allCalls returns a call of every method of the broker and of two of its
-// sessions, of which one may leave, that holds a run each.
+// allCalls returns a call of every method of the broker and of two of its sessions, which
+// hold a run each. One of them may be closed.
 func allCalls(t *testing.T, b *redis.Broker) (s broker.Session, held []*broker.TaskRun, calls []call) {
 	t.Helper()
 	kept := run("kept", "q")
@@ -67,10 +67,9 @@ func allCalls(t *testing.T, b *redis.Broker) (s broker.Session, held []*broker.T
 	return s, held, calls
 }
 
-// TestHungServerHoldsNobody stops the server's process: calls return soon after
-// the end of their contexts, in the middle of a command too, and go on once the
-// server does.
-func TestHungServerHoldsNobody(t *testing.T) {
+// TestHungServerBlocksNoCall stops the server's process. Calls return soon after the end
+// of their contexts, in the middle of a command too, and work again once the server does.
+func TestHungServerBlocksNoCall(t *testing.T) {
 	const patience, late = 200 * time.Millisecond, 200 * time.Millisecond
 	for name, c := range map[string]struct {
 		end  func(t *testing.T) context.Context
@@ -112,8 +111,8 @@ func TestHungServerHoldsNobody(t *testing.T) {
 	}
 }
 
-// TestHungServerDoesNotHoldClose closes the broker in the middle of commands.
-func TestHungServerDoesNotHoldClose(t *testing.T) {
+// TestHungServerDoesNotBlockClose closes the broker in the middle of commands.
+func TestHungServerDoesNotBlockClose(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{})
 	_, _, calls := allCalls(t, b)
@@ -131,8 +130,8 @@ func TestHungServerDoesNotHoldClose(t *testing.T) {
 	require.Less(t, time.Since(start), 1500*time.Millisecond)
 }
 
-// hungTake takes from a server that hangs, and returns when the take was
-// cancelled in the middle of its command. The server goes on then.
+// hungTake takes from a server that hangs. It returns when the take was cancelled in the
+// middle of its command; the server goes on then.
 func hungTake(t *testing.T, server *redistest.Server, s broker.Session, queue string) {
 	t.Helper()
 	server.Freeze()
@@ -170,9 +169,9 @@ func TestLateReplyToCancelledTake(t *testing.T) {
 	require.Equal(t, []string{"run-0", "run-1", "run-2", "run-3", "run-4"}, list)
 }
 
-// TestWhatIsTakenForACallerWhoIsGoneIsGivenBack has a server that hangs take a
-// run after the caller's context has ended. Nobody else calls that broker again.
-func TestWhatIsTakenForACallerWhoIsGoneIsGivenBack(t *testing.T) {
+// TestRunsTakenForACallerThatIsGoneAreGivenBack has a server that hangs take a run after
+// the caller's context has ended. No other call of that broker follows.
+func TestRunsTakenForACallerThatIsGoneAreGivenBack(t *testing.T) {
 	server := redistest.Start(t)
 	b, other := open(t, server, redis.Config{}), open(t, server, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
@@ -191,7 +190,7 @@ func TestWhatIsTakenForACallerWhoIsGoneIsGivenBack(t *testing.T) {
 	require.Equal(t, 1, got[0].Deliveries)
 }
 
-func TestJoinNeedsAServer(t *testing.T) {
+func TestOpenSessionNeedsAServer(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{Timeout: 300 * time.Millisecond})
 	server.Freeze()
@@ -210,12 +209,12 @@ func TestJoinNeedsAServer(t *testing.T) {
 	require.NoError(t, err, "back")
 }
 
-// printed counts what go-redis prints, by the logger of the whole process.
+// printed counts the lines that go-redis prints, by the logger of the whole process.
 type printed struct{ lines atomic.Int64 }
 
 func (p *printed) Printf(context.Context, string, ...any) { p.lines.Add(1) }
 
-// TestOutageFillsNoLog has calls fail for want of a server.
+// TestOutageFillsNoLog has calls fail because there is no server.
 func TestOutageFillsNoLog(t *testing.T) {
 	p := new(printed)
 	goredis.SetLogger(p)

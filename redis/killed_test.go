@@ -12,7 +12,7 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// death is how a master can go, and come back when another has taken over.
+// death is how a master dies, and comes back after another has taken over.
 type death struct {
 	name        string
 	goes, comes func(s *redistest.Server)
@@ -23,8 +23,8 @@ type death struct {
 	stale bool
 }
 
-// inFlight is how late a reply of before a death may be noted. Nobody takes over
-// so soon.
+// inFlight is how long after a death the reply to an earlier command may be noted. No
+// replica takes over so soon.
 const inFlight = 500 * time.Millisecond
 
 func deaths() []death {
@@ -36,9 +36,8 @@ func deaths() []death {
 	}
 }
 
-// TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied takes a master away under
-// load. Its replica takes over with what it has: replication is behind the
-// replies by a moment.
+// TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied takes a master away under load. Its
+// replica takes over with the writes that it has, which are a moment behind the replies.
 func TestDeadMasterOfAClusterLosesOnlyWhatItHadNotCopied(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")
@@ -102,8 +101,8 @@ func TestDeadMasterUnderSentinels(t *testing.T) {
 	}
 }
 
-// copied lets the load go on until the server's replica has confirmed what it
-// did up to then in the queues, and returns the fates of that time.
+// copied lets the load go on until the server's replica has confirmed all writes of the
+// queues up to then. It returns the fates of that time.
 func (l *load) copied(server *redistest.Server, queues []string) map[string]fate {
 	l.Helper()
 	conn := raw(l, server).Conn()

@@ -48,8 +48,8 @@ var largeKinds = map[string]func(i int, r *broker.TaskRun){
 	},
 }
 
-// short has a script fail that does more than is good for one step of the server: a
-// command with its arguments takes it about half a microsecond for each of these.
+// short fails a script that does more than one step of the server should. The server needs
+// about half a microsecond for each command with its arguments.
 const short = `local redis = (function(server)
   local units = 0
   local function counted(call)
@@ -64,8 +64,8 @@ const short = `local redis = (function(server)
   return setmetatable({call = counted(server.call), pcall = counted(server.pcall)}, {__index = server})
 end)(redis)`
 
-// TestLargeCallsDoNotHoldTheServerUp: each is many steps of the server, of some
-// milliseconds; all of one call in one step take some hundred.
+// TestLargeCallsDoNotHoldTheServerUp has calls stored in many steps of some milliseconds.
+// All of one call in one step would take some hundred.
 func TestLargeCallsDoNotHoldTheServerUp(t *testing.T) {
 	t.Parallel()
 	for _, name := range slices.Sorted(maps.Keys(largeKinds)) {
@@ -83,7 +83,7 @@ func TestLargeCallsDoNotHoldTheServerUp(t *testing.T) {
 	}
 }
 
-// TestSmallCallsTogetherDoNotHoldTheServerUp: what callers send in one command stays
+// TestSmallCallsTogetherDoNotHoldTheServerUp has many callers share a command, which stays
 // one short step.
 func TestSmallCallsTogetherDoNotHoldTheServerUp(t *testing.T) {
 	s := redistest.Start(t)
@@ -115,7 +115,7 @@ func TestSmallCallsTogetherDoNotHoldTheServerUp(t *testing.T) {
 	require.Equal(t, callers*each+1, length(t, b, "q"))
 }
 
-// What the requests of a large call contain.
+// Texts in the requests of a large call.
 const (
 	aPage  = "payload of run-2000"
 	aMove  = "\r\nmove\r\n"
@@ -132,7 +132,7 @@ func largeCall() []*broker.TaskRun {
 	})
 }
 
-// requireNone: nothing of a call is there, and nothing it reserved.
+// requireNone checks that nothing of a call is there, and nothing that it reserved.
 func requireNone(t *testing.T, b *redis.Broker) {
 	t.Helper()
 	require.Zero(t, length(t, b, "q"))
@@ -166,7 +166,7 @@ func requireAllOnce(t *testing.T, b *redis.Broker) {
 	}
 }
 
-// endTime has the time of calls that are not committed be over.
+// endTime ends the time of calls that are not committed.
 func endTime(t *testing.T, client *goredis.Client) {
 	t.Helper()
 	key := prefix(t) + ":{q}:stages"
@@ -194,7 +194,7 @@ func TestLargeCallOfADeadProducer(t *testing.T) {
 			require.Empty(t, listed)
 			require.ErrorIs(t, b.Cancel(t.Context(), "q", "run-0", broker.Failure{}), broker.ErrNoRecord)
 			endTime(t, raw(t, shared))
-			// Who comes upon what it has reserved sees to it.
+			// A call that meets what it has reserved decides about it.
 			require.NoError(t, b.QueueTasks(t.Context(), largeCall()[:1]...))
 			s := join(t, b, time.Minute)
 			finishAll(t, s, takeAll(t, s, "q", 1))
@@ -295,7 +295,7 @@ func TestLargeCallIsSeenOnceItIsCommitted(t *testing.T) {
 	}
 }
 
-// TestLargeCallWhoseReplyIsLost is stored once, and the call knows it.
+// TestLargeCallWhoseReplyIsLost is stored once, and the call returns nil.
 func TestLargeCallWhoseReplyIsLost(t *testing.T) {
 	t.Parallel()
 	for _, at := range []string{"payload of run-0", aPage, commit, aMove} {
@@ -309,8 +309,8 @@ func TestLargeCallWhoseReplyIsLost(t *testing.T) {
 	}
 }
 
-// TestLargeCallThatOthersMoveWhileItsRepliesAreLost is known to be stored, though nothing
-// of the call is left but what says so.
+// TestLargeCallThatOthersMoveWhileItsRepliesAreLost returns nil, though nothing of the
+// call is left but the key that says so.
 func TestLargeCallThatOthersMoveWhileItsRepliesAreLost(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
@@ -330,8 +330,8 @@ func TestLargeCallThatOthersMoveWhileItsRepliesAreLost(t *testing.T) {
 	requireAllOnce(t, b)
 }
 
-// TestLargeCallWithoutOwnIDsIsNeverInDoubt where a small one would be: what stores a
-// page does not queue it.
+// TestLargeCallWithoutOwnIDsIsNeverInDoubt although a small one would be: to store a page
+// queues nothing.
 func TestLargeCallWithoutOwnIDsIsNeverInDoubt(t *testing.T) {
 	t.Parallel()
 	b, l := openLossy(t, shared)
@@ -349,7 +349,7 @@ func distinctKeys(t *testing.T, client *goredis.Client) []string {
 	return slices.Compact(keys)
 }
 
-// TestLargeCallThatIsRefused leaves nothing, and names all that are in its way.
+// TestLargeCallThatIsRefused leaves nothing, and names all runs that are in its way.
 func TestLargeCallThatIsRefused(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
@@ -407,14 +407,14 @@ func TestLargeCallWhoseContextEnds(t *testing.T) {
 	}
 }
 
-// TestSmallCallWaitsForALargeOneThatIsNotDecided: that it is a duplicate could be
-// wrong, and its caller would take it for stored.
+// TestSmallCallWaitsForALargeOneThatIsNotDecided: an error that says duplicate could be
+// wrong, and its caller would take the run for queued.
 func TestSmallCallWaitsForALargeOneThatIsNotDecided(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	other, l := openLossy(t, shared)
 	refused := make(chan error, 1)
-	l.loseAfter(commit, func() {}) // the repeated commit tells that it is stored
+	l.loseAfter(commit, func() {}) // the reply to the repeated commit says that it is stored
 	l.mu.Lock()
 	l.match, l.then = []byte(aPage), func() {
 		go func() { refused <- b.QueueTasks(context.Background(), largeCall()[0]) }()
@@ -456,8 +456,8 @@ func TestLargeGroupIsStoredWhole(t *testing.T) {
 // producerEnv has the test binary be a producer of one large call.
 const producerEnv = "TASKGEN_TEST_PRODUCER"
 
-// produce queues a large call again and again until it is killed, or refused as it
-// lives. It is called by TestMain.
+// produce queues a large call again and again until the process is killed, or the call is
+// refused. TestMain calls it.
 func produce(url string) int {
 	b, err := redis.Open(context.Background(), url, redis.Config{Prefix: os.Getenv("TASKGEN_TEST_PREFIX")})
 	if err != nil {

@@ -21,7 +21,7 @@ type holding struct {
 	from, to time.Time
 }
 
-// requireAtMost checks that never more than so many of a key are held.
+// requireAtMost checks that at no time more than so many runs of a key are held.
 func requireAtMost(t *testing.T, most int, all []holding) {
 	t.Helper()
 	type step struct {
@@ -44,8 +44,8 @@ func requireAtMost(t *testing.T, most int, all []holding) {
 	}
 }
 
-// TestLimitsHoldWhileSessionsLapse has sessions take, finish, and fall silent
-// with what they hold, while others recover that.
+// TestLimitsHoldWhileSessionsLapse has sessions take, finish, and fall silent while they
+// hold runs, which others recover.
 func TestLimitsHoldWhileSessionsLapse(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})

@@ -18,16 +18,16 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// Of a load: how long a consumer's lease lasts, and what may pass until work
-// that was interrupted goes on.
+// Times of a load: how long a consumer's lease lasts, and how long interrupted work may stand
+// still.
 const (
 	loadLease = time.Second
 	resumed   = 10 * time.Second
 	drained   = 40 * time.Second
 )
 
-// load is producers and consumers that work while a test breaks something, and
-// what they know of each run.
+// load is producers and consumers that work while a test breaks something, and what they
+// know of each run.
 type load struct {
 	*testing.T
 	b       *redis.Broker
@@ -45,7 +45,7 @@ type load struct {
 	failures map[string]int // by what they say
 }
 
-// fate is what became of one run, as callers of the broker know it.
+// fate is what callers of the broker know of one run.
 type fate struct {
 	queue      string
 	accepted   bool
@@ -87,8 +87,8 @@ func (l *load) stop(channel chan struct{}, goroutines *sync.WaitGroup) {
 	goroutines.Wait()
 }
 
-// produce queues runs, every second one with an id of its own, and each once:
-// what was refused or is unknown is not repeated.
+// produce queues runs, every second one with an own id. It queues each once, and repeats
+// no call that was refused or whose outcome is unknown.
 func (l *load) produce(producer int) {
 	pace := time.NewTicker(3 * time.Millisecond)
 	defer pace.Stop()
@@ -202,7 +202,7 @@ func (l *load) finish(s broker.Session, got []*broker.TaskRun) bool {
 	return false
 }
 
-// recover gives back what dead or cut off sessions hold.
+// recover gives back the runs of sessions that are dead or cut off.
 func (l *load) recover() {
 	tick := time.NewTicker(loadLease / 4)
 	defer tick.Stop()
@@ -219,7 +219,7 @@ func (l *load) recover() {
 	}
 }
 
-// note counts a failure by what it says, without the addresses in it.
+// note counts a failure by its text, without the addresses in it.
 func (l *load) note(err error) {
 	if err == nil || errors.Is(err, context.DeadlineExceeded) {
 		return
@@ -260,7 +260,7 @@ func (l *load) goesOn(n int, queues ...string) time.Duration {
 	return time.Since(start)
 }
 
-// await waits until the condition holds, or fails with what went wrong.
+// await waits until the condition holds, or fails the test.
 func (l *load) await(what string, condition func() bool) {
 	l.Helper()
 	deadline, tick := time.NewTimer(drained), time.NewTicker(5*time.Millisecond)
@@ -275,7 +275,7 @@ func (l *load) await(what string, condition func() bool) {
 	}
 }
 
-// told is how often calls failed, by what they said.
+// told is how often calls failed, by their errors.
 func (l *load) told() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -290,8 +290,8 @@ func (l *load) failed() (n int) {
 	return n
 }
 
-// drain stops the producers, waits until the consumers have taken all that is
-// stored, stops these, and finishes what they gave back.
+// drain stops the producers, waits until the consumers have taken all runs, stops these,
+// and finishes the runs that they gave back.
 func (l *load) drain() {
 	l.Helper()
 	l.stop(l.stopped, &l.making)
@@ -337,7 +337,7 @@ func (l *load) noneLeft() bool {
 	return true
 }
 
-// waiting is how many runs are queued, -1 if that cannot be asked.
+// waiting is how many runs are queued, -1 if that cannot be read.
 func (l *load) waiting() int {
 	lengths, err := l.b.QueueLength(context.Background())
 	if err != nil {
@@ -350,8 +350,8 @@ func (l *load) waiting() int {
 	return total
 }
 
-// wrong returns the accepted runs that were never started, or of which nothing
-// explains why they are gone, and those that were finished more than once.
+// wrong returns the accepted runs that were never started, or that are gone for no known
+// reason, and those that were finished more than once.
 func (l *load) wrong() (lost, repeated []string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

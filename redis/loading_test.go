@@ -14,8 +14,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// startLoading has the server read its files for about the time given, and returns once
-// it does. The server then refuses all commands until it is done.
+// startLoading has the server read its files for about the given time, and returns once it
+// does. Until it is done the server refuses all commands.
 func startLoading(t *testing.T, s *redistest.Server, d time.Duration) (loaded <-chan error) {
 	t.Helper()
 	const keys = 1000
@@ -36,8 +36,8 @@ func startLoading(t *testing.T, s *redistest.Server, d time.Duration) (loaded <-
 	return done
 }
 
-// TestCallsWaitForAServerThatLoads: it was started again, and will be there. To
-// fail each enqueue until then would lose them.
+// TestCallsWaitForAServerThatLoads: a server that was started again will be there. If
+// calls failed until then, their runs would be lost.
 func TestCallsWaitForAServerThatLoads(t *testing.T) {
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{})
@@ -85,8 +85,9 @@ func TestCallsWaitForAServerThatLoads(t *testing.T) {
 	require.Equal(t, map[string]int64{"q": 4, "new": 1}, lengths, "each is queued once, and the hasty one not")
 }
 
-// TestAServerThatStallsIsToldFromNone: it accepts connections, by its kernel.
-func TestAServerThatStallsIsToldFromNone(t *testing.T) {
+// TestErrorsTellAStalledServerFromNone: the kernel of a stalled server still accepts
+// connections.
+func TestErrorsTellAStalledServerFromNone(t *testing.T) {
 	server := redistest.Start(t)
 	server.Freeze()
 	t.Cleanup(server.Thaw)

@@ -19,8 +19,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// losses makes connections that lose the replies to chosen requests: the
-// server has executed them when the connection breaks.
+// losses makes connections that lose the replies to chosen requests: the connection breaks
+// after the server has executed them.
 type losses struct {
 	mu    sync.Mutex
 	match []byte
@@ -34,23 +34,23 @@ type losses struct {
 	some    float64 // how many of all requests break their connections, half unsent
 }
 
-// cut breaks connections as they are to send a request that contains match, which
-// the server does not get; with stays, and all that come after.
+// cut breaks connections before they send a request that contains match. With stays, all
+// later ones break too.
 func (l *losses) cut(match string, stays bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cutting, l.stays, l.swallow, l.some = []byte(match), stays, nil, 0
 }
 
-// mend has connections hold again.
+// mend lets connections work again.
 func (l *losses) mend() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cutting, l.swallow, l.some, l.left = nil, nil, 0, 0
 }
 
-// fate returns what becomes of a request: it is lost unsent, it is swallowed, or
-// its reply is lost. The lock is held.
+// fate returns what happens to a request: it is lost unsent, it is swallowed, or its reply
+// is lost. The lock is held.
 func (l *losses) fate(b []byte) (cut, swallowed, loseReply bool) {
 	if l.cutting != nil && bytes.Contains(b, l.cutting) {
 		if l.swallow != nil {
@@ -305,9 +305,10 @@ func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
 	}
 }
 
-// TestRepeatedTakeKeepsItsBatchWithoutOps loses the reply to a take, and what the
-// server knows of the session's slots, and queues more before the take is repeated.
-func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
+// TestRepeatedTakeKeepsItsBatchThoughTheServerForgotItsNumber loses the reply to a take,
+// and what the server knows of the session's batches, and queues more runs before the take
+// is repeated.
+func TestRepeatedTakeKeepsItsBatchThoughTheServerForgotItsNumber(t *testing.T) {
 	for name, lose := range map[string]func(t *testing.T, c *goredis.Client, base, session string){
 		"the field is deleted": func(t *testing.T, c *goredis.Client, base, session string) {
 			require.NoError(t, c.HDel(t.Context(), base+"takes", session).Err())
@@ -351,7 +352,7 @@ func TestRepeatedTakeKeepsItsBatchWithoutOps(t *testing.T) {
 	}
 }
 
-func TestBatchTakenUnheardIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
+func TestBatchWhoseReplyWasLostIsReturnedThoughOtherQueuesAreWanted(t *testing.T) {
 	b, l := openLossy(t, shared)
 	require.NoError(t, b.QueueTasks(t.Context(), runs("a", 3)...))
 	require.NoError(t, b.QueueTasks(t.Context(), runs("b", 3)...))
@@ -383,8 +384,8 @@ func TestLostReplyToGetTaskRunsLosesNothing(t *testing.T) {
 	}
 }
 
-// TestCancelledGetTaskRunsLosesNothing cancels the call between the taking of
-// runs and the server's word that they are the caller's.
+// TestCancelledGetTaskRunsLosesNothing cancels the call after runs were taken, and before
+// the server has replied that they are forgotten.
 func TestCancelledGetTaskRunsLosesNothing(t *testing.T) {
 	b, l := openLossy(t, shared)
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 4)...))

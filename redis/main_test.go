@@ -96,7 +96,7 @@ func keysOf(t testing.TB, c *goredis.Client, prefix string) (keys []string) {
 	return keys
 }
 
-// raw is a client of the server, to look behind the broker.
+// raw is a client of the server, to read and write its keys directly.
 func raw(t testing.TB, s *redistest.Server) *goredis.Client {
 	t.Helper()
 	c := goredis.NewClient(&goredis.Options{Addr: s.Addr(), DisableIdentity: true})

@@ -13,8 +13,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestRecordsOfLiveRunsWhileSessionsLeave asks this process's sessions for a
-// run while others of them come and go.
+// TestRecordsOfLiveRunsWhileSessionsLeave reads the record of a run that this process's
+// sessions hold, while others of them come and go.
 func TestRecordsOfLiveRunsWhileSessionsLeave(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	for id, queue := range map[string]string{"running": "q", "handed-on": "other"} {
@@ -67,7 +67,7 @@ func restricted(t *testing.T, commands ...string) *redis.Broker {
 	return openURL(t, "redis://few:secret@"+server.Addr(), redis.Config{})
 }
 
-func TestWhatIsStoredWithoutATransactionIsNotRefused(t *testing.T) {
+func TestRunsStoredWithoutATransactionAreNotRefused(t *testing.T) {
 	b := restricted(t, "multi")
 	kept := run("kept", "q")
 	kept.Keep = time.Hour
@@ -83,9 +83,9 @@ func TestATakeThatMayNotWaitSaysSo(t *testing.T) {
 	require.ErrorContains(t, err, "NOPERM")
 }
 
-// TestARunThatWaitsForItsRetryIsNotSaidToBeRunning: it fails about when runs of
-// its batch are noted as running.
-func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
+// TestARunThatWaitsForItsRetryIsNotRunning has the run fail at about the time when the
+// runs of its batch are noted as running.
+func TestARunThatWaitsForItsRetryIsNotRunning(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	var waiting []string
@@ -114,12 +114,13 @@ func TestARunThatWaitsForItsRetryIsNotSaidToBeRunning(t *testing.T) {
 			require.NoError(t, err)
 		}
 	}
-	for _, id := range waiting { // what was noted late
+	for _, id := range waiting { // runs that were noted late
 		requireDelayed(id)
 	}
 }
 
-// sparing fails scripts that look through more pages of a hash than is good for one step.
+// sparing fails scripts that check more pages of a hash than one step of the server
+// should.
 const sparing = `local redis = (function(server)
   local pages = 0
   return setmetatable({
@@ -135,7 +136,7 @@ const sparing = `local redis = (function(server)
   }, {__index = server})
 end)(redis)`
 
-// TestLargeHashesAreMendedInSteps: the server does nothing else meanwhile.
+// TestLargeHashesAreMendedInSteps: the server serves nobody else during a step.
 func TestLargeHashesAreMendedInSteps(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)

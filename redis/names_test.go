@@ -67,8 +67,8 @@ func TestQueuesWorkThoughTheirNamesAreNoSet(t *testing.T) {
 	require.ErrorContains(t, err, "the key "+prefix(t)+":queues is a string, not a set")
 }
 
-// TestAKeyOfAWrongTypeHidesNothingElse has each key of a queue be of a wrong type, and
-// looks at it, beside another queue.
+// TestAKeyOfAWrongTypeHidesNothingElse sets each key of a queue to a wrong type, and reads
+// that queue and another.
 func TestAKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	server := raw(t, shared)
@@ -119,7 +119,7 @@ func TestOneRecordOfAWrongTypeHidesNoOther(t *testing.T) {
 	require.Equal(t, "kept", found[0].Run.ID)
 }
 
-// TestChangesOfSchedulesOutliveOneThatIsNoNumber has the number of one queue be none.
+// TestChangesOfSchedulesOutliveOneThatIsNoNumber sets the number of one queue to a text.
 func TestChangesOfSchedulesOutliveOneThatIsNoNumber(t *testing.T) {
 	logger, text := logged()
 	b := open(t, shared, redis.Config{Logger: logger})
@@ -142,7 +142,7 @@ func TestChangesOfSchedulesOutliveOneThatIsNoNumber(t *testing.T) {
 	require.Equal(t, 1, strings.Count(text(), "{bad}:entries:changes"), text())
 }
 
-// lockedBuffer is a buffer for what is logged at the same time.
+// lockedBuffer is a buffer that goroutines may log to at the same time.
 type lockedBuffer struct {
 	mu  sync.Mutex
 	out bytes.Buffer
@@ -160,7 +160,7 @@ func (b *lockedBuffer) String() string {
 	return b.out.String()
 }
 
-// TestAQueueIsNamedOnceThatIsPossible although no run follows the one that told of it.
+// TestAQueueIsNamedOnceThatIsPossible although no further run is queued.
 func TestAQueueIsNamedOnceThatIsPossible(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	names := prefix(t) + ":queues"

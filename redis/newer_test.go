@@ -18,7 +18,7 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// asNewer is an stored of another version: of the envelope, or of itself.
+// asNewer is a stored run of another version: of its envelope, or of itself.
 func asNewer(stored string, envelope bool, version byte) string {
 	b := []byte(stored)
 	at := 9 + int(b[8])
@@ -44,7 +44,7 @@ func queueNewer(t *testing.T, b *redis.Broker, c *goredis.Client, base string, e
 	return stored
 }
 
-// rich is a run that holds all a run can hold.
+// rich is a run with all fields set.
 func rich(id string) *broker.TaskRun {
 	r := ownKept(id, "q")
 	r.EnsureRules().Unique = "key"
@@ -52,8 +52,8 @@ func rich(id string) *broker.TaskRun {
 	return r
 }
 
-// TestNewerEnvelopeIsLeftToOthers has consumers that cannot read a run hand it
-// around, seldom, until one that can takes it as it was queued.
+// TestNewerEnvelopeIsLeftToOthers has consumers that cannot read a run pass it on, more
+// and more seldom, until one that can takes it as it was queued.
 func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -116,7 +116,7 @@ func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	requireRequeuedByANewer(t, b, c, base, letters[0].ID, "new")
 }
 
-// TestNewerStoredRun cannot be moved by scripts, so it is a dead letter at once.
+// TestNewerStoredRun becomes a dead letter at once, because scripts cannot move it.
 func TestNewerStoredRun(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
@@ -138,9 +138,9 @@ func TestNewerStoredRun(t *testing.T) {
 	requireRequeuedByANewer(t, b, c, base, letters[1].ID, "ready")
 }
 
-// requireRequeuedByANewer checks that the only dead letter stays where it is when
-// one who cannot read it queues it again, and is queued by one who can, which is
-// this one once the bytes are of its version.
+// requireRequeuedByANewer checks that the only dead letter stays if a version that cannot
+// read it requeues it. A version that can queues it, which is this one once the bytes are
+// of its version.
 func requireRequeuedByANewer(t *testing.T, b *redis.Broker, c *goredis.Client, base, letter, id string) {
 	t.Helper()
 	n, err := b.RequeueDead(t.Context(), "q", letter, id)
@@ -182,8 +182,8 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
-// TestMemberThatCannotBeRead has the dead letter of a member be its end, where
-// what is damaged leaves its place to be read, wherever it is found.
+// TestMemberThatCannotBeRead ends a member by its dead letter, if the damage leaves its
+// number in the group to be read.
 func TestMemberThatCannotBeRead(t *testing.T) {
 	damage := map[string]func(stored string) string{
 		"cut off in its parameters": func(e string) string { return e[:len(e)-4] },

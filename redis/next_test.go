@@ -17,9 +17,9 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestNextIsQueuedWithASuccess has runs follow in their queue and in others, and
-// leaves out what is a duplicate.
-func TestNextIsQueuedWithASuccess(t *testing.T) {
+// TestFollowUpsAreQueuedWithASuccess queues follow-ups in their queue and in others, and
+// skips duplicates.
+func TestFollowUpsAreQueuedWithASuccess(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), run("good", "q"), run("bad", "q"), run("late", "q")))
 	require.NoError(t, b.QueueTasks(t.Context(), ownKept("live", "other")))
@@ -50,9 +50,8 @@ func TestNextIsQueuedWithASuccess(t *testing.T) {
 	require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
 
-// TestOutboxSurvivesItsMover cuts off a mover after each of its steps, of which
-// that with the ticks stores: what is
-// in the outbox is stored once, whoever goes on.
+// TestOutboxSurvivesItsMover cuts off a mover after each of its steps, of which the one
+// with the ticks stores: the entries in the outbox are queued once, whoever moves them.
 func TestOutboxSurvivesItsMover(t *testing.T) {
 	t.Parallel()
 	for _, step := range []string{"\n1048576\r", "}:ticks", "pexpire", "lrem"} {
@@ -99,8 +98,8 @@ func TestOutboxSurvivesItsMover(t *testing.T) {
 	}
 }
 
-// TestSkippedIsDecidedOnce cuts off a mover after the step that skips runs:
-// though what was in their way ends then, they are not queued by who goes on.
+// TestSkippedIsDecidedOnce cuts off a mover after the step that skips runs. The runs in
+// their way end then, and the next mover does not queue the skipped ones.
 func TestSkippedIsDecidedOnce(t *testing.T) {
 	for _, queue := range []string{"q", "other"} {
 		t.Run("to "+queue, func(t *testing.T) {
@@ -197,7 +196,7 @@ func TestOutboxIsMovedByMany(t *testing.T) {
 	}
 }
 
-// group makes a group of runs and what gathers it.
+// group makes a group of runs and the run that gathers it.
 func group(queue, then string, size int) (*broker.TaskRun, []*broker.TaskRun) {
 	members := make([]*broker.TaskRun, size)
 	for i := range members {
@@ -296,8 +295,8 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "is not member")
 }
 
-// TestRequeueDead queues dead letters again and deletes them, and leaves be what has a
-// live run's id.
+// TestRequeueDead requeues and deletes dead letters, and leaves one whose id is that of a
+// live run.
 func TestRequeueDead(t *testing.T) {
 	b, client := open(t, shared, redis.Config{MaxDead: 1000}), raw(t, shared)
 	const total = 250
@@ -362,7 +361,7 @@ func TestRequeueDead(t *testing.T) {
 	require.EqualValues(t, 9, queueInfo(t, b, "q").Dead)
 }
 
-// TestRequeueDeadOnceByMany has many queue the same dead letters again.
+// TestRequeueDeadOnceByMany has many callers requeue the same dead letters.
 func TestRequeueDeadOnceByMany(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 100)...))
@@ -389,8 +388,8 @@ func TestRequeueDeadOnceByMany(t *testing.T) {
 	require.Equal(t, 100, length(t, b, "q"))
 }
 
-// TestGroupOfADeadLetter is kept for a week, and like another once it is to be
-// gathered again.
+// TestGroupOfADeadLetter is kept for a week, and like any other once its dead letter is
+// requeued.
 func TestGroupOfADeadLetter(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	gathering, members := group("q", "other", 2)

@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestAQueueThatIsAwayHoldsUpNoOther has more than a page of what cannot go to its
-// queue now in front of what can: it goes once that is possible.
+// TestAQueueThatIsAwayHoldsUpNoOther has more than a page of entries for a queue that
+// cannot be reached before entries for others. The first go once that is possible.
 func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	server := redistest.Start(t)
 	base := "app:" + prefix(t)
@@ -58,9 +58,9 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.Zero(t, c.Exists(t.Context(), base+":{q}:outbox").Val())
 }
 
-// TestWhatCanNeverBeQueuedBecomesADeadLetter: it is a dead letter with the reason, and its
-// record says so, while its neighbours go on.
-func TestWhatCanNeverBeQueuedBecomesADeadLetter(t *testing.T) {
+// TestARunThatCanNeverBeQueuedBecomesADeadLetter with the reason, its record says so, and
+// its neighbours go on.
+func TestARunThatCanNeverBeQueuedBecomesADeadLetter(t *testing.T) {
 	for _, queue := range []string{"q", "other"} {
 		t.Run("for "+queue, func(t *testing.T) {
 			b, c := open(t, shared, redis.Config{}), raw(t, shared)
@@ -98,8 +98,8 @@ func TestWhatCanNeverBeQueuedBecomesADeadLetter(t *testing.T) {
 	}
 }
 
-// TestNewerEnvelopesInTheOutbox are left for an hour to who can read them, and hold
-// up nothing.
+// TestNewerEnvelopesInTheOutbox leaves them for an hour to a version that can read them,
+// and they hold up nothing.
 func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	base := prefix(t) + ":{q}:"
@@ -134,8 +134,8 @@ func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 	require.ElementsMatch(t, []string{"new", "next"}, ids(takeAll(t, s, "q", 2)), "what can be read is queued")
 }
 
-// TestOutboxIsReadInPortions: the server cuts off who has it prepare more than it
-// is allowed to.
+// TestOutboxIsReadInPortions: the server cuts off a client for which it has to prepare
+// more bytes than allowed.
 func TestOutboxIsReadInPortions(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
@@ -159,8 +159,8 @@ func TestOutboxIsReadInPortions(t *testing.T) {
 	require.Zero(t, raw(t, server).Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
 
-// TestFinishDoesNotWaitForAnotherQueue holds back the reply of a server that is to
-// get what follows: other ends of the queue go on meanwhile.
+// TestFinishDoesNotWaitForAnotherQueue holds back the reply of the server of a follow-up.
+// Other ends in the queue are applied meanwhile.
 func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 	l := new(losses)
 	clean(t, shared)
@@ -198,8 +198,8 @@ func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 	}, 20*time.Second, 10*time.Millisecond)
 }
 
-// TestNothingIsLostToAQueueThatTakesNothing has a ready list be of a wrong type that
-// cannot be put aside: what is to be in it stays where it is until that is mended.
+// TestNothingIsLostToAQueueThatTakesNothing has a ready list of a wrong type that cannot
+// be quarantined. Entries for that list stay in the outbox until it is mended.
 func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name, queue string
@@ -282,8 +282,8 @@ func giveGroup(t *testing.T, b *redis.Broker, s broker.Session, queue string) {
 	require.NoError(t, err)
 }
 
-// TestOneErrorTellsOfAQueueThatTakesNothing has many be on their way to it.
-func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
+// TestAQueueThatTakesNothingIsReportedOnce has many entries for it.
+func TestAQueueThatTakesNothingIsReportedOnce(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	b.Unmendable()
 	s := join(t, b, time.Minute)
@@ -298,8 +298,8 @@ func TestOneErrorTellsOfAQueueThatTakesNothing(t *testing.T) {
 	require.EqualValues(t, 50, client.LLen(t.Context(), prefix(t)+":{q}:outbox").Val())
 }
 
-// TestADeadLetterOfAnotherQueueStaysUntilThatHasIt has a live run be in its way, other
-// entries of the outbox be stuck, and replies be lost.
+// TestADeadLetterOfAnotherQueueStaysUntilThatHasIt has a live run in its way, other
+// entries stuck in the outbox, and replies lost.
 func TestADeadLetterOfAnotherQueueStaysUntilThatHasIt(t *testing.T) {
 	b, l := openLossy(t, shared)
 	client := raw(t, shared)
@@ -353,8 +353,8 @@ func TestADeadLetterOfAnotherQueueStaysUntilThatHasIt(t *testing.T) {
 	}
 }
 
-// TestADeadLetterOfAnotherQueueIsQueuedOnce has the reply to the step that queues it be lost,
-// so that the letter is there for the next call.
+// TestADeadLetterOfAnotherQueueIsQueuedOnce loses the reply to the step that queues it, so
+// that the letter is there for the next call.
 func TestADeadLetterOfAnotherQueueIsQueuedOnce(t *testing.T) {
 	b, l := openLossy(t, shared)
 	client := raw(t, shared)
@@ -382,9 +382,9 @@ func TestADeadLetterOfAnotherQueueIsQueuedOnce(t *testing.T) {
 	require.Empty(t, storedAt(t, client, prefix(t)+":{q}:dead"))
 }
 
-// TestMuchThatStaysIsReadInParts has far more stay than is read at once: what is new
-// goes on at once, and all is looked at in turn, though not by each recovery.
-func TestMuchThatStaysIsReadInParts(t *testing.T) {
+// TestManyEntriesThatStayAreReadInParts has far more entries stay than one pass reads. New
+// entries go at once, and all are read in turn, though not by each recovery.
+func TestManyEntriesThatStayAreReadInParts(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	b.Unmendable()

@@ -36,7 +36,7 @@ func fair(value string) func(*broker.TaskRun) {
 	return func(r *broker.TaskRun) { r.EnsureRules().Fair = value }
 }
 
-// now takes what can be taken at once.
+// now takes the runs that can be taken at once.
 func now(t *testing.T, s broker.Session, n int) []*broker.TaskRun {
 	t.Helper()
 	got, err := s.Take(within(t, 150*time.Millisecond), broker.Want{Queues: []string{"q"}, IO: n, CPU: n})
@@ -53,7 +53,7 @@ func finishAll(t *testing.T, s broker.Session, list []*broker.TaskRun) {
 	require.Empty(t, done.Fenced)
 }
 
-// requireEmpty: of what is kept for lines, nothing is left once all has ended.
+// requireEmpty checks that no key of limits and rounds is left once all runs have ended.
 func requireEmpty(t *testing.T) {
 	t.Helper()
 	for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
@@ -208,7 +208,7 @@ func TestFairTurns(t *testing.T) {
 	require.Len(t, takeAll(t, join(t, b, time.Minute), "q", 9), 9)
 }
 
-func TestWaitersOfALimitTakeTurns(t *testing.T) {
+func TestWaitingRunsOfALimitTakeTurns(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	both := func(value string) func(*broker.TaskRun) {
@@ -232,9 +232,9 @@ func TestWaitersOfALimitTakeTurns(t *testing.T) {
 	requireEmpty(t)
 }
 
-// TestLinesThatWereCancelledAreForgottenInParts has a limit open behind which
-// nearly all lines have become empty: no call of the script goes through all.
-func TestLinesThatWereCancelledAreForgottenInParts(t *testing.T) {
+// TestBacklogsOfCancelledRunsAreForgottenInParts frees a limit behind which nearly all
+// backlogs are empty: no call of the script reads all of them.
+func TestBacklogsOfCancelledRunsAreForgottenInParts(t *testing.T) {
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	s := join(t, b, time.Minute)
 	list := make([]*broker.TaskRun, 1200)
@@ -277,7 +277,7 @@ func calls(t *testing.T, client *goredis.Client, names ...string) []int {
 	return counts
 }
 
-func TestALapsedSessionsPlacesComeBack(t *testing.T) {
+func TestPlacesAtLimitsComeBackWhenALeaseEnds(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s, dead := join(t, b, time.Minute), join(t, b, 20*time.Millisecond)
 	require.NoError(t, b.QueueTasks(t.Context(), withRules(limits(broker.Limit{Key: "k", Max: 2}), "a", "b", "c")...))
@@ -412,8 +412,8 @@ func TestAuditOfPolicies(t *testing.T) {
 	requireEmpty(t)
 }
 
-// TestDisabledRunsWithPoliciesAreDeferred: a task that is disabled holds up no others
-// of its limit or value.
+// TestDisabledRunsWithPoliciesAreDeferred, so that they hold up no other run of their
+// limit or fair value.
 func TestDisabledRunsWithPoliciesAreDeferred(t *testing.T) {
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
@@ -437,7 +437,7 @@ func TestDisabledRunsWithPoliciesAreDeferred(t *testing.T) {
 	requireEmpty(t)
 }
 
-// shortReplies is short, and counts what a command returns too.
+// shortReplies is short, and counts the entries that a command returns too.
 var shortReplies = strings.Replace(strings.Replace(short, "return call(...)", `local reply = call(...)
       if type(reply) == 'table' then
         units = units + #reply + (type(reply[2]) == 'table' and #reply[2] or 0)
@@ -447,8 +447,8 @@ var shortReplies = strings.Replace(strings.Replace(short, "return call(...)", `l
       end
       return reply`, 1), "LIMIT", "12000", -1)
 
-// TestAuditOfManyLimitsDoesNotHoldTheServerUp: it compares what is noted in pages, each a
-// short step, while runs start and end.
+// TestAuditOfManyLimitsDoesNotHoldTheServerUp compares the counts in pages, each a short
+// step, while runs start and end.
 func TestAuditOfManyLimitsDoesNotHoldTheServerUp(t *testing.T) {
 	t.Parallel()
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)

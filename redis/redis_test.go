@@ -199,8 +199,8 @@ func TestLeastPrivileges(t *testing.T) {
 	require.NoError(t, s.Close(t.Context()))
 }
 
-// TestCluster runs the broker on a cluster of one node, which refuses commands
-// over several slots as any does.
+// TestCluster runs the broker on a cluster of one node, which refuses commands with keys
+// of several hash slots as any does.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t, "--cluster-enabled", "yes")

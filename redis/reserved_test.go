@@ -30,9 +30,9 @@ var claimsOfLargeCalls = map[string]func(r *broker.TaskRun){
 	"unique key": func(r *broker.TaskRun) { r.EnsureRules().Unique = "key-7" },
 }
 
-// TestRunThatFollowsWaitsForALargeCallThatIsNotDecided: the run that it would be a
-// duplicate of may never be, and nobody would queue it again.
-func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
+// TestFollowUpWaitsForALargeCallThatIsNotDecided: the run of which it would be a duplicate
+// may never be queued, and nobody would queue the follow-up again.
+func TestFollowUpWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 	t.Parallel()
 	for name, claim := range claimsOfLargeCalls {
 		for _, from := range []string{"q", "p"} {
@@ -63,8 +63,8 @@ func TestRunThatFollowsWaitsForALargeCallThatIsNotDecided(t *testing.T) {
 	}
 }
 
-// TestRunThatFollowsIsSkippedForALargeCallThatIsStored, before its runs were moved.
-func TestRunThatFollowsIsSkippedForALargeCallThatIsStored(t *testing.T) {
+// TestFollowUpIsSkippedForALargeCallThatIsStored, before the call's runs are moved.
+func TestFollowUpIsSkippedForALargeCallThatIsStored(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
@@ -85,9 +85,8 @@ func TestRunThatFollowsIsSkippedForALargeCallThatIsStored(t *testing.T) {
 	requireAllOnce(t, b)
 }
 
-// TestReservationThatComesToNothingRefusesNobody: what a call reserved that was never
-// stored is in nobody's way.
-func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
+// TestReservationOfACallThatWasNotStoredRefusesNobody once the time of the call is over.
+func TestReservationOfACallThatWasNotStoredRefusesNobody(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(t *testing.T, b *redis.Broker, r *broker.TaskRun) error{
 		"queued": func(t *testing.T, b *redis.Broker, r *broker.TaskRun) error {
@@ -129,8 +128,7 @@ func TestReservationThatComesToNothingRefusesNobody(t *testing.T) {
 	}
 }
 
-// TestReservationOfALostCallRefusesNobody: of the call there is nothing but what it
-// reserved.
+// TestReservationOfALostCallRefusesNobody: nothing else of the call is left.
 func TestReservationOfALostCallRefusesNobody(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
@@ -144,8 +142,8 @@ func TestReservationOfALostCallRefusesNobody(t *testing.T) {
 	require.Equal(t, 3+largeSize-9, length(t, b, "q"))
 }
 
-// TestLargeCallWhoseClockWasPutBack: what is further ahead than it can be holds up
-// nobody for that long.
+// TestLargeCallWhoseClockWasPutBack: a time that is too far ahead holds up nobody until
+// then.
 func TestLargeCallWhoseClockWasPutBack(t *testing.T) {
 	t.Parallel()
 	ahead := func(t *testing.T, opens string) {
@@ -207,8 +205,8 @@ func TestMembersOfAGroupAreCommittedOnce(t *testing.T) {
 	}
 }
 
-// TestBrokenKeysOfLargeCallsStopNobody: what was in them is set aside, and what was
-// committed is queued.
+// TestBrokenKeysOfLargeCallsStopNobody: they are quarantined, and committed runs are
+// queued.
 func TestBrokenKeysOfLargeCallsStopNobody(t *testing.T) {
 	t.Parallel()
 	ways := map[string]func(t *testing.T, b *redis.Broker) error{
@@ -281,7 +279,7 @@ func TestBrokenKeysOfLargeCallsStopNobody(t *testing.T) {
 	}
 }
 
-// TestLargeCallThatCannotBeMovedHoldsUpNoOther behind it.
+// TestLargeCallThatCannotBeMovedHoldsUpNoOther that was committed later.
 func TestLargeCallThatCannotBeMovedHoldsUpNoOther(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)

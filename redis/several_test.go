@@ -54,9 +54,8 @@ func endAll(t testing.TB, s broker.Session, want broker.Want, n int) {
 	}
 }
 
-// TestRunsOfManyQueuesCostWhatThoseOfOneDo drains queues with a run each, sees that
-// nothing goes on then, and queues single runs; both while the takes wait and while they
-// do not.
+// TestRunsOfManyQueuesCostWhatThoseOfOneDo drains queues with a run each, checks that no
+// command follows, and queues single runs: while the takes wait, and while they do not.
 func TestRunsOfManyQueuesCostWhatThoseOfOneDo(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 2, 100, 600, 2000} {
@@ -83,7 +82,7 @@ func TestRunsOfManyQueuesCostWhatThoseOfOneDo(t *testing.T) {
 				got <- err
 			}
 			go take()
-			// Tokens of what was taken without them are read first.
+			// The tokens of runs that were taken without them are read first.
 			require.Eventually(t, func() bool {
 				before := commands(t, client)
 				<-time.After(300 * time.Millisecond)
@@ -159,8 +158,8 @@ func TestPreferredQueueIsAskedFirst(t *testing.T) {
 	}
 }
 
-// TestConsumersOfDifferentQueuesWakeEachOther has sessions wait for sets of queues that
-// differ, and overlap, on one server.
+// TestConsumersOfDifferentQueuesWakeEachOther has sessions of one server wait for sets of
+// queues that overlap.
 func TestConsumersOfDifferentQueuesWakeEachOther(t *testing.T) {
 	server := redistest.Start(t)
 	client := raw(t, server)
@@ -211,9 +210,9 @@ func TestConsumersOfDifferentQueuesWakeEachOther(t *testing.T) {
 	require.LessOrEqual(t, slow, 2, "runs of %d that were found by looking only", 40)
 }
 
-// TestQueueThatCannotBeTakenFromDelaysNoOther damages a key of one queue after the
-// other, and has runs of the other queues arrive.
-func TestQueueThatCannotBeTakenFromDelaysNoOther(t *testing.T) {
+// TestAQueueThatFailsDelaysNoOther damages a key of one queue after the other, and queues
+// runs in the others.
+func TestAQueueThatFailsDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	client := raw(t, server)
@@ -294,8 +293,8 @@ func TestWaitsShareConnections(t *testing.T) {
 	require.Less(t, time.Since(start), 20*time.Second)
 }
 
-// TestNodeThatIsDownDelaysNoOther kills a master of a cluster, and stops another one in
-// its place, and has runs arrive in the queues of the others.
+// TestNodeThatIsDownDelaysNoOther kills a master of a cluster, stops another one, and
+// queues runs in the queues of the others.
 func TestNodeThatIsDownDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	for _, how := range []string{"killed", "hung"} {
@@ -339,8 +338,8 @@ func TestNodeThatIsDownDelaysNoOther(t *testing.T) {
 	}
 }
 
-// TestShortTakesGoRoundANodeThatIsDown stops a master of a cluster. Takes that end, each
-// by its context, long before the node is given up find what is on the others.
+// TestShortTakesGoRoundANodeThatIsDown stops a master of a cluster. The contexts of takes
+// end long before a command to that node fails. The takes find runs on the other nodes.
 func TestShortTakesGoRoundANodeThatIsDown(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-replica-no-failover", "yes")

@@ -18,7 +18,7 @@ import (
 )
 
 // farConn is a connection to a server that is some milliseconds away. It counts how often
-// somebody asks for its descriptor, as who spins does.
+// its descriptor is asked for, as a spin does.
 type farConn struct {
 	*net.TCPConn
 	far   *atomic.Bool
@@ -39,8 +39,8 @@ func (c farConn) SyscallConn() (syscall.RawConn, error) {
 	return c.TCPConn.SyscallConn()
 }
 
-// TestRenewalsDoNotSpinForAServerFarAway, which cannot have replied by the time that they
-// keep their processor for.
+// TestRenewalsDoNotSpinForAServerFarAway: it cannot reply in the time for which a renewal
+// spins.
 func TestRenewalsDoNotSpinForAServerFarAway(t *testing.T) {
 	t.Parallel()
 	clean(t, shared)

@@ -64,13 +64,13 @@ func openCounted(t *testing.T, s *redistest.Server) (*redis.Broker, *trips) {
 	return b, c
 }
 
-// looked is what surveys have told of queues.
+// looked is what surveys have returned of queues.
 type looked struct {
 	found, apart map[int]bool
 	errs         map[int]error
 }
 
-// eachRunIn makes each survey there is.
+// lookInto makes each survey there is.
 func lookInto(t *testing.T, b *redis.Broker, queues []string) map[string]looked {
 	t.Helper()
 	all := map[string]looked{}
@@ -112,8 +112,8 @@ func lookInto(t *testing.T, b *redis.Broker, queues []string) map[string]looked 
 	return all
 }
 
-// TestASurveyTakesFewRoundTrips has queues of which many have runs in them, and some much,
-// or what cannot be read.
+// TestASurveyTakesFewRoundTrips surveys queues of which many have runs, some many runs,
+// and some a key that cannot be read.
 func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	t.Parallel()
 	const n = 2000
@@ -206,8 +206,9 @@ func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
 	require.GreaterOrEqual(t, sum, each, "runs that are kept")
 }
 
-// TestASurveyIsToldOfEachQueueOfADeadNode once, and of the others' as if nothing were.
-func TestASurveyIsToldOfEachQueueOfADeadNode(t *testing.T) {
+// TestASurveyReportsEachQueueOfADeadNode once, and gets the queues of the other nodes as
+// always.
+func TestASurveyReportsEachQueueOfADeadNode(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000", "--cluster-replica-no-failover", "yes")
 	b := openURL(t, c.URL(), redis.Config{Timeout: time.Second})

@@ -49,7 +49,7 @@ func tickRun(name string, tick time.Time) *broker.TaskRun {
 }
 
 // TestAScheduleGoesOnWhoseLastTickIsLost: the ticks before that may have been queued, and
-// none is queued twice, by whichever of several schedulers.
+// no scheduler queues one twice.
 func TestAScheduleGoesOnWhoseLastTickIsLost(t *testing.T) {
 	for how, lose := range lostTicks {
 		t.Run(how, func(t *testing.T) {
@@ -101,7 +101,7 @@ func TestAScheduleGoesOnWhoseLastTickIsLost(t *testing.T) {
 	}
 }
 
-// TestADeletedScheduleWithoutALastTickStaysGone: to go on is for those that are there.
+// TestADeletedScheduleWithoutALastTickStaysGone: only schedules that exist go on.
 func TestADeletedScheduleWithoutALastTickStaysGone(t *testing.T) {
 	logger, text := logged()
 	b, c := open(t, shared, redis.Config{Logger: logger}), raw(t, shared)
@@ -119,8 +119,8 @@ func TestADeletedScheduleWithoutALastTickStaysGone(t *testing.T) {
 	require.Empty(t, text())
 }
 
-// TestASchedulePutAgainWhoseLastTickIsLostGoesOn: its rule, and so what its ticks come
-// after, is as before.
+// TestASchedulePutAgainWhoseLastTickIsLostGoesOn: its rule is as before, and so is the
+// instant after which its ticks come.
 func TestASchedulePutAgainWhoseLastTickIsLostGoesOn(t *testing.T) {
 	for _, how := range []string{"its field is deleted", "its field is no tick", "its key is deleted", "its field is no tick, but has the revision"} {
 		t.Run(how, func(t *testing.T) {
@@ -141,8 +141,8 @@ func TestASchedulePutAgainWhoseLastTickIsLostGoesOn(t *testing.T) {
 	}
 }
 
-// TestATasksScheduleGoesOnWhoseLastTickIsNone: one that is missing is one of a task that
-// was never scheduled.
+// TestATasksScheduleGoesOnWhoseLastTickIsNone: without a last tick the task was never
+// scheduled.
 func TestATasksScheduleGoesOnWhoseLastTickIsNone(t *testing.T) {
 	for how, lose := range lostTicks {
 		t.Run(how, func(t *testing.T) {

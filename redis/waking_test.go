@@ -61,9 +61,9 @@ func blocked(list string) int {
 	return strings.Count(list, "cmd=bzmpop") + strings.Count(list, "cmd=blmpop")
 }
 
-// TestIdleConsumersSendLittle counts what the server executes, within scripts
-// too, while a session waits for six seconds and its consumer looks for runs of
-// dead ones every second; and that a run wakes it at once.
+// TestIdleConsumersSendLittle counts the commands that the server executes, within scripts
+// too, while a session waits for six seconds and its consumer recovers every second. A run
+// then wakes the session at once.
 func TestIdleConsumersSendLittle(t *testing.T) {
 	t.Parallel()
 	for _, n := range []int{1, 10} {
@@ -132,8 +132,8 @@ func TestWaitersAreAllWoken(t *testing.T) {
 	require.Less(t, time.Since(start), time.Second, "a wake-up is passed on")
 }
 
-// TestLostWakeUpIsMadeGood takes away the token by which a waiting session
-// learns of a run, as a process that dies on the way does.
+// TestLostWakeUpIsMadeGood removes the wake token of a run, as a process does that dies on
+// the way.
 func TestLostWakeUpIsMadeGood(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)

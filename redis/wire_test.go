@@ -175,7 +175,7 @@ func requireBytes(t *testing.T, want *string, stored string) {
 	require.Equal(t, *want, hex.EncodeToString([]byte(stored)))
 }
 
-// storedAt returns what a list, or the only member of a sorted set, holds.
+// storedAt returns the entries of a list, or the only member of a sorted set.
 func storedAt(t *testing.T, c *goredis.Client, key string) []string {
 	t.Helper()
 	read := c.LRange
@@ -336,7 +336,7 @@ func TestWireDeadLetters(t *testing.T) {
 		})
 }
 
-// TestWireIsDocumented: whoever adds a script or a kind of key says so there.
+// TestWireIsDocumented checks that docs/wire.md names each script and each kind of key.
 func TestWireIsDocumented(t *testing.T) {
 	text, err := os.ReadFile("../docs/wire.md")
 	require.NoError(t, err)
