@@ -181,17 +181,8 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 			return nil, err
 		}
 		defer p.close()
-		burn := func(d time.Duration) (time.Duration, error) {
-			start := time.Now()
-			return time.Since(start), callers(taskrt.WithClient(ctx, p.(*taskgenProducer).client), 2, func(ctx context.Context) error {
-				handle, err := tasks.QueueBurn(ctx, d, taskrt.Keep(time.Minute))
-				if err == nil {
-					_, err = handle.Wait(ctx)
-				}
-				return err
-			})
-		}
-		if _, err := burn(10 * time.Millisecond); err != nil { // now the children are warm
+		ctx = taskrt.WithClient(ctx, p.(*taskgenProducer).client)
+		if err := burnTwo(ctx, 10*time.Millisecond); err != nil { // now the children are warm
 			return nil, err
 		}
 		out := make(sample)
@@ -202,7 +193,7 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 		if busy {
 			burning.Go(func() {
 				start := time.Now()
-				_, burnErr = burn(time.Second)
+				burnErr = burnTwo(ctx, time.Second)
 				out[makespan] = time.Since(start).Seconds()
 			})
 		}
@@ -215,6 +206,17 @@ func pickupWhile(busy bool) func(context.Context, *environment) (sample, error) 
 		out[median99] = waits[int(0.99*float64(len(waits)-1))].Seconds() * 1e3
 		return out, c.stop()
 	}
+}
+
+// burnTwo has two children use a processor for d each, and waits for both.
+func burnTwo(ctx context.Context, d time.Duration) error {
+	return callers(ctx, 2, func(ctx context.Context) error {
+		handle, err := tasks.QueueBurn(ctx, d, taskrt.Keep(time.Minute))
+		if err == nil {
+			_, err = handle.Wait(ctx)
+		}
+		return err
+	})
 }
 
 // burnBare uses a processor in two threads of this process for a second each: the

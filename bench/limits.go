@@ -46,30 +46,29 @@ func drainBeside(limited int) func(context.Context, *environment) (sample, error
 		if err := errors.Join(e.fill(ctx, ours, 1), handled(ctx, c, 1)); err != nil {
 			return nil, err
 		}
-		if err := controls.Pause(ctx, taskrt.DefaultQueue, true); err != nil {
-			return nil, err
-		}
-		if err := e.fill(ctx, ours, e.drain); err != nil {
-			return nil, err
-		}
-		before, err := e.spent(ctx)
+		out, err := e.drainPaused(ctx, controls, c)
 		if err != nil {
 			return nil, err
 		}
-		start := time.Now()
-		if err := controls.Pause(ctx, taskrt.DefaultQueue, false); err != nil {
-			return nil, err
-		}
-		if err := handled(ctx, c, 1+e.drain); err != nil {
-			return nil, err
-		}
-		took := time.Since(start)
-		out, err := e.perTask(ctx, before, e.drain)
-		if err != nil {
-			return nil, err
-		}
-		out[tasksRate] = float64(e.drain) / took.Seconds()
 		close(counter.Release) // runs that still start end at once
 		return out, c.stop()
 	}
+}
+
+// drainPaused fills the queue while it is paused, and measures its drain. The consumer
+// has executed one task before.
+func (e *environment) drainPaused(ctx context.Context, controls broker.Controls, c consumer) (sample, error) {
+	if err := controls.Pause(ctx, taskrt.DefaultQueue, true); err != nil {
+		return nil, err
+	}
+	if err := e.fill(ctx, taskgenSystem{}, e.drain); err != nil {
+		return nil, err
+	}
+	return e.timed(ctx, e.perTask, func() (int64, error) {
+		if err := controls.Pause(ctx, taskrt.DefaultQueue, false); err != nil {
+			return 0, err
+		}
+		return e.drain, handled(ctx, c, 1+e.drain)
+	})
+
 }

@@ -23,64 +23,88 @@ import (
 
 func main() {
 	taskrt.ServeChild(tasks.Tasks(&tasks.Counter{})) // a child process ends here
-	if err := bench(); err != nil {
+	o, err := parseFlags()
+	if err == nil {
+		err = profiled(o.profile, func() error { return bench(o) })
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func bench() error {
-	rounds := flag.Int("rounds", 5, "interleaved rounds")
-	length := flag.Duration("time", 2*time.Second, "length of a measurement that is bounded by time")
-	tasks := flag.Int64("drain", 100_000, "tasks of a measurement that is bounded by number")
+// options are the parsed command line.
+type options struct {
+	environment
+	scenarios, systems *regexp.Regexp // to measure
+	profile            string         // file for a CPU profile
+	write              string         // folder for the page and the chart
+}
+
+func parseFlags() (*options, error) {
+	o := &options{}
+	flag.IntVar(&o.rounds, "rounds", 5, "interleaved rounds")
+	flag.DurationVar(&o.length, "time", 2*time.Second, "length of a measurement that is bounded by time")
+	flag.Int64Var(&o.drain, "drain", 100_000, "tasks of a measurement that is bounded by number")
 	only := flag.String("only", "", "regular expression of the scenarios to run")
 	system := flag.String("system", "", "regular expression of the systems to measure")
-	connections := flag.Bool("connections", false, "compare the broker's own connections with go-redis's pool, and nothing else")
-	profile := flag.String("cpuprofile", "", "file to write a CPU profile of the scenarios to")
-	write := flag.String("write", "", "folder to write benchmarks.md and benchmarks.svg to; not with -only or -system")
+	flag.BoolVar(&o.connections, "connections", false, "compare the broker's own connections with go-redis's pool, and nothing else")
+	flag.StringVar(&o.profile, "cpuprofile", "", "file to write a CPU profile of the scenarios to")
+	flag.StringVar(&o.write, "write", "", "folder to write benchmarks.md and benchmarks.svg to; not with -only or -system")
 	flag.Parse()
-	if *write != "" && (*only != "" || *system != "" || *connections) {
-		return errors.New("-write needs every figure: leave out -only, -system and -connections")
+	if o.write != "" && (*only != "" || *system != "" || o.connections) {
+		return nil, errors.New("-write needs every figure: leave out -only, -system and -connections")
 	}
-	chosen, err := regexp.Compile(*only)
+	var err error
+	if o.scenarios, err = regexp.Compile(*only); err != nil {
+		return nil, fmt.Errorf("read -only: %w", err)
+	}
+	if o.systems, err = regexp.Compile(*system); err != nil {
+		return nil, fmt.Errorf("read -system: %w", err)
+	}
+	return o, nil
+}
+
+// profiled calls f and writes a CPU profile of it to file, if one is named.
+func profiled(file string, f func() error) error {
+	if file == "" {
+		return f()
+	}
+	out, err := os.Create(file)
 	if err != nil {
-		return fmt.Errorf("read -only: %w", err)
+		return err
 	}
-	systems, err := regexp.Compile(*system)
-	if err != nil {
-		return fmt.Errorf("read -system: %w", err)
+	defer out.Close()
+	if err := pprof.StartCPUProfile(out); err != nil {
+		return err
 	}
+	defer pprof.StopCPUProfile()
+	return f()
+}
+
+// bench measures the scenarios on a server of its own, and prints or writes the
+// outcomes.
+func bench(o *options) (err error) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
-	if *profile != "" {
-		f, err := os.Create(*profile)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		if err := pprof.StartCPUProfile(f); err != nil {
-			return err
-		}
-		defer pprof.StopCPUProfile()
-	}
-	e := &environment{rounds: *rounds, length: *length, drain: *tasks, connections: *connections}
+	e := &o.environment
 	if e.server, err = startRedis(ctx); err != nil {
 		return err
 	}
 	defer e.server.stop()
-	outcomes, err := run(ctx, e, chosen, systems)
+	outcomes, err := run(ctx, e, o.scenarios, o.systems)
 	if err != nil {
 		return err
 	}
 	printGoals(os.Stdout, outcomes)
-	if *write == "" {
+	if o.write == "" {
 		return nil
 	}
 	m, err := describeMachine(ctx, e)
 	if err != nil {
 		return err
 	}
-	return writePages(*write, m, outcomes)
+	return writePages(o.write, m, outcomes)
 }
 
 // run measures the wanted scenarios and prints each result.
@@ -94,25 +118,34 @@ func run(ctx context.Context, e *environment, only, wanted *regexp.Regexp) ([]ou
 		if !only.MatchString(sc.name) || len(sc.subjects) == 0 {
 			continue
 		}
-		o := outcome{scenario: sc, samples: make([][]sample, len(sc.subjects))}
-		for round := range e.rounds {
-			for i, s := range sc.subjects {
-				fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s, round %d of %d", sc.name, s.name, round+1, e.rounds)
-				if err := e.server.client.FlushAll(ctx).Err(); err != nil {
-					return nil, err
-				}
-				got, err := s.measure(ctx, e)
-				if err != nil {
-					return nil, fmt.Errorf("measure %s of %s: %w", sc.name, s.name, err)
-				}
-				o.samples[i] = append(o.samples[i], got)
-			}
+		o, err := measure(ctx, e, sc)
+		if err != nil {
+			return nil, err
 		}
-		fmt.Fprint(os.Stderr, "\r\x1b[K")
-		printOutcome(os.Stdout, &o)
-		outcomes = append(outcomes, o)
+		printOutcome(os.Stdout, o)
+		outcomes = append(outcomes, *o)
 	}
 	return outcomes, nil
+}
+
+// measure measures the subjects of a scenario in turn, on an empty server each time.
+func measure(ctx context.Context, e *environment, sc scenario) (*outcome, error) {
+	o := &outcome{scenario: sc, samples: make([][]sample, len(sc.subjects))}
+	for round := range e.rounds {
+		for i, s := range sc.subjects {
+			fmt.Fprintf(os.Stderr, "\r\x1b[K%s: %s, round %d of %d", sc.name, s.name, round+1, e.rounds)
+			if err := e.server.client.FlushAll(ctx).Err(); err != nil {
+				return nil, err
+			}
+			got, err := s.measure(ctx, e)
+			if err != nil {
+				return nil, fmt.Errorf("measure %s of %s: %w", sc.name, s.name, err)
+			}
+			o.samples[i] = append(o.samples[i], got)
+		}
+	}
+	fmt.Fprint(os.Stderr, "\r\x1b[K")
+	return o, nil
 }
 
 // writePages writes the page and its chart.

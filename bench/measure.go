@@ -63,38 +63,38 @@ func steady(producers, slots int, w work) func(context.Context, *environment, sy
 		if err != nil {
 			return nil, err
 		}
-		before, err := e.spent(ctx)
-		if err != nil {
-			return nil, err
-		}
-		var queued atomic.Int64
-		start := time.Now()
-		err = callers(ctx, producers, func(ctx context.Context) error {
-			for time.Since(start) < e.length {
-				if queued.Load()-c.handled() > maxAhead {
-					time.Sleep(100 * time.Microsecond)
-					continue
-				}
-				if err := p.queue(ctx, w, queued.Add(1)); err != nil {
-					return err
-				}
+		out, err := e.timed(ctx, e.perTask, func() (int64, error) {
+			queued, err := e.queueAhead(ctx, producers, p, w, c)
+			if err == nil {
+				err = handled(ctx, c, 1+queued)
 			}
-			return nil
+			return queued, err
 		})
-		if err == nil {
-			err = handled(ctx, c, 1+queued.Load())
-		}
 		if err != nil {
 			return nil, err
 		}
-		took := time.Since(start)
-		out, err := e.perTask(ctx, before, queued.Load())
-		if err != nil {
-			return nil, err
-		}
-		out[tasksRate] = float64(queued.Load()) / took.Seconds()
 		return out, c.stop()
 	}
+}
+
+// queueAhead queues tasks for the length of a measurement, at most maxAhead before their
+// consumer, and returns how many.
+func (e *environment) queueAhead(ctx context.Context, producers int, p producer, w work, c consumer) (int64, error) {
+	var queued atomic.Int64
+	start := time.Now()
+	err := callers(ctx, producers, func(ctx context.Context) error {
+		for time.Since(start) < e.length {
+			if queued.Load()-c.handled() > maxAhead {
+				time.Sleep(100 * time.Microsecond)
+				continue
+			}
+			if err := p.queue(ctx, w, queued.Add(1)); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return queued.Load(), err
 }
 
 // drain queues tasks while nothing consumes, and measures how fast they are executed
@@ -104,24 +104,16 @@ func drain(slots int) func(context.Context, *environment, system) (sample, error
 		if err := e.fill(ctx, s, e.drain); err != nil {
 			return nil, err
 		}
-		before, err := e.spent(ctx)
+		var c consumer
+		out, err := e.timed(ctx, e.perTask, func() (n int64, err error) {
+			if c, err = s.consume(ctx, e.server.addr, consumeOptions{slots: slots, queues: 1}); err != nil {
+				return 0, err
+			}
+			return e.drain, handled(ctx, c, e.drain)
+		})
 		if err != nil {
 			return nil, err
 		}
-		start := time.Now()
-		c, err := s.consume(ctx, e.server.addr, consumeOptions{slots: slots, queues: 1})
-		if err != nil {
-			return nil, err
-		}
-		if err := handled(ctx, c, e.drain); err != nil {
-			return nil, err
-		}
-		took := time.Since(start)
-		out, err := e.perTask(ctx, before, e.drain)
-		if err != nil {
-			return nil, err
-		}
-		out[tasksRate] = float64(e.drain) / took.Seconds()
 		return out, c.stop()
 	}
 }
@@ -171,37 +163,23 @@ func enqueue(producers int, batch int64) func(context.Context, *environment, sys
 			return nil, err
 		}
 		defer p.close()
-		before, err := e.spent(ctx)
-		if err != nil {
-			return nil, err
+		queue := func(ctx context.Context, n int64) error { return p.queueBatch(ctx, n, batch) }
+		if batch == 1 {
+			queue = func(ctx context.Context, n int64) error { return p.queue(ctx, noop, n) }
 		}
-		var queued atomic.Int64
-		start := time.Now()
-		err = callers(ctx, producers, func(ctx context.Context) error {
-			for time.Since(start) < e.length {
-				n := queued.Add(batch)
-				err := error(nil)
-				if batch == 1 {
-					err = p.queue(ctx, noop, n)
-				} else {
-					err = p.queueBatch(ctx, n, batch)
+		return e.timed(ctx, e.perTask, func() (int64, error) {
+			var queued atomic.Int64
+			start := time.Now()
+			err := callers(ctx, producers, func(ctx context.Context) error {
+				for time.Since(start) < e.length {
+					if err := queue(ctx, queued.Add(batch)); err != nil {
+						return err
+					}
 				}
-				if err != nil {
-					return err
-				}
-			}
-			return nil
+				return nil
+			})
+			return queued.Load(), err
 		})
-		if err != nil {
-			return nil, err
-		}
-		took := time.Since(start)
-		out, err := e.perTask(ctx, before, queued.Load())
-		if err != nil {
-			return nil, err
-		}
-		out[tasksRate] = float64(queued.Load()) / took.Seconds()
-		return out, nil
 	}
 }
 
@@ -250,6 +228,31 @@ func (e *environment) spent(ctx context.Context) (spending, error) {
 	return spending{u, time.Duration(r.Utime.Nano() + r.Stime.Nano())}, nil
 }
 
+// timed measures the rate of the tasks that f queues or executes, and what they cost by
+// cost, which is perTask or perTaskWithScripts.
+func (e *environment) timed(ctx context.Context, cost costOf, f func() (tasks int64, err error)) (sample, error) {
+	before, err := e.spent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	tasks, err := f()
+	if err != nil {
+		return nil, err
+	}
+	took := time.Since(start)
+	out, err := cost(ctx, before, tasks)
+	if err != nil {
+		return nil, err
+	}
+	out[tasksRate] = float64(tasks) / took.Seconds()
+	return out, nil
+}
+
+// costOf returns what so many tasks have cost since before.
+type costOf func(ctx context.Context, before spending, tasks int64) (sample, error)
+
+// perTask returns what each of so many tasks has cost since before, at both ends.
 func (e *environment) perTask(ctx context.Context, before spending, tasks int64) (sample, error) {
 	after, err := e.spent(ctx)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/taskgen/taskgen/bench/tasks"
@@ -54,7 +55,7 @@ func pickupOver(queues int) func(context.Context, *environment) (sample, error) 
 		}
 		defer closer()
 		ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{}))
-		run := func(i int) (time.Duration, error) {
+		pickUp := func(i int) (time.Duration, error) {
 			before := time.Now()
 			if _, err := tasks.QueueCounterNoop(ctx, benchID, i, taskrt.OnQueue(queueName(i%queues))); err != nil {
 				return 0, err
@@ -66,32 +67,39 @@ func pickupOver(queues int) func(context.Context, *environment) (sample, error) 
 				return 0, ctx.Err()
 			}
 		}
-		if _, err := run(0); err != nil { // let it become idle
+		if _, err := pickUp(0); err != nil { // let it become idle
 			return nil, err
 		}
 		time.Sleep(time.Second)
-		before, err := e.spent(ctx)
+		out, err := e.pickedUp(ctx, pickUp)
 		if err != nil {
 			return nil, err
-		}
-		var waits []time.Duration
-		for end := time.Now().Add(2 * e.length); time.Now().Before(end); {
-			time.Sleep(5 * time.Millisecond) // let the consumer become idle
-			wait, err := run(7 * len(waits))
-			if err != nil {
-				return nil, err
-			}
-			waits = append(waits, wait)
-		}
-		out, err := e.perRun(ctx, before, len(waits))
-		if err != nil {
-			return nil, err
-		}
-		for name, value := range percentiles(waits) {
-			out[name] = value
 		}
 		return out, c.stop()
 	}
+}
+
+// pickedUp measures pickUp in one queue after another, and what each cost.
+func (e *environment) pickedUp(ctx context.Context, pickUp func(i int) (time.Duration, error)) (sample, error) {
+	before, err := e.spent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var waits []time.Duration
+	for end := time.Now().Add(2 * e.length); time.Now().Before(end); {
+		time.Sleep(5 * time.Millisecond) // let the consumer become idle
+		wait, err := pickUp(7 * len(waits))
+		if err != nil {
+			return nil, err
+		}
+		waits = append(waits, wait)
+	}
+	out, err := e.perTaskWithScripts(ctx, before, int64(len(waits)))
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(out, percentiles(waits))
+	return out, nil
 }
 
 // drainQueues measures how fast a session takes one run from each of n queues. It
@@ -107,57 +115,69 @@ func drainQueues(n, cpu int) func(context.Context, *environment) (sample, error)
 		if !ok {
 			return nil, fmt.Errorf("use %T: it leases nothing", b)
 		}
-		queues := make([]string, n)
-		for i := range queues {
-			queues[i] = queueName(i)
-			run := &broker.TaskRun{ID: fmt.Sprint(i), Task: "noop", Queue: queues[i], QueuedAt: time.Now()}
-			if err := b.QueueTasks(ctx, run); err != nil {
-				return nil, err
-			}
+		queues, err := fillEach(ctx, b, n)
+		if err != nil {
+			return nil, err
 		}
 		s, err := leaser.OpenSession(ctx, time.Minute)
 		if err != nil {
 			return nil, err
 		}
-		before, err := e.spent(ctx)
+		out, err := e.timed(ctx, e.perTaskWithScripts, func() (int64, error) {
+			want := broker.Want{Queues: queues, IO: 20, CPU: cpu}
+			for left := n; left > 0; {
+				taken, err := takeAndFinish(ctx, s, want)
+				if err != nil {
+					return 0, err
+				}
+				left -= taken
+			}
+			return int64(n), nil
+		})
 		if err != nil {
 			return nil, err
 		}
-		start := time.Now()
-		for left := n; left > 0; {
-			runs, err := s.Take(ctx, broker.Want{Queues: queues, IO: 20, CPU: cpu})
-			if err != nil {
-				return nil, err
-			}
-			done := make([]broker.Outcome, len(runs))
-			for i, run := range runs {
-				done[i].Run = run
-			}
-			if _, err := s.Finish(ctx, done...); err != nil {
-				return nil, err
-			}
-			left -= len(runs)
-		}
-		took := time.Since(start)
-		out, err := e.perRun(ctx, before, n)
-		if err != nil {
-			return nil, err
-		}
-		out[tasksRate] = float64(n) / took.Seconds()
 		return out, s.Close(ctx)
 	}
 }
 
-// perRun is perTask with the number of scripts that the server executed.
-func (e *environment) perRun(ctx context.Context, before spending, runs int) (sample, error) {
+// fillEach queues a run in each of n queues and returns their names.
+func fillEach(ctx context.Context, b broker.Broker, n int) ([]string, error) {
+	queues := make([]string, n)
+	for i := range queues {
+		queues[i] = queueName(i)
+		run := &broker.TaskRun{ID: fmt.Sprint(i), Task: "noop", Queue: queues[i], QueuedAt: time.Now()}
+		if err := b.QueueTasks(ctx, run); err != nil {
+			return nil, err
+		}
+	}
+	return queues, nil
+}
+
+// takeAndFinish takes runs once, finishes them and returns how many there were.
+func takeAndFinish(ctx context.Context, s broker.Session, want broker.Want) (int, error) {
+	runs, err := s.Take(ctx, want)
+	if err != nil {
+		return 0, err
+	}
+	done := make([]broker.Outcome, len(runs))
+	for i, run := range runs {
+		done[i].Run = run
+	}
+	_, err = s.Finish(ctx, done...)
+	return len(runs), err
+}
+
+// perTaskWithScripts is perTask with the number of scripts that the server executed.
+func (e *environment) perTaskWithScripts(ctx context.Context, before spending, tasks int64) (sample, error) {
 	after, err := e.server.usage(ctx)
 	if err != nil {
 		return nil, err
 	}
-	out, err := e.perTask(ctx, before, int64(runs))
+	out, err := e.perTask(ctx, before, tasks)
 	if err != nil {
 		return nil, err
 	}
-	out[scripts] = (after.scripts - before.server.scripts) / float64(runs)
+	out[scripts] = (after.scripts - before.server.scripts) / float64(tasks)
 	return out, nil
 }
