@@ -236,12 +236,12 @@ func (f *finishCall) noteFenced(o *outcome, replyLost bool) {
 
 // append adds the batch's part of a finish command.
 func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
-	keys = append(keys, q.Batch(g.batch.member), q.Done(g.batch.member))
+	keys = append(keys, q.Batch(g.batch.name), q.Done(g.batch.name))
 	complete := 0
 	if g.whole {
 		complete = 1
 	}
-	args = append(args, g.batch.member, complete, g.before)
+	args = append(args, g.batch.name, complete, g.before)
 	keys, args = g.appendPlain(keys, args)
 	return g.appendSteps(keys, args)
 }

@@ -125,11 +125,11 @@ func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) er
 // findBatches notes the names of all batches: those with a list or a bitmap, and those that are
 // listed.
 func (a *audit) findBatches(ctx context.Context) error {
-	a.members = map[string]bool{}
+	a.batchNames = map[string]bool{}
 	for key := range a.keys {
 		for _, opens := range []string{a.q.Batch(""), a.q.Done("")} {
-			if member, ok := strings.CutPrefix(key, opens); ok {
-				a.members[member] = true
+			if name, ok := strings.CutPrefix(key, opens); ok {
+				a.batchNames[name] = true
 			}
 		}
 	}
@@ -141,11 +141,11 @@ func (a *audit) checkBatches(ctx context.Context) error {
 	if err := a.findBatches(ctx); err != nil {
 		return err
 	}
-	for members := range slices.Chunk(slices.Collect(maps.Keys(a.members)), auditPage) {
+	for batchNames := range slices.Chunk(slices.Collect(maps.Keys(a.batchNames)), auditPage) {
 		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: a.mends()}).Append(nil)
-		for _, member := range members {
-			keys = append(keys, a.q.Batch(member), a.q.Done(member))
-			args = append(args, member)
+		for _, name := range batchNames {
+			keys = append(keys, a.q.Batch(name), a.q.Done(name))
+			args = append(args, name)
 		}
 		v, err := a.script(ctx, a.b.scripts.AuditBatches, keys, args)
 		if err != nil {

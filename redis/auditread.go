@@ -38,9 +38,9 @@ func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) e
 	if err := a.inFlight(ctx); err != nil {
 		return err
 	}
-	for member := range a.members {
-		if err := a.eachRunInBatch(ctx, member, show); err != nil {
-			return fmt.Errorf("read batch %s: %w", member, err)
+	for name := range a.batchNames {
+		if err := a.eachRunInBatch(ctx, name, show); err != nil {
+			return fmt.Errorf("read batch %s: %w", name, err)
 		}
 	}
 	return nil
@@ -99,8 +99,8 @@ func (a *audit) eachInList(ctx context.Context, key string, f func(stored string
 
 // eachRunInBatch shows the runs of a batch. It reads the batch before the bitmap, so that
 // a run that ends in between counts as finished.
-func (a *audit) eachRunInBatch(ctx context.Context, member string, show func(s location, mine bool)) error {
-	key, done := a.q.Batch(member), a.q.Done(member)
+func (a *audit) eachRunInBatch(ctx context.Context, name string, show func(s location, mine bool)) error {
+	key, done := a.q.Batch(name), a.q.Done(name)
 	start := time.Now()
 	stored, err := a.node.LRange(ctx, key, 0, -1)
 	if err != nil || len(stored) == 0 {
@@ -130,10 +130,10 @@ type audit struct {
 	report maintenance.Report
 	pace   pace // of an audit that nobody waits for
 
-	keys    map[string]bool // of the queue
-	members map[string]bool // "session:number" of batches that are or may be in flight
-	seen    map[string]bool // ids of runs
-	twice   map[string]bool // ids that were seen again, perhaps of one that has moved
+	keys       map[string]bool // of the queue
+	batchNames map[string]bool // "session:number" of batches that are or may be in flight
+	seen       map[string]bool // ids of runs
+	twice      map[string]bool // ids that were seen again, perhaps of one that has moved
 }
 
 // pages reads all pages of a scan.
@@ -160,8 +160,8 @@ func (a *audit) inFlight(ctx context.Context) error {
 	err := a.pages(ctx, func(cursor uint64) (conn.Page, error) {
 		return a.node.SScan(ctx, a.q.InFlight, cursor, 1000)
 	}, func(list []string) {
-		for _, member := range list {
-			a.members[member] = true
+		for _, name := range list {
+			a.batchNames[name] = true
 		}
 	})
 	if err != nil {

@@ -87,7 +87,7 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	at, _ := run.Receipt.(*receipt)
 	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.MarkBegun, s.b.clients.Lease,
-		script.MarkBegunKeys(&q.QueueKeys, at.batch.member), (&script.MarkBegunArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
+		script.MarkBegunKeys(&q.QueueKeys, at.batch.name), (&script.MarkBegunArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}

@@ -178,18 +178,18 @@ func (c *cancelling) end(ctx context.Context, key, entry string) (bool, error) {
 
 // mark notes that a run is to end, for the session that holds it.
 func (c *cancelling) mark(ctx context.Context) (bool, error) {
-	members, err := c.b.clients.Work.SMembers(ctx, c.q.InFlight)
+	batchNames, err := c.b.clients.Work.SMembers(ctx, c.q.InFlight)
 	if err != nil {
 		return false, err
 	}
 	failure := wire.AppendFailureFields(nil, &c.failure)
-	for from := int64(0); len(members) > 0; {
-		page := members[:min(len(members), cancelPage)]
+	for from := int64(0); len(batchNames) > 0; {
+		page := batchNames[:min(len(batchNames), cancelPage)]
 		var keys []string
 		args := (&script.CancelInFlightArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
-		for _, member := range page {
-			session, number, _ := strings.Cut(member, ":")
-			keys = append(keys, c.q.Batch(member), c.q.Done(member), c.q.Cancels(session))
+		for _, name := range page {
+			session, number, _ := strings.Cut(name, ":")
+			keys = append(keys, c.q.Batch(name), c.q.Done(name), c.q.Cancels(session))
 			args = append(args, number)
 		}
 		v, err := c.b.repeat(ctx, c.b.scripts.CancelInFlight, c.b.clients.Work, keys, args...)
@@ -201,7 +201,7 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 			return reply.Found, err
 		}
 		from = reply.Looked
-		members = members[min(reply.Batches, len(page)):]
+		batchNames = batchNames[min(reply.Batches, len(page)):]
 	}
 	return false, nil
 }

@@ -42,7 +42,7 @@ func (s *session) closeIn(ctx context.Context, h *queueLease) error {
 		}
 	}
 	for _, bt := range s.batchesLatestFirst(h) { // as each goes to the head of its queue
-		if _, err := s.b.giveBack(ctx, h.q, s.id, bt.member, "leave"); err != nil {
+		if _, err := s.b.giveBack(ctx, h.q, s.id, bt.name, "leave"); err != nil {
 			return err
 		}
 		s.dropBatch(bt)

@@ -189,7 +189,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
 	for _, bt := range c.parts {
-		keys = append(keys, q.Done(bt.member))
+		keys = append(keys, q.Done(bt.name))
 	}
 	for cursor := "0"; ; {
 		v, err := s.b.repeat(ctx, s.b.scripts.Renew, s.b.clients.Renew, keys,
@@ -235,7 +235,7 @@ func (c *comparison) noteCounts(reply any) {
 }
 
 // unlisted returns the batches that the session holds and the server does not list.
-func (c *comparison) unlisted() (members []string) {
+func (c *comparison) unlisted() (batchNames []string) {
 	if !c.all {
 		return nil
 	}
@@ -243,20 +243,20 @@ func (c *comparison) unlisted() (members []string) {
 	defer c.s.mu.Unlock()
 	for number, bt := range c.known {
 		if !c.listed[number] && c.still(bt) {
-			members = append(members, bt.member)
+			batchNames = append(batchNames, bt.name)
 		}
 	}
-	return members
+	return batchNames
 }
 
 // list has the server list batches that are there, so that recoveries find them. The next
 // renewal tries again what fails.
-func (c *comparison) list(ctx context.Context, members []string) {
+func (c *comparison) list(ctx context.Context, batchNames []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
-	for list := range slices.Chunk(members, auditPage) {
+	for list := range slices.Chunk(batchNames, auditPage) {
 		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: true}).Append(nil)
-		for _, member := range list {
-			keys, args = append(keys, c.h.q.Batch(member), c.h.q.Done(member)), append(args, member)
+		for _, name := range list {
+			keys, args = append(keys, c.h.q.Batch(name), c.h.q.Done(name)), append(args, name)
 		}
 		_, _ = a.script(ctx, a.b.scripts.AuditBatches, keys, args)
 	}
@@ -314,23 +314,23 @@ func (c *comparison) forgotten() (over []int64, parts []*batch) {
 // outcomes that the session remembers, and gives the other runs back.
 func (c *comparison) endAgain(ctx context.Context, number int64) {
 	s := c.s
-	member := s.id + ":" + strconv.FormatInt(number, 10)
+	name := s.id + ":" + strconv.FormatInt(number, 10)
 	s.mu.Lock()
-	g := replay(c.h, number, member, s.finished.of(c.h, number), nil)
+	g := replay(c.h, number, name, s.finished.of(c.h, number), nil)
 	s.mu.Unlock()
 	whole := g.whole
 	if err := s.replay(ctx, g); err != nil || whole {
 		return
 	}
 	// After an error the next renewal does it.
-	_, _ = s.b.giveBack(ctx, c.h.q, s.id, member, "leave")
+	_, _ = s.b.giveBack(ctx, c.h.q, s.id, name, "leave")
 }
 
 // endPart ends again those runs of a batch that have ended before others.
 func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	s, q := c.s, c.h.q
 	pipe := s.b.clients.Lease.Pipeline()
-	bitmap, stored := pipe.Get(ctx, q.Done(bt.member)), pipe.LRange(ctx, q.Batch(bt.member), 0, -1)
+	bitmap, stored := pipe.Get(ctx, q.Done(bt.name)), pipe.LRange(ctx, q.Batch(bt.name), 0, -1)
 	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(stored.Val()) != len(bt.done) {
 		return
 	}
@@ -361,7 +361,7 @@ func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (g *batchOutcomes, un
 			unknown[i] = true
 		}
 	}
-	g = replay(c.h, bt.number, bt.member, c.s.finished.of(c.h, bt.number), unknown)
+	g = replay(c.h, bt.number, bt.name, c.s.finished.of(c.h, bt.number), unknown)
 	for _, o := range g.outcomes {
 		delete(unknown, o.at.index)
 	}
@@ -387,8 +387,8 @@ func startAgain(at *receipt, stored string) *outcome {
 
 // replay returns the remembered outcomes of a batch; if only is not nil, those of these
 // indexes. They are whole if they are the outcomes of all its runs.
-func replay(h *queueLease, number int64, member string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
-	g := &batchOutcomes{batch: &batch{lease: h, number: number, member: member}}
+func replay(h *queueLease, number int64, name string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
+	g := &batchOutcomes{batch: &batch{lease: h, number: number, name: name}}
 	seen := map[int]bool{}
 	add := func(index int, o *outcome) {
 		if !seen[index] && (only == nil || only[index]) {

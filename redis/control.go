@@ -101,9 +101,9 @@ func (b *Broker) countRunning(ctx context.Context, q *queue, replies *infoReplie
 	for page := range slices.Chunk(append(replies.inFlight.Val(), ""), infoPage) {
 		taken, done := make([]conn.Reply[int64], len(page)), make([]conn.Reply[int64], len(page))
 		var keys []string
-		for i, member := range page {
-			keys = append(keys, q.Batch(member), q.Done(member))
-			taken[i], done[i] = pipe.LLen(ctx, q.Batch(member)), pipe.BitCount(ctx, q.Done(member), nil)
+		for i, name := range page {
+			keys = append(keys, q.Batch(name), q.Done(name))
+			taken[i], done[i] = pipe.LLen(ctx, q.Batch(name)), pipe.BitCount(ctx, q.Done(name), nil)
 		}
 		if err := b.clients.ReadAll(ctx, pipe); conn.IsWrongType(err) {
 			odd = cmp.Or(odd, b.blameIn(ctx, err, q, keys...))

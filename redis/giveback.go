@@ -14,16 +14,16 @@ import (
 // cancelled, which end. It returns how many. The batch can be read beforehand: until it is
 // given back or finished its runs stay the same, but that a run that came back before may
 // begin (markbegun.lua).
-func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode string) (int, error) {
+func (b *Broker) giveBack(ctx context.Context, q *queue, session, name, mode string) (int, error) {
 	start := time.Now()
-	stored, err := b.clients.Work.LRange(ctx, q.Batch(member), 0, -1)
-	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(member)) {
+	stored, err := b.clients.Work.LRange(ctx, q.Batch(name), 0, -1)
+	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(name)) {
 		err = nil // the key is quarantined, and the batch goes
 	}
 	if err != nil {
-		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(member)))
+		return 0, b.fail(ctx, "read batch of queue "+q.Name, b.blame(ctx, err, q.Batch(name)))
 	}
-	keys, args := b.giveBackArgs(q, session, member, mode, stored)
+	keys, args := b.giveBackArgs(q, session, name, mode, stored)
 	v, err := b.repeat(ctx, b.scripts.Giveback, b.clients.Work, keys, args...)
 	if err != nil {
 		return 0, b.fail(ctx, "give back batch of queue "+q.Name, err)
@@ -42,11 +42,11 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, member, mode s
 }
 
 // giveBackArgs returns the keys and arguments of the script that gives back a batch.
-func (b *Broker) giveBackArgs(q *queue, session, member, mode string, stored []string) (keys []string, args []any) {
+func (b *Broker) giveBackArgs(q *queue, session, name, mode string, stored []string) (keys []string, args []any) {
 	waiting := waits(stored)
-	keys = script.GivebackKeys(&q.QueueKeys, session, member)
+	keys = script.GivebackKeys(&q.QueueKeys, session, name)
 	args = (&script.GivebackArgs{
-		Session: session, Member: member, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
+		Session: session, Name: name, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
 	}).Append(nil)
 	args = append(args, waiting...)
 	for i, e := range stored {

@@ -120,7 +120,7 @@ func (s *session) addProgress(queues heartbeats, p *broker.ProgressReport) {
 		return
 	}
 	a := queues.of(at.batch.lease.q)
-	a.keys = append(a.keys, a.q.Batch(at.batch.member), a.q.Done(at.batch.member), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
+	a.keys = append(a.keys, a.q.Batch(at.batch.name), a.q.Done(at.batch.name), a.q.Record(p.Run.ID), a.q.Progress(p.Run.ID))
 	a.runs = append(a.runs, at.index, wire.AppendProgress(nil, &p.Progress))
 }
 

@@ -174,28 +174,28 @@ func (l *listing) addDelayed(list []conn.Scored) {
 
 // running lists the runs that sessions hold.
 func (l *listing) running(ctx context.Context) error {
-	members, err := l.b.clients.Work.SMembers(ctx, l.q.InFlight)
+	batchNames, err := l.b.clients.Work.SMembers(ctx, l.q.InFlight)
 	if err != nil {
 		return err
 	}
-	slices.Sort(members)
-	for _, member := range members {
+	slices.Sort(batchNames)
+	for _, name := range batchNames {
 		if l.full() {
 			break
 		}
 		pipe := l.b.clients.Work.Pipeline()
-		batch, done := pipe.LRange(ctx, l.q.Batch(member), 0, -1), pipe.Get(ctx, l.q.Done(member))
-		if err := l.pass(ctx, l.b.clients.ReadAll(ctx, pipe), l.q.Batch(member), l.q.Done(member)); err != nil {
+		batch, done := pipe.LRange(ctx, l.q.Batch(name), 0, -1), pipe.Get(ctx, l.q.Done(name))
+		if err := l.pass(ctx, l.b.clients.ReadAll(ctx, pipe), l.q.Batch(name), l.q.Done(name)); err != nil {
 			return err
 		}
-		l.addBatch(member, batch.Val(), done.Val())
+		l.addBatch(name, batch.Val(), done.Val())
 	}
 	return nil
 }
 
 // addBatch adds the runs of a batch that are not finished.
-func (l *listing) addBatch(member string, batch []string, done string) {
-	session, _, _ := strings.Cut(member, ":")
+func (l *listing) addBatch(name string, batch []string, done string) {
+	session, _, _ := strings.Cut(name, ":")
 	for i, stored := range batch {
 		if wire.IsSet(done, i) {
 			continue

@@ -79,7 +79,7 @@ func (s *session) unfinishedRecords(bt *batch) (keys []string, indexes []any) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := bt.lease.q
-	keys = script.MarkBegunKeys(&q.QueueKeys, bt.member)
+	keys = script.MarkBegunKeys(&q.QueueKeys, bt.name)
 	for _, k := range bt.kept {
 		if !bt.gone && !bt.done[k.index] {
 			keys, indexes = append(keys, q.Record(k.id)), append(indexes, k.index)

@@ -117,10 +117,10 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 
 // recoverBatches gives back batches whose leases have ended. It returns the number of their
 // runs.
-func (b *Broker) recoverBatches(ctx context.Context, q *queue, members []string) (total int, failed error) {
-	for _, member := range members {
-		session, _, _ := strings.Cut(member, ":")
-		n, err := b.giveBack(ctx, q, session, member, "recover")
+func (b *Broker) recoverBatches(ctx context.Context, q *queue, batchNames []string) (total int, failed error) {
+	for _, name := range batchNames {
+		session, _, _ := strings.Cut(name, ":")
+		n, err := b.giveBack(ctx, q, session, name, "recover")
 		total += max(n, 0)
 		failed = errors.Join(failed, err)
 		if ctx.Err() != nil {

@@ -175,7 +175,7 @@ func (s *session) findLost(ctx context.Context, h *queueLease) (lost bool, err e
 	exist := make([]conn.Reply[int64], len(batches))
 	err = s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
 		for i, bt := range batches {
-			exist[i] = pipe.Exists(ctx, h.q.Batch(bt.member))
+			exist[i] = pipe.Exists(ctx, h.q.Batch(bt.name))
 		}
 	})
 	if err != nil {

@@ -56,7 +56,7 @@ type queueLease struct {
 type batch struct {
 	lease      *queueLease
 	number     int64
-	member     string           // "session:number"
+	name       string           // "session:number"
 	done       []bool           // by index in the batch
 	left       int              // not done
 	busy       int              // commands that are applying outcomes

@@ -22,7 +22,7 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 	}
 	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.FreeUnique, s.b.clients.Lease,
-		script.FreeUniqueKeys(&q.QueueKeys, at.batch.member, key), (&script.FreeUniqueArgs{Index: at.index, ID: run.ID}).Append(nil)...)
+		script.FreeUniqueKeys(&q.QueueKeys, at.batch.name, key), (&script.FreeUniqueArgs{Index: at.index, ID: run.ID}).Append(nil)...)
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
 	}

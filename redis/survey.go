@@ -213,8 +213,8 @@ func (b *Broker) giveInfos(ctx context.Context, few []*surveyed, infos map[*surv
 	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range few {
 			taken[s] = nil // ReadMany may repeat
-			for _, member := range infos[s].inFlight.Val() {
-				taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(member)), pipe.BitCount(ctx, s.Done(member), nil))
+			for _, name := range infos[s].inFlight.Val() {
+				taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(name)), pipe.BitCount(ctx, s.Done(name), nil))
 			}
 		}
 	})

@@ -182,14 +182,14 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 		return err
 	}
 	for _, some := range bySize(withoutApart(page, give), surveyPage, (*surveyed).size) {
-		members, err := r.readInFlight(ctx, some)
+		batchNames, err := r.readInFlight(ctx, some)
 		if err != nil {
 			return err
 		}
 		some = withoutApart(some, give)
 		err = r.b.measure(ctx, some, func(pipe conn.Pipeline, s *surveyed) (sizes []conn.Reply[int64]) {
-			for _, member := range members[s] {
-				sizes = append(sizes, pipe.LLen(ctx, s.Batch(member)))
+			for _, name := range batchNames[s] {
+				sizes = append(sizes, pipe.LLen(ctx, s.Batch(name)))
 			}
 			return sizes
 		})
@@ -197,7 +197,7 @@ func (r *runsSurvey) running(ctx context.Context, page []*surveyed, give giveRun
 			return err
 		}
 		for _, few := range bySize(withoutApart(some, give), surveyPage, (*surveyed).size) {
-			if err := r.batches(ctx, few, members, give); err != nil {
+			if err := r.batches(ctx, few, batchNames, give); err != nil {
 				return err
 			}
 		}
@@ -216,13 +216,13 @@ func (r *runsSurvey) readInFlight(ctx context.Context, page []*surveyed) (map[*s
 	if err != nil {
 		return nil, err
 	}
-	members := map[*surveyed][]string{}
+	batchNames := map[*surveyed][]string{}
 	for _, s := range page {
 		s.note(replies[s].Err())
-		members[s] = replies[s].Val()
-		slices.Sort(members[s])
+		batchNames[s] = replies[s].Val()
+		slices.Sort(batchNames[s])
 	}
-	return members, nil
+	return batchNames, nil
 }
 
 // batchReplies are what is read of one batch.
@@ -232,13 +232,13 @@ type batchReplies struct {
 }
 
 // batches gives the runs in the batches of queues.
-func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*surveyed][]string, give giveRuns) error {
+func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, batchNames map[*surveyed][]string, give giveRuns) error {
 	batches := map[*surveyed][]batchReplies{}
 	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range few {
 			batches[s] = nil // ReadMany may repeat
-			for _, member := range members[s] {
-				batches[s] = append(batches[s], batchReplies{pipe.LRange(ctx, s.Batch(member), 0, -1), pipe.Get(ctx, s.Done(member))})
+			for _, name := range batchNames[s] {
+				batches[s] = append(batches[s], batchReplies{pipe.LRange(ctx, s.Batch(name), 0, -1), pipe.Get(ctx, s.Done(name))})
 			}
 		}
 	})
@@ -248,10 +248,10 @@ func (r *runsSurvey) batches(ctx context.Context, few []*surveyed, members map[*
 	found := map[*surveyed][]*broker.RunInfo{}
 	for _, s := range few {
 		l := r.listing(s)
-		for i, member := range members[s] {
+		for i, name := range batchNames[s] {
 			bt := batches[s][i]
 			s.note(bt.runs.Err(), bt.done.Err())
-			l.addBatch(member, bt.runs.Val(), bt.done.Val())
+			l.addBatch(name, bt.runs.Val(), bt.done.Val())
 		}
 		found[s] = l.found
 	}

@@ -111,8 +111,8 @@ func (s *session) takeUnlessClosed(ctx context.Context, h *queueLease, req takeR
 func (s *session) takeBatch(ctx context.Context, h *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
 	start := time.Now()
 	number, unanswered := s.noteTakeSent(h)
-	member := s.id + ":" + strconv.FormatInt(number, 10)
-	v, replyLost, err := s.sendTake(ctx, h.q, number, member, req)
+	name := s.id + ":" + strconv.FormatInt(number, 10)
+	v, replyLost, err := s.sendTake(ctx, h.q, number, name, req)
 	if replyLost {
 		s.noteReplyLost(h)
 	}
@@ -135,7 +135,7 @@ func (s *session) takeBatch(ctx context.Context, h *queueLease, req takeRequest)
 	if reply.Next == script.TakeUsedUp || len(reply.Stored) == 0 {
 		return nil, s.noteEmptyTake(h, req, reply.Next, replyLost, start), nil
 	}
-	return s.receive(ctx, h, number, member, reply.Stored), untilDue(reply.Next), nil
+	return s.receive(ctx, h, number, name, reply.Stored), untilDue(reply.Next), nil
 }
 
 // noteTakeSent notes that a take is about to be sent. It returns the number of the batch
@@ -162,16 +162,16 @@ func (s *session) noteTakeUnsent(h *queueLease) {
 
 // sendTake executes the take script. replyLost reports that the server may have executed
 // it, or may do so later, and that no reply came.
-func (s *session) sendTake(ctx context.Context, q *queue, number int64, member string, req takeRequest) (v any, replyLost bool, err error) {
+func (s *session) sendTake(ctx context.Context, q *queue, number int64, name string, req takeRequest) (v any, replyLost bool, err error) {
 	r, apart := req.room, s.b.clients.Work.Direct()
-	keys := script.TakeKeys(&q.QueueKeys, member)
+	keys := script.TakeKeys(&q.QueueKeys, name)
 	args := (&script.TakeArgs{
 		Session: s.id, Number: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
 		Announce: req.announce, PrefetchIO: r.prefetchIO, PrefetchCPU: r.prefetchCPU, Apart: apart,
 	}).Append(make([]any, 0, 10))
 	take := s.b.scripts.Take
 	if apart {
-		take.Behind = script.AppendReadBatch(nil, q.Batch(member))
+		take.Behind = script.AppendReadBatch(nil, q.Batch(name))
 	}
 	switch {
 	case req.once:
@@ -242,9 +242,9 @@ func (s *session) noteEmptyTake(h *queueLease, req takeRequest, due int64, reply
 
 // receive makes runs of a batch. A stored run that cannot be read becomes a dead letter, or
 // is left to a consumer that can read it.
-func (s *session) receive(ctx context.Context, h *queueLease, number int64, member string, stored [][]byte) []*broker.TaskRun {
+func (s *session) receive(ctx context.Context, h *queueLease, number int64, name string, stored [][]byte) []*broker.TaskRun {
 	bt := &batch{
-		lease: h, number: number, member: member, done: make([]bool, len(stored)), left: len(stored),
+		lease: h, number: number, name: name, done: make([]bool, len(stored)), left: len(stored),
 		runs: make([]broker.TaskRun, len(stored)),
 	}
 	runs, unreadable := s.decodeBatch(bt, stored)

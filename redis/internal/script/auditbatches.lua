@@ -12,18 +12,18 @@
 local repair = A.repair == '1'
 local unlisted, empty, alone = 0, 0, 0
 for _ = 1, #ARGV - #A do
-  local batch, done, member = nextKey(), nextKey(), nextArg()
+  local batch, done, name = nextKey(), nextKey(), nextArg()
   local held = redis.call('EXISTS', batch) == 1
-  local listed = redis.call('SISMEMBER', K.inflight, member) == 1
+  local listed = redis.call('SISMEMBER', K.inflight, name) == 1
   if held and not listed then
     unlisted = unlisted + 1
     if repair then
-      redis.call('SADD', K.inflight, member)
+      redis.call('SADD', K.inflight, name)
     end
   elseif listed and not held then
     empty = empty + 1
     if repair then
-      redis.call('SREM', K.inflight, member)
+      redis.call('SREM', K.inflight, name)
     end
   end
   if not held and redis.call('EXISTS', done) == 1 then

@@ -24,8 +24,8 @@ local few = redis.call('SCARD', K.inflight) <= fewBatches
 if not few and brief then
   return {-1, ''}
 end
-for _, member in ipairs(redis.call('SMEMBERS', K.inflight)) do
-  local batch, done = A.batches .. member, A.bitmaps .. member
+for _, name in ipairs(redis.call('SMEMBERS', K.inflight)) do
+  local batch, done = A.batches .. name, A.bitmaps .. name
   local partly = redis.call('EXISTS', done) == 1
   local size = redis.call('LLEN', batch)
   runs = runs + size

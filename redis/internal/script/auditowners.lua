@@ -56,8 +56,8 @@ local function bothEnds(length, command, key)
   return range(command, key, 0, half - 1) and range(command, key, math.max(half, n - ends), n - 1)
 end
 
-for _, member in ipairs(redis.call('SMEMBERS', K.inflight)) do
-  local batch = A.batches .. member
+for _, name in ipairs(redis.call('SMEMBERS', K.inflight)) do
+  local batch = A.batches .. name
   if not range('LRANGE', batch, 0, redis.call('LLEN', batch) - 1) then
     return -1
   end

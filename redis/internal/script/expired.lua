@@ -38,13 +38,13 @@ local function ended(session)
   return false
 end
 
-for _, member in ipairs(page[2]) do
-  local session = string.match(member, '^[^:]*')
+for _, name in ipairs(page[2]) do
+  local session = string.match(name, '^[^:]*')
   if over[session] == nil then
     over[session] = ended(session)
   end
   if over[session] then
-    found[#found + 1] = member
+    found[#found + 1] = name
   end
 end
 local stages = K.stages and redis.pcall('HLEN', K.stages) or 0

@@ -74,7 +74,7 @@ local function either(ended, plain)
 end
 
 for place = 1, tonumber(A.batches) do
-  local member, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
+  local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
   local plain, records = nextArg(), tonumber(nextArg())
   local batchKey, bitmap = nextKey(), nextKey()
   local held = redis.call('EXISTS', batchKey) == 1
@@ -133,7 +133,7 @@ for place = 1, tonumber(A.batches) do
       fail(place, -1, deleted)
       failed = held
     else
-      local unlisted = redis.pcall('SREM', K.inflight, member)
+      local unlisted = redis.pcall('SREM', K.inflight, name)
       if type(unlisted) == 'table' then
         fail(0, -1, unlisted)
       end

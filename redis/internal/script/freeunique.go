@@ -3,8 +3,8 @@ package script
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // FreeUniqueKeys returns the named keys of freeunique.lua.
-func FreeUniqueKeys(q *wire.QueueKeys, member, unique string) []string {
-	return []string{q.Batch(member), q.Done(member), q.Unique(unique)}
+func FreeUniqueKeys(q *wire.QueueKeys, name, unique string) []string {
+	return []string{q.Batch(name), q.Done(name), q.Unique(unique)}
 }
 
 // FreeUniqueArgs are the named arguments of freeunique.lua.

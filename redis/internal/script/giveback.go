@@ -3,23 +3,23 @@ package script
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // GivebackKeys returns the named keys of giveback.lua.
-func GivebackKeys(q *wire.QueueKeys, session, member string) []string {
-	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(member), q.Done(member), q.Dead, q.Dropped,
+func GivebackKeys(q *wire.QueueKeys, session, name string) []string {
+	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(name), q.Done(name), q.Dead, q.Dropped,
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 
 // GivebackArgs are the named arguments of giveback.lua.
 type GivebackArgs struct {
-	Session, Member string
-	Mode            string
-	MaxDead         int
-	Failure         string // of entries that cannot be read
-	Waits           int
+	Session, Name string
+	Mode          string
+	MaxDead       int
+	Failure       string // of entries that cannot be read
+	Waits         int
 }
 
 // Append appends them in their order.
 func (a *GivebackArgs) Append(args []any) []any {
-	return append(args, a.Session, a.Member, a.Mode, a.MaxDead, a.Failure, a.Waits)
+	return append(args, a.Session, a.Name, a.Mode, a.MaxDead, a.Failure, a.Waits)
 }
 
 // GivebackReply is the reply of giveback.lua.

@@ -13,7 +13,7 @@
 --       waiting, rounds, policy, recheck, running; cancels: the session's; outbox; raised: the
 --       ids of the session's runs whose deliveries recoveries raised; then records of runs of
 --       the batch
--- ARGV  session; member: "session:number"; mode: 'recover' or 'leave'; maxDead: cap of the
+-- ARGV  session; name: the batch's, "session:number"; mode: 'recover' or 'leave'; maxDead: cap of the
 --       dead list; failure: of entries that cannot be read; waits: the number of runs that
 --       wait before they are ready, if their deliveries are raised and they came back
 --       before; for each its index in the batch, and for how many ms; then for each record
@@ -47,7 +47,7 @@ local function finished(index)
   return partly and redis.call('GETBIT', done, index) == 1
 end
 local n, woken, cancelled = 0, {}, 0 -- runs put back; kinds; runs that are to end
-local number = string.match(A.member, ':(.*)$')
+local number = string.match(A.name, ':(.*)$')
 local someCancelled = redis.call('EXISTS', K.cancels) == 1
 local notesBegins = string.sub(A.session, -1) == '+' -- of runs that came back before
 local delays, due, raised = {}, {}, {} -- by index: ms, instants; ids whose deliveries are raised
@@ -154,7 +154,7 @@ for i = 1, #raised, 4000 do
 end
 if not failed then
   redis.call('DEL', batch, done)
-  redis.call('SREM', K.inflight, A.member)
+  redis.call('SREM', K.inflight, A.name)
 end
 for kind in pairs(woken) do
   wake(kind)

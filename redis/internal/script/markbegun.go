@@ -3,8 +3,8 @@ package script
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // MarkBegunKeys returns the named keys of markbegun.lua and recordrunning.lua.
-func MarkBegunKeys(q *wire.QueueKeys, member string) []string {
-	return []string{q.Batch(member), q.Done(member)}
+func MarkBegunKeys(q *wire.QueueKeys, name string) []string {
+	return []string{q.Batch(name), q.Done(name)}
 }
 
 // MarkBegunArgs are the named arguments of markbegun.lua and recordrunning.lua.

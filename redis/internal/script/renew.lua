@@ -30,8 +30,8 @@ if most and redis.call('SCARD', K.inflight) > most then
 end
 for _ = 1, cursor == '-' and 0 or 10 do -- pages, for it is one step of the server
   local page = redis.call('SSCAN', K.inflight, cursor, 'MATCH', prefix .. '*', 'COUNT', 1000)
-  for _, member in ipairs(page[2]) do
-    numbers[#numbers + 1] = string.sub(member, #prefix + 1)
+  for _, name in ipairs(page[2]) do
+    numbers[#numbers + 1] = string.sub(name, #prefix + 1)
   end
   cursor = page[1]
   if cursor == '0' then

@@ -115,10 +115,10 @@ local renew = {
     for i = 1, #takes, 2 do
       local last = tonumber(takes[i + 1]) or 0
       for number = last, math.max(1, last - 200), -1 do
-        local member = string.format('%s:%.0f', takes[i], number)
+        local name = string.format('%s:%.0f', takes[i], number)
         looks = looks - 1
-        if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -9) .. 'f:' .. member) == 1 then
-          redis.call('SADD', key, member)
+        if looks > 0 and redis.call('EXISTS', string.sub(key, 1, -9) .. 'f:' .. name) == 1 then
+          redis.call('SADD', key, name)
         end
       end
     end

@@ -105,34 +105,49 @@ func (q *QueueKeys) Keys(more ...string) []string {
 	return append(q.Fixed[:len(q.Fixed):len(q.Fixed)], more...)
 }
 
-func (q *QueueKeys) Batch(member string) string { return q.Base + "f:" + member }
+// Batch returns the list of a batch's runs. A batch's name is <session>:<number>.
+func (q *QueueKeys) Batch(name string) string { return q.Base + "f:" + name }
 
-func (q *QueueKeys) Done(member string) string { return q.Base + "d:" + member }
+// Done returns the bitmap of the runs of a batch that have ended.
+func (q *QueueKeys) Done(name string) string { return q.Base + "d:" + name }
 
+// Lost returns the key that changes when some of a session's batches are recovered.
 func (q *QueueKeys) Lost(session string) string { return q.Base + "lost:" + session }
 
+// Raised returns the set of a session's runs whose deliveries recoveries raised.
 func (q *QueueKeys) Raised(session string) string { return q.Base + "raised:" + session }
 
+// Spared returns the key that counts the deliveries that a run is spared.
 func (q *QueueKeys) Spared(id string) string { return q.Base + "spared:" + id }
 
+// Owner returns the key by which a run with an own id lives.
 func (q *QueueKeys) Owner(id string) string { return q.Base + "id:" + id }
 
+// Record returns the key of a run's record.
 func (q *QueueKeys) Record(id string) string { return q.Base + "rec:" + id }
 
+// Cancels returns the hash of a session's runs that are to end.
 func (q *QueueKeys) Cancels(session string) string { return q.Base + "cancel:" + session }
 
+// Progress returns the key of a run's latest progress.
 func (q *QueueKeys) Progress(id string) string { return q.Base + "progress:" + id }
 
+// PendingRun returns the key of a pending run, which awaits a group.
 func (q *QueueKeys) PendingRun(id string) string { return q.Base + "pending:" + id }
 
+// Group returns the hash of a group.
 func (q *QueueKeys) Group(id string) string { return q.Base + "group:" + id }
 
+// Ended returns the list of ended runs that an instance of the broker waits for.
 func (q *QueueKeys) Ended(instance string) string { return q.Base + "wait:" + instance }
 
+// Newer returns the key by which a run is left to consumers of a newer version.
 func (q *QueueKeys) Newer(id string) string { return q.Base + "newer:" + id }
 
+// Unique returns the key by which a run with a unique key lives.
 func (q *QueueKeys) Unique(key string) string { return q.Base + "u:" + key }
 
+// Staging returns the list of a large call's runs.
 func (q *QueueKeys) Staging(token string) string { return q.Base + token }
 
 // Stub returns the key by which a repeated commit learns that all runs were moved.
