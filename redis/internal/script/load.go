@@ -11,7 +11,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// files are the scripts, and what several of them include.
+// files are the scripts, and the files that they include.
 //
 //go:embed *.lua include/*.lua
 var files embed.FS
@@ -27,11 +27,10 @@ type Scripts struct {
 	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
 }
 
-// loading is what a script is loaded with: the function that makes its keys and the struct
-// of its arguments give their names.
+// loading describes a script: keys and args give the names of its keys and arguments.
 type loading struct {
 	to         *Script
-	file       string
+	file       string // without .lua
 	keys       []string
 	args       Arguments
 	repairable bool
@@ -80,8 +79,8 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 	}
 }
 
-// Load returns the scripts as they are sent. It returns an error if one has a name for a key
-// or an argument that is not there, or does not use one that is.
+// Load returns the scripts as they are sent. It returns an error if a script has a name for a
+// key or an argument that is not there, or does not use one that is.
 var Load = sync.OnceValues(func() (*Scripts, error) {
 	s := new(Scripts)
 	var failed []error
@@ -107,8 +106,7 @@ func (s *Scripts) All() map[string]*Script {
 	return all
 }
 
-// loadScript reads a script of a file, with the files that its lines
-// "-- include <file>" name.
+// loadScript reads a script with its includes, and resolves its names.
 func loadScript(name string, keys []string, args Arguments) (Script, error) {
 	source, err := withIncludes(name+".lua", map[string]bool{})
 	if err != nil {
@@ -125,8 +123,8 @@ func loadScript(name string, keys []string, args Arguments) (Script, error) {
 	return New(source), nil
 }
 
-// withIncludes returns the text of a file in which each line "-- include <file>" is
-// that file, the first time that it stands there.
+// withIncludes returns the text of a file. The first line "-- include <file>" of each included
+// file is replaced by its text, further ones are removed.
 func withIncludes(file string, seen map[string]bool) (string, error) {
 	text, err := files.ReadFile(path.Clean(file))
 	if err != nil {

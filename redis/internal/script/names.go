@@ -11,12 +11,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A script names its keys and arguments: K.delayed, A.session. What it is sent as has
-// KEYS[1] and ARGV[1] instead, in the order of the function that makes its keys and of
-// the struct that has its arguments. #K and #A are how many have a name; those behind
-// them are read in turn (read.lua). STEP.<NAME> stands for the letter of a step.
-
-// names are those of a script's keys or arguments, in their order.
+// names are the names of a script's keys or arguments, in their order.
 type names struct {
 	letter string // K or A
 	global string // KEYS or ARGV
@@ -24,7 +19,8 @@ type names struct {
 	used   []bool
 }
 
-// place returns where the first one of a name is, from 1, and how many follow each other.
+// place returns the place of the first key or argument of a name, from 1, and how many have
+// this name. It notes that the name is used.
 func (n *names) place(name string) (at, count int) {
 	for i, other := range n.list {
 		if other != name {
@@ -39,8 +35,8 @@ func (n *names) place(name string) (at, count int) {
 	return at, count
 }
 
-// substitute returns what stands for the name at the start of a text, and how much of
-// the text that is. Of several of one name one is chosen by what is in brackets behind.
+// substitute returns the code for the name at the start of a text, and the size of the name
+// in the text. If several keys have the name, the index in brackets behind it chooses one.
 func (n *names) substitute(text string) (code string, size int, err error) {
 	size = len(n.letter) + 1
 	for size < len(text) && isWord(text[size]) {
@@ -85,8 +81,8 @@ func isWord(c byte) bool {
 	return c == '_' || c >= '0' && c <= '9' || c >= 'A' && c <= 'Z' || c >= 'a' && c <= 'z'
 }
 
-// resolve returns a script as it is sent: with places for names. It returns an error if
-// the script has a name that is not there, or does not use one that is.
+// resolve returns a script as it is sent: with places instead of names. It returns an error
+// if the script has a name that is not in the lists, or does not use one of them.
 func resolve(source string, keys, args []string) (string, error) {
 	k := &names{letter: "K", global: "KEYS", list: keys, used: make([]bool, len(keys))}
 	a := &names{letter: "A", global: "ARGV", list: args, used: make([]bool, len(args))}
@@ -124,14 +120,14 @@ func resolve(source string, keys, args []string) (string, error) {
 	return out.String(), nil
 }
 
-// isCount reports whether a text opens with a count of names, not with the length of what
-// has one.
+// isCount reports whether a text begins with #K or #A, the number of names, and not with the
+// length of a key or argument that has a name.
 func isCount(text, count string) bool {
 	return strings.HasPrefix(text, count) && (len(text) == len(count) || !isWord(text[len(count)]) && text[len(count)] != '.')
 }
 
-// literal returns how long the comment or the string is that a text opens with, 0 if it
-// opens with neither.
+// literal returns the length of the comment or string at the start of a text, 0 if there is
+// none.
 func literal(text string) int {
 	switch {
 	case strings.HasPrefix(text, "--"):
@@ -165,8 +161,8 @@ func stepLetter(text string) (code string, size int, err error) {
 	return "'" + string(letter) + "'", size, nil
 }
 
-// keyNames returns what a script calls each of its keys: what follows the queue's name in
-// it, or what it is a key of.
+// keyNames returns the names of keys in a script: the part behind the queue's name up to a
+// colon, with some exceptions.
 func keyNames(q *wire.QueueKeys, keys []string) []string {
 	list := make([]string, len(keys))
 	for i, key := range keys {
@@ -186,13 +182,13 @@ func keyNames(q *wire.QueueKeys, keys []string) []string {
 	return list
 }
 
-// keysOfMany are names of keys that a queue has many of, by how they open.
+// keysOfMany are the names of keys that a queue has many of, by how they begin.
 var keysOfMany = map[string]string{
 	"f": "batch", "d": "done", "u": "unique", "rec": "record", "cancel": "cancels",
 }
 
-// argNames returns what a script calls its arguments: as their fields, with a small
-// letter. It returns an error if a field is not the argument in its place.
+// argNames returns the names of arguments in a script: those of the struct's fields, in lower
+// case. It returns an error if Append does not append the fields in their order.
 func argNames(a Arguments) ([]string, error) {
 	v := reflect.ValueOf(a).Elem()
 	var list []string
@@ -233,7 +229,8 @@ func setSome(field reflect.Value) error {
 	return nil
 }
 
-// small makes the first letter of a name small, and of an abbreviation all.
+// small returns a name that begins with a lower-case letter, or with a whole abbreviation in
+// lower case.
 func small(name string) string {
 	n := 0
 	for n < len(name) && name[n] >= 'A' && name[n] <= 'Z' {
