@@ -40,14 +40,7 @@ func Client(target Target, packages []*scan.Package) ([]byte, []scan.Problem, er
 	if len(c.problems) > 0 {
 		return nil, c.problems, nil
 	}
-	declared, taken := c.declared(), c.declared()
-	maps.Copy(declared, target.Declared)
-	maps.Copy(taken, target.Taken)
-	g := newGenerator(&scan.Package{
-		Path: target.Path, Name: target.Name, Tasks: c.tasks,
-		Declared: declared, Taken: taken,
-	})
-	g.client = c
+	g := c.generator(target)
 	g.file.HeaderComment(scan.Header)
 	for line := range strings.SplitSeq(c.packageDoc(target.Name), "\n") {
 		g.file.PackageComment("// " + line)
@@ -62,6 +55,20 @@ func Client(target Target, packages []*scan.Package) ([]byte, []scan.Problem, er
 	g.plumbing()
 	src, err := g.source()
 	return src, nil, err
+}
+
+// generator returns the generator of the client package, in which the copied types are
+// declared.
+func (c *copier) generator(target Target) *generator {
+	declared, taken := c.declared(), c.declared()
+	maps.Copy(declared, target.Declared)
+	maps.Copy(taken, target.Taken)
+	g := newGenerator(&scan.Package{
+		Path: target.Path, Name: target.Name, Tasks: c.tasks,
+		Declared: declared, Taken: taken,
+	})
+	g.client = c
+	return g
 }
 
 // own reports whether types of the package are written without a qualifier.
@@ -84,31 +91,37 @@ func (g *generator) copied(obj *types.TypeName) {
 	d := g.client.sources[obj.Pkg().Path()].Declaration(obj)
 	g.comment(cmp.Or(d.Doc, obj.Name()+" is a type of the tasks' package."))
 	if alias, ok := obj.Type().(*types.Alias); ok {
-		decl := g.file.Type().Id(obj.Name())
-		if params := alias.Origin().TypeParams(); params.Len() > 0 {
-			decl.Types(g.typeParams(params)...)
-		}
-		decl.Op("=").Add(g.typ(alias.Origin().Rhs()))
+		g.copiedHead(obj, alias.Origin().TypeParams()).Op("=").Add(g.typ(alias.Origin().Rhs()))
 		g.file.Line()
 		return
 	}
 	named := obj.Type().(*types.Named)
-	decl := g.file.Type().Id(obj.Name())
-	if named.TypeParams().Len() > 0 {
-		decl.Types(g.typeParams(named.TypeParams())...)
-	}
+	head := g.copiedHead(obj, named.TypeParams())
 	if s, ok := named.Underlying().(*types.Struct); ok {
-		decl.Add(g.copiedStruct(s, d.Fields))
+		head.Add(g.copiedStruct(s, d.Fields))
 	} else {
-		decl.Add(g.typ(named.Underlying()))
+		head.Add(g.typ(named.Underlying()))
 	}
 	g.file.Line()
-	if len(d.Constants) == 0 {
+	g.copiedConstants(obj, d.Constants)
+}
+
+// copiedHead renders the start of a type's declaration: its name and type parameters.
+func (g *generator) copiedHead(obj *types.TypeName, params *types.TypeParamList) *jen.Statement {
+	head := g.file.Type().Id(obj.Name())
+	if params.Len() > 0 {
+		head.Types(g.typeParams(params)...)
+	}
+	return head
+}
+
+func (g *generator) copiedConstants(obj *types.TypeName, constants []scan.Constant) {
+	if len(constants) == 0 {
 		return
 	}
 	g.comment("The constants of " + obj.Name() + ".")
 	g.file.Const().DefsFunc(func(body *jen.Group) {
-		for _, c := range d.Constants {
+		for _, c := range constants {
 			for line := range docLines(c.Doc) {
 				body.Comment(line)
 			}

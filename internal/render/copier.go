@@ -156,13 +156,7 @@ func (c *copier) copies(t types.Type) bool {
 func (c *copier) visit(t *scan.Task, typ types.Type) {
 	switch typ := typ.(type) {
 	case *types.Alias:
-		c.arguments(t, typ.TypeArgs())
-		if obj := typ.Obj(); obj.Pkg() != nil && c.sources[obj.Pkg().Path()] == nil && internal(obj.Pkg().Path()) {
-			c.visit(t, types.Unalias(typ)) // written as the type it stands for
-		} else if c.object(t, obj) {
-			c.constraints(t, obj, typ.Origin().TypeParams())
-			c.visit(t, typ.Origin().Rhs())
-		}
+		c.visitAlias(t, typ)
 	case *types.Named:
 		c.arguments(t, typ.TypeArgs())
 		if c.object(t, typ.Obj()) {
@@ -179,10 +173,27 @@ func (c *copier) visit(t *scan.Task, typ types.Type) {
 		c.visit(t, typ.Key())
 		c.visit(t, typ.Elem())
 	case *types.Struct:
-		for i := range typ.NumFields() {
-			if encoded(typ.Tag(i)) {
-				c.visit(t, typ.Field(i).Type())
-			}
+		c.visitFields(t, typ)
+	}
+}
+
+// visitAlias is visit for an alias. An alias of an internal package is written as the
+// type that it stands for.
+func (c *copier) visitAlias(t *scan.Task, alias *types.Alias) {
+	c.arguments(t, alias.TypeArgs())
+	obj := alias.Obj()
+	if obj.Pkg() != nil && c.sources[obj.Pkg().Path()] == nil && internal(obj.Pkg().Path()) {
+		c.visit(t, types.Unalias(alias))
+	} else if c.object(t, obj) {
+		c.constraints(t, obj, alias.Origin().TypeParams())
+		c.visit(t, alias.Origin().Rhs())
+	}
+}
+
+func (c *copier) visitFields(t *scan.Task, s *types.Struct) {
+	for i := range s.NumFields() {
+		if encoded(s.Tag(i)) {
+			c.visit(t, s.Field(i).Type())
 		}
 	}
 }
@@ -241,19 +252,23 @@ func (c *copier) withoutWorkers(find func(paths []string) (map[string]string, er
 		return err
 	}
 	for _, r := range c.imported {
-		path, name := r.obj.Pkg().Path(), r.obj.Name()
-		switch worker := workers[path]; worker {
-		case "":
-		case path:
-			c.problem(r.task, "%s.%s would link the tasks of its package into the client; generate for that package too, so that the type is copied, or move the type", path, name)
-		default:
-			c.problem(r.task, "%s.%s would link the tasks of %s, which its package imports, into the client; move the type", path, name, worker)
-		}
+		c.refuseWorker(r, workers[r.obj.Pkg().Path()])
 	}
 	slices.SortStableFunc(c.problems, func(a, b scan.Problem) int {
 		return cmp.Or(strings.Compare(a.Pos.Filename, b.Pos.Filename), cmp.Compare(a.Pos.Line, b.Pos.Line), cmp.Compare(a.Pos.Column, b.Pos.Column))
 	})
 	return nil
+}
+
+// refuseWorker reports a type whose package would link the tasks of worker; "" is none.
+func (c *copier) refuseWorker(r reference, worker string) {
+	switch path, name := r.obj.Pkg().Path(), r.obj.Name(); worker {
+	case "":
+	case path:
+		c.problem(r.task, "%s.%s would link the tasks of its package into the client; generate for that package too, so that the type is copied, or move the type", path, name)
+	default:
+		c.problem(r.task, "%s.%s would link the tasks of %s, which its package imports, into the client; move the type", path, name, worker)
+	}
 }
 
 // constraints reports type parameters whose constraints would have to be copied too.

@@ -14,25 +14,40 @@ const wordBits = 64
 // r is the reader's variable.
 func (g *generator) r() *jen.Statement { return jen.Id(g.names.local("r")) }
 
-// readFields renders the loop over a map's pairs and the check for missing fields.
+// seenFields is the generated variable that has a bit for each field that was read.
+type seenFields struct {
+	name     string
+	words    int
+	bits     map[*wireField]int
+	required []string // keys of the fields with the lower bits
+}
+
+// word renders the word with a bit.
+func (s *seenFields) word(bit int) *jen.Statement {
+	if s.words > 1 {
+		return jen.Id(s.name).Index(jen.Lit(bit / wordBits))
+	}
+	return jen.Id(s.name)
+}
+
+// declare renders the variable: no bits are set.
+func (s *seenFields) declare(body *jen.Group) {
+	switch {
+	case s.words == 1:
+		body.Var().Id(s.name).Uint64()
+	case s.words > 1:
+		body.Var().Id(s.name).Index(jen.Lit(s.words)).Uint64()
+	}
+}
+
+// readFields renders the loop over a map's pairs and what follows for missing fields.
 // Required fields have the lower bits, so that a list of names suffices to report
 // them.
 func (g *generator) readFields(body *jen.Group, fields []*wireField, v operand, require string) {
-	n, seen := g.names.local("n"), g.names.local("seen")
-	bits, required := numbered(fields)
-	words := (len(fields) + wordBits - 1) / wordBits
-	word := func(i int) *jen.Statement {
-		if words > 1 {
-			return jen.Id(seen).Index(jen.Lit(i))
-		}
-		return jen.Id(seen)
-	}
-	switch {
-	case words == 1:
-		body.Var().Id(seen).Uint64()
-	case words > 1:
-		body.Var().Id(seen).Index(jen.Lit(words)).Uint64()
-	}
+	seen := &seenFields{name: g.names.local("seen"), words: (len(fields) + wordBits - 1) / wordBits}
+	seen.bits, seen.required = numbered(fields)
+	seen.declare(body)
+	n := g.names.local("n")
 	loop := body.For(
 		jen.Id(n).Op(":=").Add(g.r()).Dot("MapLen").Call(),
 		jen.Id(n).Op(">").Lit(0).Op("&&").Add(g.r()).Dot("More").Call(),
@@ -42,26 +57,44 @@ func (g *generator) readFields(body *jen.Group, fields []*wireField, v operand, 
 		loop.Block(g.r().Dot("Key").Call(), g.r().Dot("Skip").Call())
 		return
 	}
-	loop.Block(jen.Switch(jen.String().Call(g.r().Dot("Key").Call())).BlockFunc(func(cases *jen.Group) {
+	loop.Block(g.readField(fields, v, seen))
+	g.setMissing(body, fields, v, seen)
+	g.requireFields(body, require, seen)
+}
+
+// readField renders the switch that reads a key and the field of that key. It skips the
+// value of an unknown key.
+func (g *generator) readField(fields []*wireField, v operand, seen *seenFields) *jen.Statement {
+	return jen.Switch(jen.String().Call(g.r().Dot("Key").Call())).BlockFunc(func(cases *jen.Group) {
 		for _, f := range fields {
-			bit := bits[f]
+			bit := seen.bits[f]
 			cases.Case(f.keys()...).BlockFunc(func(body *jen.Group) {
-				body.Add(g.r()).Dot("Once").Call(jen.Op("&").Add(word(bit/wordBits)), jen.Lit(bit%wordBits))
+				body.Add(g.r()).Dot("Once").Call(jen.Op("&").Add(seen.word(bit)), jen.Lit(bit%wordBits))
 				g.readValue(body, f.typ, v.field(f.path), 1)
 			})
 		}
 		cases.Default().Block(g.r().Dot("Skip").Call())
-	}))
+	})
+}
+
+// setMissing renders the statements that give missing fields their defaults.
+func (g *generator) setMissing(body *jen.Group, fields []*wireField, v operand, seen *seenFields) {
 	for _, f := range fields {
-		if f.missing != nil {
-			bit := bits[f]
-			unseen := word(bit / wordBits).Op("&").Parens(jen.Lit(1).Op("<<").Lit(bit % wordBits)).Op("==").Lit(0)
-			body.If(unseen).Block(v.field(f.path).value().Op("=").Add(g.value(f.missing)))
+		if f.missing == nil {
+			continue
 		}
+		bit := seen.bits[f]
+		unseen := seen.word(bit).Op("&").Parens(jen.Lit(1).Op("<<").Lit(bit % wordBits)).Op("==").Lit(0)
+		body.If(unseen).Block(v.field(f.path).value().Op("=").Add(g.value(f.missing)))
 	}
-	for i := 0; i < len(required); i += wordBits {
-		args := []jen.Code{word(i / wordBits)}
-		for _, key := range required[i:min(i+wordBits, len(required))] {
+}
+
+// requireFields renders the calls that return an error for missing fields, one for each
+// word.
+func (g *generator) requireFields(body *jen.Group, require string, seen *seenFields) {
+	for i := 0; i < len(seen.required); i += wordBits {
+		args := []jen.Code{seen.word(i)}
+		for _, key := range seen.required[i:min(i+wordBits, len(seen.required))] {
 			args = append(args, jen.Lit(key))
 		}
 		body.Add(g.r()).Dot(require).Call(args...)
@@ -100,22 +133,30 @@ func (g *generator) readValue(body *jen.Group, t *scan.Type, v operand, depth in
 	case scan.Slice:
 		body.Add(g.countdown(depth, "ReadSlice", v)).BlockFunc(func(body *jen.Group) { g.readElement(body, t, v, depth) })
 	case scan.Array:
-		body.Add(g.r()).Dot("ReadArray").Call(jen.Lit(int(t.Len)))
-		i := g.loop("i", depth)
-		elem := operand{base: v.primary(false).Index(jen.Id(i))}
-		body.For(jen.Id(i).Op(":=").Range().Add(v.value())).
-			BlockFunc(func(body *jen.Group) { g.readValue(body, t.Elem, elem, depth+1) })
+		g.readArray(body, t, v, depth)
 	case scan.Map:
 		body.Add(g.countdown(depth, "ReadMap", v)).BlockFunc(func(body *jen.Group) { g.readPair(body, t, v, depth) })
 	case scan.ByteArray:
-		slice := v.primary(false).Index(jen.Op(":"))
-		if byteElem(t) {
-			body.Add(g.r()).Dot("BytesInto").Call(slice)
-		} else {
-			body.Add(g.codec("BytesIntoOf")).Call(g.r(), slice)
-		}
+		g.readByteArray(body, t, v)
 	default:
 		body.Add(v.value()).Op("=").Add(g.readScalar(t))
+	}
+}
+
+func (g *generator) readArray(body *jen.Group, t *scan.Type, v operand, depth int) {
+	body.Add(g.r()).Dot("ReadArray").Call(jen.Lit(int(t.Len)))
+	i := g.loop("i", depth)
+	elem := operand{base: v.primary(false).Index(jen.Id(i))}
+	body.For(jen.Id(i).Op(":=").Range().Add(v.value())).
+		BlockFunc(func(body *jen.Group) { g.readValue(body, t.Elem, elem, depth+1) })
+}
+
+func (g *generator) readByteArray(body *jen.Group, t *scan.Type, v operand) {
+	slice := v.primary(false).Index(jen.Op(":"))
+	if byteElem(t) {
+		body.Add(g.r()).Dot("BytesInto").Call(slice)
+	} else {
+		body.Add(g.codec("BytesIntoOf")).Call(g.r(), slice)
 	}
 }
 

@@ -105,22 +105,27 @@ func (g *generator) presentValue(t *scan.Type, v operand) (condition *jen.Statem
 	case scan.NotNilZero:
 		return v.value().Op("!=").Nil().Op("&&").Op("!").Add(v.primary(false).Dot("IsZero").Call()), false
 	case scan.AnyField:
-		for _, f := range t.Fields {
-			more, always := g.presentValue(f.Type, v.field(f.Path))
-			switch {
-			case always:
-				return nil, true
-			case condition == nil:
-				condition = more
-			case more != nil:
-				condition = condition.Op("||").Add(more)
-			}
-		}
-		return condition, false
+		return g.anyField(t, v)
 	case scan.Never:
 		return nil, false
 	}
 	return nil, true
+}
+
+// anyField renders the condition that one of a struct's fields is encoded.
+func (g *generator) anyField(t *scan.Type, v operand) (condition *jen.Statement, always bool) {
+	for _, f := range t.Fields {
+		more, always := g.presentValue(f.Type, v.field(f.Path))
+		switch {
+		case always:
+			return nil, true
+		case condition == nil:
+			condition = more
+		case more != nil:
+			condition = condition.Op("||").Add(more)
+		}
+	}
+	return condition, false
 }
 
 func notZero(basic *types.Basic, v operand) *jen.Statement {
@@ -171,14 +176,19 @@ func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth 
 		body.Add(g.set(g.codec("AppendArrayLen").Call(g.b(), jen.Lit(int(t.Len)))))
 		g.appendElements(body, t, v, depth)
 	case scan.Map:
-		body.Add(g.set(g.codec("AppendMapHeader").Call(g.b(), v.value())))
-		k, e := g.loop("k", depth), g.loop("e", depth)
-		body.For(jen.List(jen.Id(k), jen.Id(e)).Op(":=").Range().Add(g.codec("Sorted").Call(v.value()))).
-			BlockFunc(func(body *jen.Group) {
-				g.appendValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
-				g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
-			})
+		g.appendMap(body, t, v, depth)
 	}
+}
+
+// appendMap renders the header of a map and the loop over its sorted pairs.
+func (g *generator) appendMap(body *jen.Group, t *scan.Type, v operand, depth int) {
+	body.Add(g.set(g.codec("AppendMapHeader").Call(g.b(), v.value())))
+	k, e := g.loop("k", depth), g.loop("e", depth)
+	body.For(jen.List(jen.Id(k), jen.Id(e)).Op(":=").Range().Add(g.codec("Sorted").Call(v.value()))).
+		BlockFunc(func(body *jen.Group) {
+			g.appendValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
+			g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
+		})
 }
 
 // appendPointer renders an if that appends nil or else the element of v. If the

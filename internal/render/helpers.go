@@ -112,9 +112,7 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 	g.file.Func().Id(h.append).Params(params...).Add(results).
 		BlockFunc(func(body *jen.Group) {
 			if h.typ.Recursive {
-				err := g.names.local("err")
-				body.If(jen.Id(err).Op(":=").Add(g.codec("CheckDepth")).Call(jen.Id(depth)), jen.Id(err).Op("!=").Nil()).
-					Block(jen.Return(jen.Nil(), jen.Id(err)))
+				g.checkDepth(body, depth)
 			}
 			switch {
 			case h.typ.Kind != scan.Struct:
@@ -129,6 +127,13 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 			body.Add(end)
 		})
 	g.file.Line()
+}
+
+// checkDepth renders the check that values are not nested too deeply.
+func (g *generator) checkDepth(body *jen.Group, depth string) {
+	err := g.names.local("err")
+	body.If(jen.Id(err).Op(":=").Add(g.codec("CheckDepth")).Call(jen.Id(depth)), jen.Id(err).Op("!=").Nil()).
+		Block(jen.Return(jen.Nil(), jen.Id(err)))
 }
 
 func (g *generator) readHelper(h *helper, fields []*wireField, self *jen.Statement) {

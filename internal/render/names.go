@@ -2,6 +2,7 @@ package render
 
 import (
 	"go/types"
+	"maps"
 	"strconv"
 	"strings"
 	"unicode"
@@ -42,24 +43,25 @@ func newNames(file *jen.File, pkg *scan.Package) *names {
 		used:     map[string]bool{},
 		params:   map[string]bool{},
 	}
-	for name := range pkg.Declared {
-		n.declared[name] = true
-	}
-	for name := range pkg.Taken {
-		n.taken[name] = true
-	}
+	maps.Copy(n.declared, pkg.Declared)
+	maps.Copy(n.taken, pkg.Taken)
 	for _, t := range pkg.Tasks {
-		for _, name := range append(t.GeneratedNames(), "Tasks") {
-			n.declared[name], n.taken[name] = true, true
-		}
-		for _, p := range t.Params {
-			n.params[p.Name] = true
-		}
+		n.reserve(t)
 	}
 	for _, name := range localNames() {
 		n.local(name)
 	}
 	return n
+}
+
+// reserve reserves the names that the generated code of a task declares.
+func (n *names) reserve(t *scan.Task) {
+	for _, name := range append(t.GeneratedNames(), "Tasks") {
+		n.declared[name], n.taken[name] = true, true
+	}
+	for _, p := range t.Params {
+		n.params[p.Name] = true
+	}
 }
 
 // fresh returns the first free candidate, or the last one with a number.

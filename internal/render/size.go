@@ -54,11 +54,7 @@ func guess(t *scan.Type) int {
 	case scan.ByteArray:
 		return longestHeader + int(min(t.Len, largestGuess))
 	case scan.Struct:
-		size := 3
-		for _, f := range t.Fields {
-			size += len(keyBytes(f.Key)) + guess(f.Type)
-		}
-		return min(size, largestGuess)
+		return guessStruct(t)
 	case scan.Pointer:
 		return guess(t.Elem)
 	case scan.Slice:
@@ -69,6 +65,14 @@ func guess(t *scan.Type) int {
 		return 1 + min(typicalCount*(guess(t.Key)+guess(t.Elem)), largestGuess)
 	}
 	return typicalCustom
+}
+
+func guessStruct(t *scan.Type) int {
+	size := 3 // the map's header
+	for _, f := range t.Fields {
+		size += len(keyBytes(f.Key)) + guess(f.Type)
+	}
+	return min(size, largestGuess)
 }
 
 func guessBasic(basic *types.Basic) int {

@@ -72,30 +72,33 @@ func (g *generator) tasks() {
 // bind renders one element of the list that Tasks returns.
 func (g *generator) bind(t *scan.Task, receivers []*receiver) *jen.Statement {
 	ctx, p := g.names.local("ctx"), g.names.local("p")
-	fn := jen.Id(t.Func)
-	for _, r := range receivers {
-		if t.Receiver != nil && r.named.Obj().Name() == t.Receiver.Obj().Name() {
-			fn = jen.Id(r.name).Dot(t.Func)
-		}
-	}
 	args := []jen.Code{jen.Id(ctx)}
-	param := jen.Op("*").Id(t.ParamsName())
-	if len(t.Params) > 0 {
-		param = jen.Id(p).Add(param)
-	} else {
-		param = jen.Id("_").Add(param)
-	}
 	for _, q := range t.Params {
 		args = append(args, jen.Id(p).Dot(q.Field))
 	}
-	result, call := g.result(t), fn.Call(args...)
+	if len(t.Params) == 0 {
+		p = "_"
+	}
+	call := function(t, receivers).Call(args...)
 	if t.Result == nil {
 		call = jen.List(g.runtime("None").Values(), call)
 	}
 	return g.runtime("Bind").Call(
 		jen.Id(t.DefinitionName()),
-		jen.Func().Params(jen.Id(ctx).Add(g.context()), param).Params(result, jen.Error()).Block(jen.Return(call)),
+		jen.Func().Params(jen.Id(ctx).Add(g.context()), jen.Id(p).Op("*").Id(t.ParamsName())).
+			Params(g.result(t), jen.Error()).Block(jen.Return(call)),
 	)
+}
+
+// function renders the name of a task's function, or of its method of an argument of
+// Tasks.
+func function(t *scan.Task, receivers []*receiver) *jen.Statement {
+	for _, r := range receivers {
+		if t.Receiver != nil && r.named.Obj().Name() == t.Receiver.Obj().Name() {
+			return jen.Id(r.name).Dot(t.Func)
+		}
+	}
+	return jen.Id(t.Func)
 }
 
 // result returns the result type of the task's handle.

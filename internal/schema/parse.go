@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 )
 
@@ -90,17 +89,7 @@ func (p *parser) expect(c byte) {
 // word parses a quoted string, or letters, digits and the marks.
 func (p *parser) word(what, marks string) string {
 	if p.peek() == '"' {
-		quoted, err := strconv.QuotedPrefix(p.text[p.pos:])
-		if err != nil {
-			p.fail("%s has no end", what)
-			return ""
-		}
-		p.pos += len(quoted)
-		word, err := strconv.Unquote(quoted)
-		if err != nil {
-			p.fail("%s is quoted badly", what)
-		}
-		return word
+		return p.quoted(what)
 	}
 	start := p.pos
 	for p.pos < len(p.text) {
@@ -114,6 +103,20 @@ func (p *parser) word(what, marks string) string {
 		p.fail("%s is missing", what)
 	}
 	return p.text[start:p.pos]
+}
+
+func (p *parser) quoted(what string) string {
+	quoted, err := strconv.QuotedPrefix(p.text[p.pos:])
+	if err != nil {
+		p.fail("%s has no end", what)
+		return ""
+	}
+	p.pos += len(quoted)
+	word, err := strconv.Unquote(quoted)
+	if err != nil {
+		p.fail("%s is quoted badly", what)
+	}
+	return word
 }
 
 // fields parses fields up to, but not including, the end mark.
@@ -202,15 +205,7 @@ func (p *parser) into(t *Type) {
 	switch p.peek() {
 	case '[':
 		p.pos++
-		t.Kind = Slice
-		if c := p.peek(); c >= '0' && c <= '9' {
-			t.Kind, t.Len = Array, p.number()
-			p.expect(']')
-			t.Elem = p.typ()
-			return
-		}
-		t.Elem = p.typ()
-		p.expect(']')
+		p.list(t)
 	case '*':
 		p.pos++
 		t.Kind, t.Elem = Pointer, p.typ()
@@ -223,6 +218,19 @@ func (p *parser) into(t *Type) {
 	default:
 		p.simple(t)
 	}
+}
+
+// list parses the rest of a slice or an array.
+func (p *parser) list(t *Type) {
+	t.Kind = Slice // known to the elements, which may refer to t
+	if c := p.peek(); c >= '0' && c <= '9' {
+		t.Kind, t.Len = Array, p.number()
+		p.expect(']')
+		t.Elem = p.typ()
+		return
+	}
+	t.Elem = p.typ()
+	p.expect(']')
 }
 
 // simple parses a type that begins with a word.
@@ -239,14 +247,7 @@ func (p *parser) simple(t *Type) {
 			p.expect(')')
 		}
 	case word == "map":
-		t.Kind = Map
-		p.expect('[')
-		t.Key = p.typ()
-		p.expect(']')
-		t.Elem = p.typ()
-		if p.err == nil && (t.Key.Kind != Scalar || strings.HasPrefix(t.Key.Name, "float") || t.Key.Name == "time" || t.Key.Name == "bool") {
-			p.fail("a map's keys must be strings or integers")
-		}
+		p.mapOf(t)
 	case slices.Contains(methods(), word):
 		t.Kind, t.Method = Own, word
 		p.expect('(')
@@ -255,6 +256,18 @@ func (p *parser) simple(t *Type) {
 	default:
 		p.pos = at
 		p.fail("unknown type %q", word)
+	}
+}
+
+// mapOf parses the rest of a map.
+func (p *parser) mapOf(t *Type) {
+	t.Kind = Map
+	p.expect('[')
+	t.Key = p.typ()
+	p.expect(']')
+	t.Elem = p.typ()
+	if p.err == nil && (t.Key.Kind != Scalar || slices.Contains([]string{"float32", "float64", "time", "bool"}, t.Key.Name)) {
+		p.fail("a map's keys must be strings or integers")
 	}
 }
 

@@ -83,32 +83,36 @@ func (t *Type) composite() bool { return len(t.parts()) > 0 }
 // named returns the composite types that occur several times below root, in order of
 // first occurrence, and a unique name for each.
 func named(root *Type) (order []*Type, names map[*Type]string) {
-	seen, twice := map[*Type]bool{}, map[*Type]bool{}
-	var met []*Type
+	met, times := occurrences(root)
+	names = map[*Type]string{}
+	for _, t := range met {
+		if times[t] > 1 {
+			order = append(order, t)
+			names[t] = unused(t, names)
+		}
+	}
+	return order, names
+}
+
+// occurrences returns the composite types below root in order of first occurrence, and
+// how often each occurs.
+func occurrences(root *Type) (met []*Type, times map[*Type]int) {
+	times = map[*Type]int{}
 	var visit func(t *Type)
 	visit = func(t *Type) {
 		if !t.composite() {
 			return
 		}
-		if seen[t] {
-			twice[t] = true
+		if times[t]++; times[t] > 1 {
 			return
 		}
-		seen[t] = true
 		met = append(met, t)
 		for _, part := range t.parts() {
 			visit(part)
 		}
 	}
 	visit(root)
-	names = map[*Type]string{}
-	for _, t := range met {
-		if twice[t] {
-			order = append(order, t)
-			names[t] = unused(t, names)
-		}
-	}
-	return order, names
+	return met, times
 }
 
 // unused returns a name for t that is not in names: its own, with a number if that is
@@ -123,17 +127,15 @@ func unused(t *Type, names map[*Type]string) string {
 	if base == "" {
 		base = "T"
 	}
+	taken := map[string]bool{}
+	for _, name := range names {
+		taken[name] = true
+	}
 	name := base
-	for n := 2; ; n++ {
-		taken := false
-		for _, other := range names {
-			taken = taken || other == name
-		}
-		if !taken {
-			return name
-		}
+	for n := 2; taken[name]; n++ {
 		name = base + strconv.Itoa(n)
 	}
+	return name
 }
 
 // printer prints a type.
@@ -177,6 +179,11 @@ func (p *printer) typ(t *Type) {
 		p.defined[t] = true
 		p.out.WriteString("=")
 	}
+	p.unnamed(t)
+}
+
+// unnamed prints a type without its name.
+func (p *printer) unnamed(t *Type) {
 	switch t.Kind {
 	case Scalar:
 		p.out.WriteString(t.Name)
@@ -185,20 +192,14 @@ func (p *printer) typ(t *Type) {
 	case FixedBytes:
 		p.out.WriteString("bytes(" + strconv.FormatInt(t.Len, 10) + ")")
 	case Slice:
-		p.out.WriteString("[")
-		p.typ(t.Elem)
-		p.out.WriteString("]")
+		p.around("[", t.Elem, "]")
 	case Array:
-		p.out.WriteString("[" + strconv.FormatInt(t.Len, 10) + "]")
-		p.typ(t.Elem)
+		p.around("["+strconv.FormatInt(t.Len, 10)+"]", t.Elem, "")
 	case Map:
-		p.out.WriteString("map[")
-		p.typ(t.Key)
-		p.out.WriteString("]")
+		p.around("map[", t.Key, "]")
 		p.typ(t.Elem)
 	case Pointer:
-		p.out.WriteString("*")
-		p.typ(t.Elem)
+		p.around("*", t.Elem, "")
 	case Struct:
 		p.out.WriteString("{")
 		p.fields(t.Fields)
@@ -206,6 +207,13 @@ func (p *printer) typ(t *Type) {
 	case Own:
 		p.out.WriteString(t.Method + "(" + name(t.Name) + ")")
 	}
+}
+
+// around prints a type between two texts.
+func (p *printer) around(before string, t *Type, after string) {
+	p.out.WriteString(before)
+	p.typ(t)
+	p.out.WriteString(after)
 }
 
 // key returns a key, quoted if it is not a word.
