@@ -78,3 +78,23 @@ func TestLinksOfDocumentsLead(t *testing.T) {
 		}
 	}
 }
+
+// TestFilesOfDocumentsExist: the files and folders of the repository that documents name
+// are there.
+func TestFilesOfDocumentsExist(t *testing.T) {
+	named := regexp.MustCompile("`((?:bench|broker|cmd|codec|docs|examples|internal|redis|runtime|testdata|tools)(?:/[\\w.-]+)*)`")
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md"} {
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for _, match := range named.FindAllStringSubmatch(string(text), -1) {
+			_, err := os.Stat(match[1])
+			require.NoError(t, err, "%s names it", path)
+		}
+	}
+	contributing, err := os.ReadFile("CONTRIBUTING.md")
+	require.NoError(t, err)
+	for _, match := range regexp.MustCompile("`([a-z]+\\.lua)`").FindAllStringSubmatch(string(contributing), -1) {
+		_, err := os.Stat(filepath.Join("redis/internal/script", match[1]))
+		require.NoError(t, err)
+	}
+}
