@@ -36,23 +36,23 @@ func (s *session) noteRunning() {
 	for {
 		s.b.clients.Pause(context.Background(), noteAfter)
 		r.mu.Lock()
-		slots := r.batches
+		batches := r.batches
 		r.batches = nil
-		if len(slots) == 0 || s.b.clients.IsClosed() {
+		if len(batches) == 0 || s.b.clients.IsClosed() {
 			r.noter = false
 			s.b.sessions.remove(s)
 			r.mu.Unlock()
 			return
 		}
 		r.mu.Unlock()
-		s.noteBatches(slots)
+		s.noteBatches(batches)
 	}
 }
 
 // noteBatches notes the runs of some batches as running, queue by queue.
-func (s *session) noteBatches(slots []*batch) {
+func (s *session) noteBatches(batches []*batch) {
 	of := map[*queue][]*batch{}
-	for _, bt := range slots {
+	for _, bt := range batches {
 		of[bt.lease.q] = append(of[bt.lease.q], bt)
 	}
 	// A state for people: the runs are taken whether it is noted or not.
@@ -68,7 +68,7 @@ func (s *session) noteBatches(slots []*batch) {
 	})
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, bt := range slots {
+	for _, bt := range batches {
 		bt.kept = nil // from now on the records say it
 	}
 }

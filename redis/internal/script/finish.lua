@@ -73,77 +73,104 @@ local function either(ended, plain)
   return table.concat(bytes)
 end
 
-for place = 1, tonumber(A.batches) do
-  local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
-  local plain, records = nextArg(), tonumber(nextArg())
-  local batchKey, bitmap = nextKey(), nextKey()
-  local held = redis.call('EXISTS', batchKey) == 1
-  if held and complete and endedBefore > 0 and redis.call('BITCOUNT', bitmap) < endedBefore then
-    complete = false -- the server has forgotten ends, which the session will find out
+-- Reads what a batch is, and whether it is there. If the bitmap has fewer ends than the caller
+-- knows, the server has forgotten ends: the batch is not complete, which the session will
+-- find out.
+local function readBatch(place)
+  local b = {place = place, applied = {}, failed = false}
+  b.name, b.complete = nextArg(), nextArg() == '1'
+  local endedBefore = tonumber(nextArg())
+  b.plain = nextArg() -- the bitmap of the runs without steps
+  b.key, b.bitmap = nextKey(), nextKey()
+  b.held = redis.call('EXISTS', b.key) == 1
+  if b.held and b.complete and endedBefore > 0 and redis.call('BITCOUNT', b.bitmap) < endedBefore then
+    b.complete = false
   end
+  return b
+end
 
-  if not held and #plain > 0 then
-    fence(place, -1)
+-- sets the records of the runs without steps, or fences these runs
+local function endPlain(b)
+  if not b.held and #b.plain > 0 then
+    fence(b.place, -1)
   end
-  for _ = 1, records do
+  for _ = 1, tonumber(nextArg()) do
     local key, record, keep = nextKey(), nextArg(), nextArg()
-    if held then
+    if b.held then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
     end
   end
+end
 
-  local outcomes = tonumber(nextArg())
-  local ended = held and (outcomes > 0 or not complete) and redis.call('GET', bitmap)
-  local function addPlain()
-    if #plain > 0 then
-      redis.call('SET', bitmap, either(ended, plain))
-    end
+-- adds the runs without steps to the bitmap
+local function markPlain(b)
+  if #b.plain > 0 then
+    redis.call('SET', b.bitmap, either(b.ended, b.plain))
   end
-  if held and not complete then
-    addPlain()
-  end
+end
 
-  local applied, failed = {}, false -- the indexes of the first; whether some outcome was not
-  local someEnded = ended
-  for _ = 1, outcomes do
+-- applies n outcomes with steps, but fences runs that have ended before
+local function applyOutcomes(b, n)
+  local someEnded = b.ended
+  for _ = 1, n do
     local i, letters = tonumber(nextArg()), nextArg()
-    if not held or someEnded and redis.call('GETBIT', bitmap, i) == 1 then
-      fence(place, i)
+    if not b.held or someEnded and redis.call('GETBIT', b.bitmap, i) == 1 then
+      fence(b.place, i)
       skipSteps(letters)
     else
       local err = applySteps(letters, function()
-        if not complete then
-          redis.call('SETBIT', bitmap, i, 1)
+        if not b.complete then
+          redis.call('SETBIT', b.bitmap, i, 1)
         end
-      end, batchKey, i)
+      end, b.key, i)
       if err then
-        fail(place, i, err)
-        failed = true
+        fail(b.place, i, err)
+        b.failed = true
       else
-        applied[#applied + 1] = i
-        someEnded = someEnded or not complete
+        b.applied[#b.applied + 1] = i
+        someEnded = someEnded or not b.complete
       end
     end
   end
+end
 
-  if not failed and (not held or complete) then
-    local deleted = redis.pcall('DEL', batchKey, bitmap)
-    if type(deleted) == 'table' then
-      fail(place, -1, deleted)
-      failed = held
-    else
-      local unlisted = redis.pcall('SREM', K.inflight, name)
-      if type(unlisted) == 'table' then
-        fail(0, -1, unlisted)
-      end
-    end
+local function deleteBatch(b)
+  local deleted = redis.pcall('DEL', b.key, b.bitmap)
+  if type(deleted) == 'table' then
+    fail(b.place, -1, deleted)
+    b.failed = b.held
+    return
   end
-  if failed and complete then -- the batch stays: no outcome may be applied a second time
-    addPlain()
-    for _, n in ipairs(applied) do
-      redis.call('SETBIT', bitmap, n, 1)
-    end
+  local unlisted = redis.pcall('SREM', K.inflight, b.name)
+  if type(unlisted) == 'table' then
+    fail(0, -1, unlisted)
+  end
+end
+
+-- marks the ends of a batch that stays though it was to be complete: no outcome may be applied
+-- a second time
+local function keepBatch(b)
+  markPlain(b)
+  for _, i in ipairs(b.applied) do
+    redis.call('SETBIT', b.bitmap, i, 1)
+  end
+end
+
+for place = 1, tonumber(A.batches) do
+  local b = readBatch(place)
+  endPlain(b)
+  local outcomes = tonumber(nextArg())
+  b.ended = b.held and (outcomes > 0 or not b.complete) and redis.call('GET', b.bitmap)
+  if b.held and not b.complete then
+    markPlain(b)
+  end
+  applyOutcomes(b, outcomes)
+  if not b.failed and (not b.held or b.complete) then
+    deleteBatch(b)
+  end
+  if b.failed and b.complete then
+    keepBatch(b)
   end
 end
 
