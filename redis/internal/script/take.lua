@@ -64,15 +64,23 @@ end
 
 local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
-local reply, apart = {}, A.apart == '1'
-local used = redis.call('HGET', K.takes, session)
-local usedLast = tonumber(used or 0) -- the number of the session's last batch
-if not usedLast or usedLast ~= usedLast or usedLast > number + 1e12 then -- it is no number, or further ahead than a session can be
-  redis.call('HSET', K.takes, session, A.number) -- nobody knows which were used
-  used = number
+-- Returns whether the session has used the number. If takes has no number of the session, the
+-- batch says it; if that is no number, or further ahead than a session can be, nobody knows.
+local function isUsed()
+  local used = redis.call('HGET', K.takes, session)
+  if not used then
+    return redis.call('EXISTS', batch) == 1
+  end
+  local last = tonumber(used)
+  if not last or last ~= last or last > number + 1e12 then
+    redis.call('HSET', K.takes, session, A.number)
+    return true
+  end
+  return last >= number
 end
--- Of a session that takes does not have, the batch itself says that its number is used.
-if used and tonumber(used) >= number or not used and redis.call('EXISTS', batch) == 1 then
+
+local reply, apart = {}, A.apart == '1'
+if isUsed() then
   if redis.call('EXISTS', batch) == 0 then
     redis.call('SREM', K.inflight, session .. ':' .. A.number) -- of a take that failed
     return {-2}
@@ -230,6 +238,7 @@ local function take(kind, key)
   taken(kind, n)
 end
 
+
 local more = false -- backlogs to look at
 local skipped = {} -- kinds of which a backlog waits for a caller with a free slot
 local takeInTurn -- while there are backlogs
@@ -345,6 +354,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
     end
   end
 end
+
 for priority = 1, 3 do -- high, medium, low
   for kind = 1, 2 do
     local list = (kind - 1) * 3 + priority
@@ -355,7 +365,9 @@ for priority = 1, 3 do -- high, medium, low
     end
   end
 end
-if rounds then
+
+-- notes which kinds to wake for backlogs, and forgets the rounds if nothing waits
+local function finishRounds()
   for list in pairs(rounds.promoted) do
     arrived[kindOf(list)] = true
   end
@@ -373,6 +385,10 @@ if rounds then
   if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.waiting) == 0 then
     redis.call('DEL', K.rounds, K.policy, K.recheck)
   end
+end
+
+if rounds then
+  finishRounds()
 end
 for kind = 1, 2 do
   if wanted[kind] and left[kind] or not wanted[kind] and arrived[kind] then
