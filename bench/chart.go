@@ -113,21 +113,27 @@ func renderChart(bars []bar) []byte {
 	text(out, "quiet", "start", 24, 58, "Median of the rounds; the thin line goes from the lowest to the highest round. Logarithmic scale.")
 	y := float64(headHeight)
 	for _, group := range groupsOf(bars) {
-		text(out, "group", "start", 24, y+groupGap/2, groupTitle(group[0].against))
-		y += groupGap
-		for _, v := range s.ticks() {
-			drawTick(out, s, v, y-4, y+float64(len(group)*rowHeight)-6)
-		}
-		for _, b := range group {
-			drawBar(out, s, b, y)
-			y += rowHeight
-		}
+		y = drawGroup(out, s, group, y)
 	}
 	for _, v := range s.ticks() {
 		text(out, "quiet", "middle", s.x(v), y+16, axisLabel(v))
 	}
 	out.WriteString("</svg>\n")
 	return out.Bytes()
+}
+
+// drawGroup draws the bars against one opponent from y on, and returns where they end.
+func drawGroup(out *bytes.Buffer, s scale, group []bar, y float64) float64 {
+	text(out, "group", "start", 24, y+groupGap/2, groupTitle(group[0].against))
+	y += groupGap
+	for _, v := range s.ticks() {
+		drawTick(out, s, v, y-4, y+float64(len(group)*rowHeight)-6)
+	}
+	for _, b := range group {
+		drawBar(out, s, b, y)
+		y += rowHeight
+	}
+	return y
 }
 
 // groupsOf groups the bars by opponent.

@@ -4,7 +4,7 @@ import (
 	"bytes"
 	"context"
 	_ "embed"
-	"fmt"
+	"errors"
 	"runtime"
 	"runtime/debug"
 	"strings"
@@ -36,9 +36,15 @@ func describeMachine(ctx context.Context, e *environment) (machine, error) {
 	if m.Redis, err = e.server.version(ctx); err != nil {
 		return m, err
 	}
+	err = m.readVersions()
+	return m, err
+}
+
+// readVersions sets the versions of the other libraries.
+func (m *machine) readVersions() error {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
-		return m, fmt.Errorf("read the versions of the modules: this binary has no build information")
+		return errors.New("read the versions of the modules: this binary has no build information")
 	}
 	for _, dep := range info.Deps {
 		switch dep.Path {
@@ -48,7 +54,7 @@ func describeMachine(ctx context.Context, e *environment) (machine, error) {
 			m.GoRedis = strings.TrimPrefix(dep.Version, "v")
 		}
 	}
-	return m, nil
+	return nil
 }
 
 //go:embed page.md.tmpl
@@ -60,37 +66,42 @@ func renderPage(m machine, bars []bar, outcomes []outcome) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	type section struct {
-		Name, About string
-		Table       [][]string
+	var out bytes.Buffer
+	if err := t.Execute(&out, newPage(m, bars, outcomes)); err != nil {
+		return nil, err
 	}
-	data := struct {
-		machine
-		Alt      string
-		Verdicts [][]string
-		Reached  int
-		Sections []section
-	}{machine: m, Alt: chartText(bars)}
+	return out.Bytes(), nil
+}
+
+// page is what the template shows.
+type page struct {
+	machine
+	Alt      string
+	Verdicts [][]string
+	Reached  int // of Verdicts
+	Sections []section
+}
+
+// section shows one scenario.
+type section struct {
+	Name, About string
+	Table       [][]string
+}
+
+func newPage(m machine, bars []bar, outcomes []outcome) *page {
+	p := &page{machine: m, Alt: chartText(bars)}
 	for _, o := range outcomes {
 		for _, v := range o.verdicts() {
 			mark := "**no**"
 			if v.reached {
 				mark = "yes"
-				data.Reached++
+				p.Reached++
 			}
-			ratio := v.ratio
-			if ratio != "" {
-				ratio += " (" + v.lowest + " … " + v.upper + ")"
-			}
-			data.Verdicts = append(data.Verdicts, []string{v.what, v.figure, v.ours, v.theirs, ratio, v.target, mark})
+			p.Verdicts = append(p.Verdicts, []string{v.what, v.figure, v.ours, v.theirs, v.spread(), v.target, mark})
 		}
-		data.Sections = append(data.Sections, section{o.name, o.about, o.table()})
+		p.Sections = append(p.Sections, section{o.name, o.about, o.table()})
 	}
-	var out bytes.Buffer
-	if err := t.Execute(&out, data); err != nil {
-		return nil, err
-	}
-	return out.Bytes(), nil
+	return p
 }
 
 // row returns a line of a Markdown table.

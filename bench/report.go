@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"fmt"
 	"io"
 	"math"
@@ -82,29 +83,43 @@ type verdict struct {
 	reached              bool
 }
 
+// spread returns the ratio with its range over the rounds, or "".
+func (v verdict) spread() string {
+	if v.ratio == "" {
+		return ""
+	}
+	return fmt.Sprintf("%s (%s … %s)", v.ratio, v.lowest, v.upper)
+}
+
 // verdicts compares the goals of a scenario with its medians. It omits goals against
 // subjects that were not measured.
 func (o *outcome) verdicts() []verdict {
 	var all []verdict
 	for _, g := range o.goals {
-		ours := o.of(0, g.figure)
-		v := verdict{what: o.name, figure: g.figure, ours: number(ours.median)}
-		got := ours.median
-		if g.against != "" {
-			i := o.find(g.against)
-			if i < 0 {
-				continue
-			}
-			r := o.ratio(i, g.figure)
-			v.theirs = number(o.of(i, g.figure).median)
-			v.ratio, v.lowest, v.upper = times(r.median), times(r.min), times(r.max)
-			got = r.median
+		if v, ok := o.verdict(g); ok {
+			all = append(all, v)
 		}
-		v.target = g.String()
-		v.reached = got >= g.atLeast && (g.atMost == 0 || got <= g.atMost)
-		all = append(all, v)
 	}
 	return all
+}
+
+// verdict compares one goal. It reports false if it is against a subject that was not
+// measured.
+func (o *outcome) verdict(g goal) (v verdict, ok bool) {
+	got := o.of(0, g.figure).median
+	v = verdict{what: o.name, figure: g.figure, ours: number(got), target: g.String()}
+	if g.against != "" {
+		i := o.find(g.against)
+		if i < 0 {
+			return v, false
+		}
+		r := o.ratio(i, g.figure)
+		v.theirs = number(o.of(i, g.figure).median)
+		v.ratio, v.lowest, v.upper = times(r.median), times(r.min), times(r.max)
+		got = r.median
+	}
+	v.reached = got >= g.atLeast && (g.atMost == 0 || got <= g.atMost)
+	return v, true
 }
 
 func (g goal) String() string {
@@ -137,12 +152,7 @@ func (o *outcome) table() [][]string {
 		head = append(head, f.name)
 		for i := range o.subjects {
 			rows[i] = append(rows[i], number(o.of(i, f.name).median))
-			r := o.ratio(i, f.name)
-			cell := times(r.median)
-			if !math.IsNaN(r.median) {
-				cell += " (" + times(r.min) + " … " + times(r.max) + ")"
-			}
-			ratios[i] = append(ratios[i], cell)
+			ratios[i] = append(ratios[i], o.ratio(i, f.name).ratioText())
 		}
 	}
 	all := [][]string{head, rows[0]}
@@ -150,6 +160,14 @@ func (o *outcome) table() [][]string {
 		all = append(all, rows[i], ratios[i])
 	}
 	return all
+}
+
+// ratioText formats the spread of a ratio.
+func (s spread) ratioText() string {
+	if math.IsNaN(s.median) {
+		return times(s.median)
+	}
+	return times(s.median) + " (" + times(s.min) + " … " + times(s.max) + ")"
 }
 
 // printOutcome prints the medians of a scenario.
@@ -168,14 +186,11 @@ func printGoals(out io.Writer, outcomes []outcome) {
 	w := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, o := range outcomes {
 		for _, v := range o.verdicts() {
-			mark, got := "MISSED", v.ours
+			mark := "MISSED"
 			if v.reached {
 				mark = "reached"
 			}
-			if v.ratio != "" {
-				got = fmt.Sprintf("%s (%s … %s)", v.ratio, v.lowest, v.upper)
-			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", mark, v.what, v.figure, got, v.target)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\n", mark, v.what, v.figure, cmp.Or(v.spread(), v.ours), v.target)
 		}
 	}
 	w.Flush() // see above

@@ -23,12 +23,10 @@ type redisServer struct {
 }
 
 func startRedis(ctx context.Context) (*redisServer, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	addr, err := freeAddress()
 	if err != nil {
 		return nil, err
 	}
-	addr := listener.Addr().String()
-	listener.Close()
 	dir, err := os.MkdirTemp("", "taskgen-bench-")
 	if err != nil {
 		return nil, err
@@ -39,14 +37,28 @@ func startRedis(ctx context.Context) (*redisServer, error) {
 		return nil, fmt.Errorf("start redis-server: %w", err)
 	}
 	s := &redisServer{addr: addr, client: goredis.NewClient(&goredis.Options{Addr: addr}), cmd: cmd, dir: dir}
+	if err := s.await(ctx); err != nil {
+		s.stop()
+		return nil, fmt.Errorf("wait for redis-server: %w", err)
+	}
+	return s, nil
+}
+
+// freeAddress returns an address of this machine on which nothing listens.
+func freeAddress() (string, error) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	return listener.Addr().String(), listener.Close()
+}
+
+// await waits until the server answers, for five seconds at most.
+func (s *redisServer) await(ctx context.Context) error {
 	for deadline := time.Now().Add(5 * time.Second); ; {
 		err := s.client.Ping(ctx).Err()
-		if err == nil {
-			return s, nil
-		}
-		if time.Now().After(deadline) {
-			s.stop()
-			return nil, fmt.Errorf("wait for redis-server: %w", err)
+		if err == nil || time.Now().After(deadline) {
+			return err
 		}
 		time.Sleep(20 * time.Millisecond)
 	}

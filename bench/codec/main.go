@@ -45,19 +45,20 @@ func compare(w io.Writer, rounds int, length time.Duration) error {
 		}
 	}
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', tabwriter.AlignRight)
-	for _, part := range []struct {
-		name  string
-		costs [][]cost
-	}{{"encode", encodes}, {"decode", decodes}} {
-		fmt.Fprintf(table, "%s\tns\tratio\tbytes\tallocs\t\n", part.name)
-		base := median(part.costs[baseline]).ns
-		for i, c := range all {
-			m := median(part.costs[i])
-			fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.0f\t%.0f\t\n", c.name, m.ns, m.ns/base, m.bytes, m.allocs)
-		}
-		fmt.Fprintln(table, "\t\t\t\t\t")
-	}
+	printCosts(table, "encode", all, encodes)
+	printCosts(table, "decode", all, decodes)
 	return table.Flush()
+}
+
+// printCosts prints the medians of one operation by format.
+func printCosts(table io.Writer, operation string, all []format, costs [][]cost) {
+	fmt.Fprintf(table, "%s\tns\tratio\tbytes\tallocs\t\n", operation)
+	base := median(costs[baseline]).ns
+	for i, c := range all {
+		m := median(costs[i])
+		fmt.Fprintf(table, "%s\t%.0f\t%.2f\t%.0f\t%.0f\t\n", c.name, m.ns, m.ns/base, m.bytes, m.allocs)
+	}
+	fmt.Fprintln(table, "\t\t\t\t\t")
 }
 
 // measure repeats an operation for about the given time.
@@ -87,17 +88,20 @@ func measure(length time.Duration, op func() error) (cost, error) {
 
 // median returns the median of each figure.
 func median(costs []cost) cost {
-	of := func(figure func(cost) float64) float64 {
-		all := make([]float64, 0, len(costs))
-		for _, c := range costs {
-			all = append(all, figure(c))
-		}
-		slices.Sort(all)
-		return all[len(all)/2]
-	}
+	of := func(figure func(cost) float64) float64 { return medianOf(costs, figure) }
 	return cost{
 		ns:     of(func(c cost) float64 { return c.ns }),
 		bytes:  of(func(c cost) float64 { return c.bytes }),
 		allocs: of(func(c cost) float64 { return c.allocs }),
 	}
+}
+
+// medianOf returns the median of one figure.
+func medianOf(costs []cost, figure func(cost) float64) float64 {
+	all := make([]float64, 0, len(costs))
+	for _, c := range costs {
+		all = append(all, figure(c))
+	}
+	slices.Sort(all)
+	return all[len(all)/2]
 }

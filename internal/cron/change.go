@@ -72,9 +72,7 @@ func timesWords(times []string) string {
 // UTC) on the expression, in order of time. It omits changes that skip or repeat none
 // of its times.
 func (s *Schedule) ClockChanges(year int, loc *time.Location) []ClockChange {
-	if loc == nil {
-		loc = time.UTC
-	}
+	loc = orUTC(loc)
 	var changes []ClockChange
 	end := firstReached(wall(year+1, 1, 1, 0, 0), loc)
 	before := periodAt(firstReached(wall(year, 1, 1, 0, 0), loc)-1, loc)
@@ -90,18 +88,7 @@ func (s *Schedule) ClockChanges(year int, loc *time.Location) []ClockChange {
 // each day.
 func (s *Schedule) changesAt(before, after period, loc *time.Location) []ClockChange {
 	at := before.end
-	first, limit, runs := at+before.offset, at+after.offset, RunsAfter // skipped
-	switch {
-	case after.offset < before.offset: // repeated where both periods show it
-		first = max(at+after.offset, before.start+before.offset)
-		limit = min(at+before.offset, after.end+after.offset)
-		runs = RunsFirst
-		if s.realTime {
-			runs = RunsBoth
-		}
-	case s.realTime:
-		runs = RunsNever
-	}
+	first, limit, runs := s.affected(before, after)
 	var changes []ClockChange
 	for w, ok := s.nextWall(first, limit); ok; w, ok = s.nextWall(w+1, limit) {
 		if after.offset > before.offset && firstReached(w, loc) != at {
@@ -116,4 +103,22 @@ func (s *Schedule) changesAt(before, after period, loc *time.Location) []ClockCh
 		changes[last].Times = append(changes[last].Times, shown.Format("15:04"))
 	}
 	return changes
+}
+
+// affected returns the wall times that the change from one period to the next skips or
+// repeats, from first up to limit, and what the schedule does at them.
+func (s *Schedule) affected(before, after period) (first, limit int64, runs Runs) {
+	at := before.end
+	if after.offset < before.offset { // repeated where both periods show it
+		first = max(at+after.offset, before.start+before.offset)
+		limit = min(at+before.offset, after.end+after.offset)
+		if s.realTime {
+			return first, limit, RunsBoth
+		}
+		return first, limit, RunsFirst
+	}
+	if s.realTime {
+		return at + before.offset, at + after.offset, RunsNever
+	}
+	return at + before.offset, at + after.offset, RunsAfter
 }

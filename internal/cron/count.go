@@ -24,9 +24,7 @@ func (s *Schedule) Upcoming(after time.Time, loc *time.Location, n int) []time.T
 // in zone loc (nil means UTC). A day is a calendar day of the zone: it may have 23 or
 // 25 hours, and a day that the zone skipped does not count.
 func (s *Schedule) TimesADay(year int, loc *time.Location) (least, greatest int) {
-	if loc == nil {
-		loc = time.UTC
-	}
+	loc = orUTC(loc)
 	first := true
 	for day := wall(year, 1, 1, 0, 0); day < wall(year+1, 1, 1, 0, 0); day += 24 * 3600 {
 		count, exists := s.countOn(day, loc)

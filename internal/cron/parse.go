@@ -75,6 +75,11 @@ func parse(spec string) (*Schedule, *Error) {
 	if err := checkCount(parts, len(spec)); err != nil {
 		return nil, err
 	}
+	return parseFields(parts)
+}
+
+// parseFields parses the five fields of an expression.
+func parseFields(parts []part) (*Schedule, *Error) {
 	var set [5]uint64
 	var star [5]bool
 	text := make([]string, 5)
@@ -129,27 +134,20 @@ func checkCount(parts []part, length int) *Error {
 	return nil
 }
 
+// nicknames are the names of whole expressions. It is read-only.
+var nicknames = map[string]string{
+	"@yearly": "0 0 1 1 *", "@annually": "0 0 1 1 *",
+	"@monthly": "0 0 1 * *",
+	"@weekly":  "0 0 * * 0",
+	"@daily":   "0 0 * * *", "@midnight": "0 0 * * *",
+	"@hourly": "0 * * * *",
+}
+
 func parseNickname(parts []part) (*Schedule, *Error) {
-	p := parts[0]
-	name := strings.ToLower(p.text)
-	spec := ""
-	switch name {
-	case "@yearly", "@annually":
-		spec = "0 0 1 1 *"
-	case "@monthly":
-		spec = "0 0 1 * *"
-	case "@weekly":
-		spec = "0 0 * * 0"
-	case "@daily", "@midnight":
-		spec = "0 0 * * *"
-	case "@hourly":
-		spec = "0 * * * *"
-	case "@every":
-		return nil, p.errorf("%q is not a cron expression: use an interval", p.text)
-	case "@reboot":
-		return nil, p.errorf("%q is not supported: it names no instant", p.text)
-	default:
-		return nil, p.errorf("unknown name %q; known: @yearly @annually @monthly @weekly @daily @midnight @hourly", p.text)
+	name := strings.ToLower(parts[0].text)
+	spec, known := nicknames[name]
+	if !known {
+		return nil, unknownNickname(parts[0], name)
 	}
 	if len(parts) > 1 {
 		return nil, parts[1].errorf("%q after %s, which stands alone", parts[1].text, name)
@@ -159,6 +157,16 @@ func parseNickname(parts []part) (*Schedule, *Error) {
 		s.text = name
 	}
 	return s, err
+}
+
+func unknownNickname(p part, name string) *Error {
+	switch name {
+	case "@every":
+		return p.errorf("%q is not a cron expression: use an interval", p.text)
+	case "@reboot":
+		return p.errorf("%q is not supported: it names no instant", p.text)
+	}
+	return p.errorf("unknown name %q; known: @yearly @annually @monthly @weekly @daily @midnight @hourly", p.text)
 }
 
 // parse returns the set of values in field p: bit v is value v.

@@ -28,9 +28,7 @@ const (
 // Next returns the first instant after the given one in zone loc (nil means UTC). It
 // reports false if there is none in the next 41 years or before the year 10000.
 func (s *Schedule) Next(after time.Time, loc *time.Location) (time.Time, bool) {
-	if loc == nil {
-		loc = time.UTC
-	}
+	loc = orUTC(loc)
 	next := s.nextNamed
 	if s.realTime {
 		next = s.nextShown
@@ -42,9 +40,7 @@ func (s *Schedule) Next(after time.Time, loc *time.Location) (time.Time, bool) {
 // means UTC). It reports false if there is none in the last 41 years or since the
 // start of the year 0.
 func (s *Schedule) Prev(atOrBefore time.Time, loc *time.Location) (time.Time, bool) {
-	if loc == nil {
-		loc = time.UTC
-	}
+	loc = orUTC(loc)
 	prev := s.prevNamed
 	if s.realTime {
 		prev = s.prevShown

@@ -22,8 +22,12 @@ func (s *Schedule) nextWall(t, limit int64) (int64, bool) {
 			return w, w < limit
 		}
 	}
-	hour, minute := bits.TrailingZeros64(s.hours), bits.TrailingZeros64(s.minutes)
-	days &= from(day + 1)
+	return s.nextDay(year, month, days&from(day+1), limit)
+}
+
+// nextDay returns the first matching wall time on the days of a month or later, before
+// limit.
+func (s *Schedule) nextDay(year int, month time.Month, days uint64, limit int64) (int64, bool) {
 	for days == 0 {
 		if month++; month > time.December {
 			year, month = year+1, time.January
@@ -36,7 +40,7 @@ func (s *Schedule) nextWall(t, limit int64) (int64, bool) {
 		}
 		days = s.daysIn(year, month)
 	}
-	w := wall(year, month, bits.TrailingZeros64(days), hour, minute)
+	w := wall(year, month, bits.TrailingZeros64(days), bits.TrailingZeros64(s.hours), bits.TrailingZeros64(s.minutes))
 	return w, w < limit
 }
 
@@ -54,8 +58,12 @@ func (s *Schedule) prevWall(t, limit int64) (int64, bool) {
 			return w, w >= limit
 		}
 	}
-	hour, minute := last(s.hours), last(s.minutes)
-	days &= upTo(day - 1)
+	return s.prevDay(year, month, days&upTo(day-1), limit)
+}
+
+// prevDay returns the last matching wall time on the days of a month or earlier, not
+// before limit.
+func (s *Schedule) prevDay(year int, month time.Month, days uint64, limit int64) (int64, bool) {
 	for days == 0 {
 		if wall(year, month, 1, 0, 0) < limit {
 			return 0, false
@@ -65,7 +73,7 @@ func (s *Schedule) prevWall(t, limit int64) (int64, bool) {
 		}
 		days = s.daysIn(year, month)
 	}
-	w := wall(year, month, last(days), hour, minute)
+	w := wall(year, month, last(days), last(s.hours), last(s.minutes))
 	return w, w >= limit
 }
 

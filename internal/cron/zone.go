@@ -1,6 +1,9 @@
 package cron
 
-import "time"
+import (
+	"cmp"
+	"time"
+)
 
 // A wall time is the time that a zone's clock shows, counted in seconds since the
 // Unix epoch as if the clock were in UTC.
@@ -63,3 +66,6 @@ func firstReached(wall int64, loc *time.Location) int64 {
 		t = p.end
 	}
 }
+
+// orUTC returns loc, or UTC for nil.
+func orUTC(loc *time.Location) *time.Location { return cmp.Or(loc, time.UTC) }
