@@ -87,6 +87,24 @@ func TestImportsGoOneWay(t *testing.T) {
 	}
 }
 
+// TestOnlyNewKnowsGoRedis checks that package redis uses the client library through
+// redis/internal/conn, except for the parameter of New.
+func TestOnlyNewKnowsGoRedis(t *testing.T) {
+	files, err := filepath.Glob("redis/*.go")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, path := range files {
+		if strings.HasSuffix(path, "_test.go") || filepath.ToSlash(path) == "redis/redis.go" {
+			continue
+		}
+		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.ImportsOnly)
+		require.NoError(t, err)
+		for _, spec := range file.Imports {
+			require.NotContains(t, spec.Path.Value, "go-redis", path)
+		}
+	}
+}
+
 // free reports whether a package uses the module as its users do.
 func free(pkg string) bool {
 	return strings.HasPrefix(pkg, "examples/") || strings.HasPrefix(pkg, "internal/testapp/")
