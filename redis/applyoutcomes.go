@@ -12,19 +12,19 @@ import (
 // overlap, so what the batches say is finished is confirmed.
 func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishCall) {
 	own := s.claim(calls)
-	groups := own
+	batches := own
 	for _, call := range calls {
-		groups = append(groups, call.again...)
+		batches = append(batches, call.again...)
 	}
-	if len(groups) == 0 {
+	if len(batches) == 0 {
 		return
 	}
-	keys, args := s.b.finishArgs(h.q, len(groups))
-	for _, g := range groups {
-		keys, args = g.append(h.q, keys, args)
+	keys, args := s.b.finishArgs(h.q, len(batches))
+	for _, bo := range batches {
+		keys, args = bo.append(h.q, keys, args)
 	}
 	start := time.Now()
-	reply, replyLost, err := s.b.sendFinish(ctx, keys, args, len(groups))
+	reply, replyLost, err := s.b.sendFinish(ctx, keys, args, len(batches))
 	if err != nil {
 		if conn.IsDamage(err) {
 			replyLost = true // some may be applied
@@ -33,15 +33,15 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 		s.failOutcomes(own, calls, replyLost, s.b.fail(ctx, "finish runs of queue "+h.q.Name, err))
 		return
 	}
-	noteFinished(groups, reply)
+	noteFinished(batches, reply)
 	s.b.damage.drop(h.q.Name, reply.Dropped)
 	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
 		s.b.mend(ctx, start, keys...)
 	}
 	s.noteApplied(own, replyLost)
 	s.failCalls(ctx, h.q, calls, keys)
-	for _, g := range groups { // an earlier try may have put it there, and its reply was lost
-		reply.Sent = reply.Sent || replyLost && g.sends()
+	for _, bo := range batches { // an earlier try may have put it there, and its reply was lost
+		reply.Sent = reply.Sent || replyLost && bo.sends()
 	}
 	s.b.applyEffects(ctx, h.q, reply)
 }
@@ -123,31 +123,31 @@ func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.Finish
 func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var groups []*batchOutcomes
+	var batches []*batchOutcomes
 	for _, call := range calls {
 		for _, o := range call.outcomes {
 			if !call.claims(o) {
 				continue
 			}
 			bt := o.at.batch
-			if bt.group == nil {
-				bt.group = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
-				groups = append(groups, bt.group)
+			if bt.sorting == nil {
+				bt.sorting = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
+				batches = append(batches, bt.sorting)
 				bt.busy++
 				bt.turn++
 			}
 			bt.done[o.at.index] = true
 			bt.left--
-			bt.group.outcomes = append(bt.group.outcomes, o)
-			bt.group.calls = append(bt.group.calls, call)
+			bt.sorting.outcomes = append(bt.sorting.outcomes, o)
+			bt.sorting.calls = append(bt.sorting.calls, call)
 		}
 	}
-	for _, g := range groups {
-		g.whole = g.batch.left == 0
-		g.before = len(g.batch.done) - g.batch.left - len(g.outcomes)
-		g.batch.group = nil
+	for _, bo := range batches {
+		bo.whole = bo.batch.left == 0
+		bo.before = len(bo.batch.done) - bo.batch.left - len(bo.outcomes)
+		bo.batch.sorting = nil
 	}
-	return groups
+	return batches
 }
 
 // claims reports whether an outcome is to be applied: an earlier call has not applied it,
@@ -169,13 +169,13 @@ func (f *finishCall) claims(o *outcome) bool {
 
 // unclaim undoes claim after a command that was not applied, as far as is known. If its
 // reply was lost it may have been.
-func (s *session) unclaim(groups []*batchOutcomes, replyLost bool) {
+func (s *session) unclaim(batches []*batchOutcomes, replyLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, g := range groups {
-		g.batch.busy--
-		for _, o := range g.outcomes {
-			g.batch.notApplied(o.at.index, replyLost)
+	for _, bo := range batches {
+		bo.batch.busy--
+		for _, o := range bo.outcomes {
+			bo.batch.notApplied(o.at.index, replyLost)
 		}
 	}
 }
@@ -193,24 +193,24 @@ func (bt *batch) notApplied(index int, perhaps bool) {
 
 // noteApplied notes what was applied, and hands each call its fenced runs and an error
 // if some of its outcomes failed.
-func (s *session) noteApplied(groups []*batchOutcomes, replyLost bool) {
+func (s *session) noteApplied(batches []*batchOutcomes, replyLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, g := range groups {
-		bt := g.batch
+	for _, bo := range batches {
+		bt := bo.batch
 		bt.busy--
-		for i, o := range g.outcomes {
-			call := g.calls[i]
-			if err := g.failure(o); err != nil {
+		for i, o := range bo.outcomes {
+			call := bo.calls[i]
+			if err := bo.failure(o); err != nil {
 				call.fails(err)
 				call.failed = append(call.failed, o.run)
-				bt.notApplied(o.at.index, g.stays != nil)
-			} else if g.isFenced(o) {
+				bt.notApplied(o.at.index, bo.stays != nil)
+			} else if bo.isFenced(o) {
 				call.noteFenced(o, replyLost)
 			}
 		}
 		if !s.shortLived {
-			s.finished.remember(g, replyLost, remembered*s.lease)
+			s.finished.remember(bo, replyLost, remembered*s.lease)
 		}
 		if bt.left == 0 {
 			delete(bt.lease.batches, bt.number)
@@ -285,22 +285,22 @@ func (g *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any)
 
 // noteFinished notes what the reply says of each batch: which of its runs are fenced, and
 // which outcomes were not applied.
-func noteFinished(groups []*batchOutcomes, reply script.FinishReply) {
+func noteFinished(batches []*batchOutcomes, reply script.FinishReply) {
 	for _, run := range reply.Fenced {
-		g := groups[run.Batch]
+		bo := batches[run.Batch]
 		if run.Index < 0 {
-			g.lost = true
+			bo.lost = true
 			continue
 		}
-		set(&g.fenced, run.Index, true)
+		set(&bo.fenced, run.Index, true)
 	}
 	for _, f := range reply.Failures {
 		switch {
 		case f.Batch < 0:
 		case f.Index < 0:
-			groups[f.Batch].stays = f.Err
+			batches[f.Batch].stays = f.Err
 		default:
-			groups[f.Batch].fail(f.Index, f.Err)
+			batches[f.Batch].fail(f.Index, f.Err)
 		}
 	}
 }

@@ -166,15 +166,15 @@ func mayBeSpared(o *broker.Outcome) bool {
 // back. It sends two commands for each queue of which it held some.
 func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	s.mu.Lock()
-	var holds []*queueLease
+	var leases []*queueLease
 	for _, h := range s.leases {
 		if h.next > 1 || h.unanswered {
-			holds = append(holds, h)
+			leases = append(leases, h)
 		}
 	}
 	s.mu.Unlock()
-	errs := make([]error, len(holds))
-	each(holds, func(i int, h *queueLease) { errs[i] = s.survivedIn(ctx, h.q, back) })
+	errs := make([]error, len(leases))
+	each(leases, func(i int, h *queueLease) { errs[i] = s.survivedIn(ctx, h.q, back) })
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
 	}
@@ -227,16 +227,16 @@ const (
 // waits returns how long runs of a batch have to wait that began in a session whose lease
 // has ended: the index of each, and the time.
 func waits(stored []string) []any {
-	var told []any
+	var args []any
 	var names broker.Decoder
 	for i, e := range stored {
 		var run broker.TaskRun
 		if len(e) <= wire.HeaderSize || e[1]>>wire.PastShift == 0 || wire.ParseRun(&names, []byte(e), &run) != nil {
 			continue
 		}
-		told = append(told, i, wire.Millis(waitAfter(run.Deliveries+1-run.Attempt)))
+		args = append(args, i, wire.Millis(waitAfter(run.Deliveries+1-run.Attempt)))
 	}
-	return told
+	return args
 }
 
 // waitAfter draws the wait after so many deliveries without an outcome.

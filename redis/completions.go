@@ -39,7 +39,7 @@ type completionWaits struct {
 // of a run.
 const maxReaderQueues = 256
 
-func (e *completions) join(q *wire.QueueKeys, id string, told chan struct{}) bool {
+func (e *completions) join(q *wire.QueueKeys, id string, ended chan struct{}) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -49,7 +49,7 @@ func (e *completions) join(q *wire.QueueKeys, id string, told chan struct{}) boo
 		}
 	}
 	eq := r.queues[q]
-	eq.ids[id] = append(eq.ids[id], told)
+	eq.ids[id] = append(eq.ids[id], ended)
 	return true
 }
 
@@ -95,7 +95,7 @@ func (e *completions) interrupt(r *completionReader) {
 	})
 }
 
-func (e *completions) leave(q *wire.QueueKeys, id string, told chan struct{}) {
+func (e *completions) leave(q *wire.QueueKeys, id string, ended chan struct{}) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	r := e.readers[q]
@@ -103,7 +103,7 @@ func (e *completions) leave(q *wire.QueueKeys, id string, told chan struct{}) {
 		return
 	}
 	eq := r.queues[q]
-	left := slices.DeleteFunc(eq.ids[id], func(c chan struct{}) bool { return c == told })
+	left := slices.DeleteFunc(eq.ids[id], func(c chan struct{}) bool { return c == ended })
 	if len(left) == 0 {
 		delete(eq.ids, id)
 	} else {
@@ -166,9 +166,9 @@ func (e *completions) notify(eq *completionWaits, ids []string) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for _, id := range ids {
-		for _, told := range eq.ids[id] {
+		for _, ended := range eq.ids[id] {
 			select {
-			case told <- struct{}{}:
+			case ended <- struct{}{}:
 			default:
 			}
 		}

@@ -20,8 +20,8 @@ type damages struct {
 
 // droppings are how many dead letters of a queue were dropped.
 type droppings struct {
-	n    int64
-	told time.Time
+	n          int64
+	reportedAt time.Time
 }
 
 func (d *damages) add(found maintenance.Damage) {

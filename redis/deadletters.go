@@ -215,7 +215,7 @@ func (s *sentDead) stays(run *broker.TaskRun, err error) bool {
 // send returns how many letters it removed: 0 if a live run is in the way, or if another
 // process was first.
 func (s *sentDead) send(ctx context.Context, entry string, run *broker.TaskRun) int {
-	down, told := s.unreachable[run.Queue]
+	down, reported := s.unreachable[run.Queue]
 	if down {
 		return 0
 	}
@@ -223,7 +223,7 @@ func (s *sentDead) send(ctx context.Context, entry string, run *broker.TaskRun) 
 	if err != nil {
 		s.unreachable[run.Queue] = !refusesOne(err)
 	}
-	if err != nil && !told {
+	if err != nil && !reported {
 		s.failed = errors.Join(s.failed, fmt.Errorf("run %s to queue %s: %w", run.ID, run.Queue, err))
 	}
 	return n

@@ -67,93 +67,93 @@ type enqueueCall struct {
 }
 
 // reserved returns the keys of the ids and unique keys of the call.
-func (g *enqueueCall) reserved() []string { return slices.Concat(g.claims.keys, g.owners) }
+func (c *enqueueCall) reserved() []string { return slices.Concat(c.claims.keys, c.owners) }
 
 // weight is the call's part of a command that calls share: its bytes, or what it costs the
 // server if that is more.
-func (g *enqueueCall) weight() int { return max(g.bytes, g.cost*(maxWeight/stepCost)) }
+func (c *enqueueCall) weight() int { return max(c.bytes, c.cost*(maxWeight/stepCost)) }
 
 // newEnqueueCall encodes the runs of one call.
 func newEnqueueCall(q *wire.QueueKeys, runs []*broker.TaskRun) (*enqueueCall, error) {
-	g := new(enqueueCall)
+	c := new(enqueueCall)
 	var own map[string]bool
 	for i, run := range runs {
 		if run.Rules.OrZero().Unique != "" {
-			g.claims.add(q, i, run)
-			g.canRetry = true
+			c.claims.add(q, i, run)
+			c.canRetry = true
 		}
 		if run.OwnID {
 			if own[run.ID] {
 				return nil, fmt.Errorf("run %s: %w", run.ID, broker.ErrDuplicate)
 			}
 			set(&own, run.ID, true)
-			g.canRetry = true
+			c.canRetry = true
 		}
-		if err := g.add(q, run); err != nil {
+		if err := c.add(q, run); err != nil {
 			return nil, fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
 	}
-	return g, nil
+	return c, nil
 }
 
-func (g *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
+func (c *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 	stored, err := wire.AppendRun(make([]byte, 0, 192+len(run.Payload)), run)
 	if err != nil {
 		return err
 	}
-	g.bytes += len(stored)
-	g.cost += costOf(run)
+	c.bytes += len(stored)
+	c.cost += costOf(run)
 	due := wire.FormatDue(run)
 	if due == "" && run.Rules.OrZero().Fair == "" {
 		n := wire.ReadyList(run)
-		g.ready[n] = append(g.ready[n], stored)
+		c.ready[n] = append(c.ready[n], stored)
 	} else {
-		g.delayed = append(g.delayed, delayedRun{due, wire.ReadyList(run), stored})
+		c.delayed = append(c.delayed, delayedRun{due, wire.ReadyList(run), stored})
 	}
 	if run.OwnID {
-		g.owners = append(g.owners, q.Owner(run.ID))
+		c.owners = append(c.owners, q.Owner(run.ID))
 	}
 	if run.Keep > 0 {
-		g.records = append(g.records, q.Record(run.ID))
+		c.records = append(c.records, q.Record(run.ID))
 		record := wire.StartRecord(nil, broker.StateQueued)
 		if due != "" {
 			record = record[:1]
 		}
-		g.values = append(g.values, due, wire.AppendRecord(record, run, nil, nil))
+		c.values = append(c.values, due, wire.AppendRecord(record, run, nil, nil))
 	}
 	return nil
 }
 
 // isPlain reports whether nothing can refuse the call, so that others can be merged into
 // it.
-func (g *enqueueCall) isPlain() bool {
-	return len(g.owners) == 0 && len(g.claims.keys) == 0 && g.task == "" && g.source == nil
+func (c *enqueueCall) isPlain() bool {
+	return len(c.owners) == 0 && len(c.claims.keys) == 0 && c.task == "" && c.source == nil
 }
 
 // merge adds the runs of another plain call.
-func (g *enqueueCall) merge(other *enqueueCall) {
-	for n := range g.ready {
-		g.ready[n] = append(g.ready[n], other.ready[n]...)
+func (c *enqueueCall) merge(other *enqueueCall) {
+	for n := range c.ready {
+		c.ready[n] = append(c.ready[n], other.ready[n]...)
 	}
-	g.delayed = append(g.delayed, other.delayed...)
-	g.records = append(g.records, other.records...)
-	g.values = append(g.values, other.values...)
+	c.delayed = append(c.delayed, other.delayed...)
+	c.records = append(c.records, other.records...)
+	c.values = append(c.values, other.values...)
 }
 
-func (g *enqueueCall) appendArgs(args []any) []any {
-	args = append(args, g.source, g.task, g.tick, len(g.owners), len(g.claims.keys))
-	args = append(args, g.claims.args...)
+func (c *enqueueCall) appendArgs(args []any) []any {
+	args = append(args, c.source, c.task, c.tick, len(c.owners), len(c.claims.keys))
+	args = append(args, c.claims.args...)
 	at, lists := len(args), 0
 	args = append(args, nil)
-	for n, stored := range g.ready {
+	for n, stored := range c.ready {
 		if len(stored) > 0 {
 			args = append(append(args, n, len(stored)), stored...)
 			lists++
 		}
 	}
 	args[at] = lists
-	args = g.appendDelayed(args)
-	return append(append(args, len(g.records)), g.values...)
+	args = c.appendDelayed(args)
+	return append(append(args, len(c.records)), c.values...)
 }
 
 // delayedRun is a run that goes where its due time says; "" is at once.
@@ -165,19 +165,19 @@ type delayedRun struct {
 
 // appendDelayed appends the delayed runs, those that are due at the same time for one
 // ready list together.
-func (g *enqueueCall) appendDelayed(args []any) []any {
+func (c *enqueueCall) appendDelayed(args []any) []any {
 	at, dues := len(args), 0
 	args = append(args, nil)
-	for from, d := range g.delayed {
-		if from > 0 && g.delayed[from-1].due == d.due && g.delayed[from-1].list == d.list {
+	for from, d := range c.delayed {
+		if from > 0 && c.delayed[from-1].due == d.due && c.delayed[from-1].list == d.list {
 			continue
 		}
 		to := from + 1
-		for to < len(g.delayed) && g.delayed[to].due == d.due && g.delayed[to].list == d.list {
+		for to < len(c.delayed) && c.delayed[to].due == d.due && c.delayed[to].list == d.list {
 			to++
 		}
 		args = append(args, d.due, d.list, to-from)
-		for _, same := range g.delayed[from:to] {
+		for _, same := range c.delayed[from:to] {
 			args = append(args, same.stored)
 		}
 		dues++
@@ -191,44 +191,45 @@ func (g *enqueueCall) appendDelayed(args []any) []any {
 // exported method returns it.
 var errUndecided = errors.New("another call has reserved an id or a unique key, and is not stored yet")
 
-// setResults sets each group's result, that of a stored one to what became of
-// its confirmation.
-func setResults(v any, groups []*enqueueCall, confirmed error) error {
-	replies, err := script.ParseEnqueue(v, len(groups))
+// setResults sets the result of each call. confirmed is what became of the confirmation,
+// and the result of a call that is stored.
+func setResults(v any, calls []*enqueueCall, confirmed error) error {
+	replies, err := script.ParseEnqueue(v, len(calls))
 	if err != nil {
 		return fmt.Errorf("queue tasks: %w", err)
 	}
-	for i, g := range groups {
-		g.setResult(replies[i], confirmed)
+	for i, call := range calls {
+		call.setResult(replies[i], confirmed)
 	}
 	return nil
 }
 
-func (g *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
-	g.verdict = reply.Verdict
-	switch g.verdict {
+// setResult sets the result of the call from the script's verdict.
+func (c *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
+	c.verdict = reply.Verdict
+	switch c.verdict {
 	case script.Stored:
 		if confirmed != nil {
-			g.result = fmt.Errorf("queue tasks: %w", confirmed)
+			c.result = fmt.Errorf("queue tasks: %w", confirmed)
 		}
 	case script.IDLives:
-		g.result = broker.ErrDuplicate
+		c.result = broker.ErrDuplicate
 	case script.KeyLives:
-		g.result = g.claims.duplicates(reply.Live)
+		c.result = c.claims.duplicates(reply.Live)
 	case script.Undecided:
-		g.result = errUndecided
+		c.result = errUndecided
 	case script.SourceGone:
 		// Nothing is stored, as it should be.
 	case script.TaskDisabled:
-		g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDisabled)
+		c.result = fmt.Errorf("queue tick of %s: %w", c.task, broker.ErrDisabled)
 	case script.EntryGone:
-		g.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", g.task, broker.ErrNoSchedule)
+		c.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", c.task, broker.ErrNoSchedule)
 	case script.TickClaimed:
-		g.result = fmt.Errorf("queue tick of %s: %w", g.task, broker.ErrDuplicate)
+		c.result = fmt.Errorf("queue tick of %s: %w", c.task, broker.ErrDuplicate)
 	case script.NotStored:
-		g.result = fmt.Errorf("queue tasks: %w", reply.Err)
+		c.result = fmt.Errorf("queue tasks: %w", reply.Err)
 	default:
-		g.result = fmt.Errorf("queue tasks: unexpected verdict %d of enqueue.lua", g.verdict)
+		c.result = fmt.Errorf("queue tasks: unexpected verdict %d of enqueue.lua", c.verdict)
 	}
 }
 

@@ -172,9 +172,9 @@ func (s *session) isOver(q *queue, field string) bool {
 // runAt returns the run of a field of the session's cancels, nil when the
 // session holds it no longer. The lock is held.
 func (s *session) runAt(q *queue, field string) *broker.TaskRun {
-	text, indexName, _ := strings.Cut(field, ":")
+	text, indexText, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(text, 10, 64)
-	index, err2 := strconv.Atoi(indexName)
+	index, err2 := strconv.Atoi(indexText)
 	h := s.leases[q]
 	if err != nil || err2 != nil || h == nil {
 		return nil

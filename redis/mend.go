@@ -202,12 +202,12 @@ func (b *Broker) Damaged() []maintenance.Damage {
 	d.list = nil
 	for queue, dropped := range d.dropped {
 		switch {
-		case time.Since(dropped.told) < droppedEvery:
+		case time.Since(dropped.reportedAt) < droppedEvery:
 		case dropped.n == 0:
 			delete(d.dropped, queue)
 		default:
 			list = append(list, maintenance.Damage{Queue: queue, Dropped: dropped.n})
-			dropped.n, dropped.told = 0, time.Now()
+			dropped.n, dropped.reportedAt = 0, time.Now()
 		}
 	}
 	return list

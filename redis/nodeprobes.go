@@ -89,10 +89,10 @@ func (s *session) addUnannounced(hints *queueHints, r room) (announced []*queue)
 // startProbes starts a probe of each node that has some of the queues, and waits a little
 // for them.
 func (s *session) startProbes(ctx context.Context, queues []*queue) {
-	groups := s.b.byNode(ctx, queues)
-	over := make(chan struct{}, len(groups))
-	for _, group := range groups {
-		some := pick(queues, group)
+	nodes := s.b.byNode(ctx, queues)
+	over := make(chan struct{}, len(nodes))
+	for _, indexes := range nodes {
+		some := pick(queues, indexes)
 		if !s.b.clients.Spawn(func() { s.probeNode(some); over <- struct{}{} }) {
 			s.nodeProbes.end(some, nil)
 			over <- struct{}{}
@@ -100,7 +100,7 @@ func (s *session) startProbes(ctx context.Context, queues []*queue) {
 	}
 	timer := time.NewTimer(nodePatience)
 	defer timer.Stop()
-	for range groups {
+	for range nodes {
 		select {
 		case <-over:
 		case <-timer.C:

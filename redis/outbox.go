@@ -244,30 +244,30 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
-	g, err := newEnqueueCall(&s.to.QueueKeys, []*broker.TaskRun{run})
+	call, err := newEnqueueCall(&s.to.QueueKeys, []*broker.TaskRun{run})
 	if err != nil {
 		return err
 	}
-	g.canRetry = true
+	call.canRetry = true
 	if run.Keep > 0 && !gathers {
-		g.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
+		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
 	switch {
 	case gathers && s.to == from:
-		g.source = append([]byte{'g'}, plain...)
+		call.source = append([]byte{'g'}, plain...)
 	case gathers:
-		g.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
+		call.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
 	case s.to == from:
-		g.source = append([]byte{'o'}, entry...)
+		call.source = append([]byte{'o'}, entry...)
 	default:
 		key := s.to.Base + "moved:" + entry[:wire.TokenDigits]
-		g.source, g.owners = []byte{'m'}, append([]string{key}, g.owners...)
+		call.source, call.owners = []byte{'m'}, append([]string{key}, call.owners...)
 		s.moved = append(s.moved, key)
 	}
 	if gathers {
-		g.owners = append([]string{s.to.PendingRun(run.ID)}, g.owners...)
+		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
 	}
-	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, g)
+	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, call)
 	return nil
 }
 
@@ -318,11 +318,11 @@ func (m *moving) send(ctx context.Context, s *sending) {
 // were any. It stores the pending run anew, since the entry says that the members have
 // ended.
 func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
-	run, g := s.runs[0], s.calls[0]
+	run, call := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
 	some, _ := m.b.quarantineStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
 	var kinds []any
-	keys := slices.Concat(g.owners[1:], g.claims.keys, g.records)
+	keys := slices.Concat(call.owners[1:], call.claims.keys, call.records)
 	for range keys {
 		kinds = append(kinds, "string")
 	}
@@ -352,13 +352,13 @@ func tooLong(err error) bool {
 
 // isToBlame reports whether the run of a call was refused, and not all runs of its queue:
 // a key of the run is of a wrong type, or the run is too large.
-func (m *moving) isToBlame(ctx context.Context, g *enqueueCall, err error) bool {
+func (m *moving) isToBlame(ctx context.Context, call *enqueueCall, err error) bool {
 	if tooLong(err) {
 		return true
 	}
 	pipe := m.b.clients.Work.Pipeline()
 	var types []conn.Reply[string]
-	for _, keys := range [][]string{g.owners, g.claims.keys, g.records} {
+	for _, keys := range [][]string{call.owners, call.claims.keys, call.records} {
 		for _, key := range keys {
 			types = append(types, pipe.Type(ctx, key))
 		}

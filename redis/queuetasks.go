@@ -67,33 +67,33 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 // enqueue queues the runs of a call by a script, together with other calls. It waits for
 // large calls that have reserved some of its keys and are not decided. An error begins
 // with op, unless it is the result of the call.
-func (b *Broker) enqueue(ctx context.Context, q *queue, g *enqueueCall, what string) error {
+func (b *Broker) enqueue(ctx context.Context, q *queue, call *enqueueCall, what string) error {
 	for {
-		if err := q.enqueue.do(ctx, b.clients, g, g.weight()); err != nil {
+		if err := q.enqueue.do(ctx, b.clients, call, call.weight()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if g.verdict != script.Undecided {
-			return g.result
+		if call.verdict != script.Undecided {
+			return call.result
 		}
-		if err := b.awaitStages(ctx, q, g.reserved()); err != nil {
+		if err := b.awaitStages(ctx, q, call.reserved()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		g.result, g.verdict = nil, 0
+		call.result, call.verdict = nil, 0
 	}
 }
 
 // storeDecided is store, and waits for large calls that have reserved some of the keys and
 // are not decided.
-func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCall) error {
+func (b *Broker) storeDecided(ctx context.Context, q *queue, calls []*enqueueCall) error {
 	for {
-		if err := b.store(ctx, q, groups); err != nil {
+		if err := b.store(ctx, q, calls); err != nil {
 			return err
 		}
 		var undecided []*enqueueCall
 		var keys []string
-		for _, g := range groups {
-			if g.verdict == script.Undecided {
-				undecided, keys = append(undecided, g), append(keys, g.reserved()...)
+		for _, call := range calls {
+			if call.verdict == script.Undecided {
+				undecided, keys = append(undecided, call), append(keys, call.reserved()...)
 			}
 		}
 		if len(undecided) == 0 {
@@ -102,10 +102,10 @@ func (b *Broker) storeDecided(ctx context.Context, q *queue, groups []*enqueueCa
 		if err := b.awaitStages(ctx, q, keys); err != nil {
 			return err
 		}
-		for _, g := range undecided {
-			g.result, g.verdict = nil, 0
+		for _, call := range undecided {
+			call.result, call.verdict = nil, 0
 		}
-		groups = undecided
+		calls = undecided
 	}
 }
 

@@ -65,10 +65,10 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 		}
 		return 0, err
 	}
-	looked := time.Since(start)
+	took := time.Since(start)
 	counts := make([]int, len(some))
 	errs := b.eachQueue(ctx, some, func(i int, q *queue) (err error) {
-		counts[i], err = b.recoverQueue(ctx, q, looked)
+		counts[i], err = b.recoverQueue(ctx, q, took)
 		return err
 	})
 	total := 0
@@ -80,9 +80,9 @@ func (b *Broker) recoverOn(ctx context.Context, queues []*queue) (int, error) {
 	return total, failed.only()
 }
 
-// recoverQueue recovers what is in flight in a queue. looked is the time that it took to
+// recoverQueue recovers what is in flight in a queue. took is the time that it took to
 // learn that something is.
-func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duration) (int, error) {
+func (b *Broker) recoverQueue(ctx context.Context, q *queue, took time.Duration) (int, error) {
 	total, cursor, wait, start := 0, "0", false, time.Now()
 	var failed error // of one batch, which must not stop the others
 	for {
@@ -99,7 +99,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, looked time.Duratio
 			return total, fmt.Errorf("find ended leases of queue %s: %w", q.Name, err)
 		}
 		if cursor == "0" {
-			wait = q.outage.answered(looked+time.Since(start), time.Duration(b.lease.Load()))
+			wait = q.outage.answered(took+time.Since(start), time.Duration(b.lease.Load()))
 		}
 		if !wait {
 			n, err := b.recoverBatches(ctx, q, reply.Batches)

@@ -138,7 +138,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 
 // equipQueue gives a new queue the functions that send its commands.
 func (b *Broker) equipQueue(q *queue) {
-	q.enqueue.run = func(ctx context.Context, groups []*enqueueCall) { b.sendCalls(ctx, q, groups) }
+	q.enqueue.run = func(ctx context.Context, calls []*enqueueCall) { b.sendCalls(ctx, q, calls) }
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
 	q.push.send = func(ctx context.Context, l *pushBatch) error { return b.sendPush(ctx, q, l) }
 	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout

@@ -66,7 +66,7 @@ type batch struct {
 	gone       bool             // the rest of it was recovered or given back
 	kept       []kept           // its runs that have records
 	runs       []broker.TaskRun // by index; a run that could not be read has no receipt
-	group      *batchOutcomes   // while outcomes are sorted
+	sorting    *batchOutcomes   // while outcomes are sorted
 	past       map[int]byte     // of runs that recoveries gave back: what these left in their flags; made by receive alone
 	begun      map[int]byte     // of those that have begun here: what it was before
 }

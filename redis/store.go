@@ -78,27 +78,27 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 }
 
 // sendCalls stores calls of one queue in one command, and sets the result of each.
-func (b *Broker) sendCalls(ctx context.Context, q *queue, groups []*enqueueCall) {
-	sent := groups
+func (b *Broker) sendCalls(ctx context.Context, q *queue, calls []*enqueueCall) {
+	sent := calls
 	merged := new(enqueueCall)
-	if len(groups) > 1 {
+	if len(calls) > 1 {
 		sent = make([]*enqueueCall, 1, 4)
 		sent[0] = merged
-		for _, g := range groups {
-			if g.isPlain() {
-				merged.merge(g)
+		for _, call := range calls {
+			if call.isPlain() {
+				merged.merge(call)
 			} else {
-				sent = append(sent, g)
+				sent = append(sent, call)
 			}
 		}
 	}
 	err := b.store(ctx, q, sent)
-	for _, g := range groups {
+	for _, call := range calls {
 		switch {
 		case err != nil:
-			g.result = err
-		case len(groups) > 1 && g.isPlain():
-			g.result = merged.result
+			call.result = err
+		case len(calls) > 1 && call.isPlain():
+			call.result = merged.result
 		}
 	}
 }
@@ -106,24 +106,24 @@ func (b *Broker) sendCalls(ctx context.Context, q *queue, groups []*enqueueCall)
 // store sends calls until it is known whether they are stored, or they cannot be sent
 // again. The refusal of one call is its result. Calls with a source fail as a whole if the
 // value of a key stops the script: the key is quarantined if it is the queue's.
-func (b *Broker) store(ctx context.Context, q *queue, groups []*enqueueCall) error {
+func (b *Broker) store(ctx context.Context, q *queue, calls []*enqueueCall) error {
 	start := time.Now()
-	err := b.storeOnce(ctx, q, groups)
-	if len(groups[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
-		return b.storeOnce(ctx, q, groups)
+	err := b.storeOnce(ctx, q, calls)
+	if len(calls[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
+		return b.storeOnce(ctx, q, calls)
 	}
 	return err
 }
 
-func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall) error {
+func (b *Broker) storeOnce(ctx context.Context, q *queue, calls []*enqueueCall) error {
 	token := b.id + "." + strconv.FormatUint(b.calls.Add(1), 36)
 	keys := script.EnqueueKeys(&q.QueueKeys)
-	args := (&script.EnqueueArgs{Token: token, Calls: len(groups)}).Append(make([]any, 0, 64))
+	args := (&script.EnqueueArgs{Token: token, Calls: len(calls)}).Append(make([]any, 0, 64))
 	canRetry := true
-	for _, g := range groups {
-		keys = slices.Concat(keys, g.owners, g.claims.keys, g.records)
-		args = g.appendArgs(args)
-		canRetry = canRetry && g.canRetry
+	for _, call := range calls {
+		keys = slices.Concat(keys, call.owners, call.claims.keys, call.records)
+		args = call.appendArgs(args)
+		canRetry = canRetry && call.canRetry
 	}
 	again := conn.IsTransient
 	limited := ctx
@@ -138,39 +138,39 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, groups []*enqueueCall)
 	if err != nil {
 		return b.notQueued(ctx, b.blame(ctx, err, keys...), replyLost)
 	}
-	if err := setResults(v, groups, then.Result()); err != nil {
+	if err := setResults(v, calls, then.Result()); err != nil {
 		return err
 	}
-	return b.storeAgain(ctx, q, groups, start)
+	return b.storeAgain(ctx, q, calls, start)
 }
 
 // storeAgain stores calls again that could not be stored because of the value of a key, if
 // the key could be mended. It does not repeat ticks, nor calls with a source.
-func (b *Broker) storeAgain(ctx context.Context, q *queue, groups []*enqueueCall, since time.Time) error {
+func (b *Broker) storeAgain(ctx context.Context, q *queue, calls []*enqueueCall, since time.Time) error {
 	var failed []*enqueueCall
 	keys, mend := q.Keys(), false
-	for _, g := range groups {
-		if !conn.IsDamage(g.result) {
+	for _, call := range calls {
+		if !conn.IsDamage(call.result) {
 			continue
 		}
 		mend = true
-		owners := g.owners
-		if len(g.source) > 0 {
-			if g.source[0] != 'b' {
+		owners := call.owners
+		if len(call.source) > 0 {
+			if call.source[0] != 'b' {
 				continue
 			}
 			owners = owners[1:] // without its group there is nothing to store
 		}
-		keys = slices.Concat(keys, owners, g.claims.keys, g.records)
-		if g.task == "" {
-			failed = append(failed, g)
+		keys = slices.Concat(keys, owners, call.claims.keys, call.records)
+		if call.task == "" {
+			failed = append(failed, call)
 		}
 	}
 	if !mend || !b.mend(ctx, since, keys...) || len(failed) == 0 {
 		return nil
 	}
-	for _, g := range failed {
-		g.result = nil
+	for _, call := range failed {
+		call.result = nil
 	}
 	return b.store(ctx, q, failed)
 }
