@@ -38,11 +38,24 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 		return fmt.Errorf("cancel run: %w", err)
 	}
 	c := &cancelling{b: b, q: q, id: id, failure: failure}
+	switch found, err := c.searchPatiently(ctx); {
+	case found:
+		return nil
+	case err != nil:
+		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.PendingRun(id)))
+	case c.doubt:
+		return nil // it was found, and a command whose reply was lost has ended it
+	}
+	return broker.ErrNoRecord // the caller knows which run it asked for
+}
+
+// searchPatiently searches a run that has not ended as often as it takes, and reports whether it
+// found and cancelled the run.
+func (c *cancelling) searchPatiently(ctx context.Context) (found bool, err error) {
 	over, err := c.isOver(ctx)
 	for look := 0; err == nil && !over && look < cancelLooks; {
-		var found bool
 		if found, err = c.search(ctx); err == nil && found {
-			return nil
+			return true, nil
 		}
 		if c.moved > 0 && c.moved <= cancelMoves {
 			c.moved++
@@ -50,13 +63,7 @@ func (b *Broker) Cancel(ctx context.Context, queueName, id string, failure broke
 			look++
 		}
 	}
-	switch {
-	case err != nil:
-		return b.fail(ctx, "cancel run "+id, b.blameIn(ctx, err, q, q.Record(id), q.Owner(id), q.PendingRun(id)))
-	case c.doubt:
-		return nil // it was found, and a command whose reply was lost has ended it
-	}
-	return broker.ErrNoRecord // the caller knows which run it asked for
+	return false, err
 }
 
 // cancelling is one call of Cancel.
@@ -185,18 +192,7 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 	failure := wire.AppendFailureFields(nil, &c.failure)
 	for from := int64(0); len(batchNames) > 0; {
 		page := batchNames[:min(len(batchNames), cancelPage)]
-		var keys []string
-		args := (&script.CancelInFlightArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
-		for _, name := range page {
-			session, number, _ := strings.Cut(name, ":")
-			keys = append(keys, c.q.Batch(name), c.q.Done(name), c.q.Cancels(session))
-			args = append(args, number)
-		}
-		v, err := c.b.repeat(ctx, c.b.scripts.CancelInFlight, c.b.clients.Work, keys, args...)
-		if err != nil {
-			return false, err
-		}
-		reply, err := script.ParseCancelInFlight(v)
+		reply, err := c.markPage(ctx, page, failure, from)
 		if err != nil || reply.Found {
 			return reply.Found, err
 		}
@@ -204,4 +200,20 @@ func (c *cancelling) mark(ctx context.Context) (bool, error) {
 		batchNames = batchNames[min(reply.Batches, len(page)):]
 	}
 	return false, nil
+}
+
+// markPage is mark for some batches in flight, from a run of the first on.
+func (c *cancelling) markPage(ctx context.Context, names []string, failure []byte, from int64) (reply script.CancelInFlightReply, err error) {
+	var keys []string
+	args := (&script.CancelInFlightArgs{ID: c.id, Failure: failure, Keep: cancelKept.Milliseconds(), Looked: from}).Append(nil)
+	for _, name := range names {
+		session, number, _ := strings.Cut(name, ":")
+		keys = append(keys, c.q.Batch(name), c.q.Done(name), c.q.Cancels(session))
+		args = append(args, number)
+	}
+	v, err := c.b.repeat(ctx, c.b.scripts.CancelInFlight, c.b.clients.Work, keys, args...)
+	if err != nil {
+		return reply, err
+	}
+	return script.ParseCancelInFlight(v)
 }

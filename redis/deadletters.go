@@ -95,13 +95,13 @@ func (b *Broker) takeDeadPages(ctx context.Context, q *queue, what string, wante
 func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wanted map[string]int) (int, error) {
 	pipe := b.clients.Work.Pipeline()
 	var removed []conn.Reply[int64]
-	var gathers []broker.Group
+	var gathered []broker.Group
 	for _, entry := range entries {
 		letter := wire.ReadDeadLetter(entry)
 		if _, ok := wanted[letter.ID]; ok {
 			removed = append(removed, pipe.LRem(ctx, q.Dead, -1, entry))
 			if letter.Run != nil {
-				gathers = append(gathers, letter.Run.Links.OrZero().Awaits)
+				gathered = append(gathered, letter.Run.Links.OrZero().Awaits)
 			}
 		}
 	}
@@ -113,11 +113,11 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 		return 0, err // the replies may still come, so that they cannot be read
 	}
 	n := 0
-	for _, cmd := range removed {
-		n += int(cmd.Val())
+	for _, reply := range removed {
+		n += int(reply.Val())
 	}
 	if n == len(removed) { // else they expire
-		for _, group := range gathers {
+		for _, group := range gathered {
 			b.forgetGroup(ctx, group)
 		}
 	}

@@ -201,26 +201,34 @@ func durabilityOf(ctx context.Context, c conn.Commands, config bool) (Durability
 	if !config {
 		return d, nil
 	}
+	if err := d.readConfig(ctx, c, info); err != nil {
+		return Durability{}, err
+	}
+	return d, nil
+}
+
+// readConfig completes d by what only CONFIG GET tells, if the user has the right.
+func (d *Durability) readConfig(ctx context.Context, c conn.Commands, info map[string]string) error {
 	values, err := c.ConfigGet(ctx, "appendfsync")
 	if conn.IsReply(err) {
-		return d, nil // no right to it, or the provider has taken the command away
+		return nil // no right to it, or the provider has taken the command away
 	}
 	if err != nil {
-		return Durability{}, err
+		return err
 	}
 	if d.Persistence == AppendOnly {
 		d.Fsync = values["appendfsync"]
-		return d, nil
+		return nil
 	}
 	if values, err = c.ConfigGet(ctx, "save"); err != nil {
-		return Durability{}, err
+		return err
 	}
 	d.Persistence = NoPersistence
 	if values["save"] != "" {
 		d.Persistence = Snapshots
 		d.Failing = info["rdb_last_bgsave_status"] == "err"
 	}
-	return d, nil
+	return nil
 }
 
 // parseInfo parses the reply of INFO.

@@ -41,21 +41,25 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 	ages, _ := s.b.newerFor(ctx, h.q, ids)
 	outcomes := make([]*outcome, len(entries))
 	for i, e := range entries {
-		id, newer := wire.NewerID(e.stored, e.why)
-		switch age := ages[id]; {
-		case !newer:
-			s.b.reportUnread(h.q, e, e.why)
-			outcomes[i] = unreadable(e.at, h.q, e.stored, e.why)
-		case age < newerPatience:
-			delay := leaveFor(age)
-			s.noteHandedBack(h, delay) // before the script, whose effect a take may see before its reply
-			outcomes[i] = leaveNewer(e.at, h.q, e.stored, delay)
-		default:
-			s.b.reportUnread(h.q, e, nobodyCame(e.why))
-			outcomes[i] = unreadable(e.at, h.q, e.stored, nobodyCame(e.why))
-		}
+		outcomes[i] = s.endUnreadOne(h, e, ages)
 	}
 	s.bury(ctx, h, outcomes)
+}
+
+// endUnreadOne makes the outcome of one entry that cannot be read. ages are how long the runs
+// of newer versions have been left to others.
+func (s *session) endUnreadOne(h *queueLease, e unread, ages map[string]time.Duration) *outcome {
+	why := e.why
+	if id, newer := wire.NewerID(e.stored, e.why); newer {
+		if age := ages[id]; age < newerPatience {
+			delay := leaveFor(age)
+			s.noteHandedBack(h, delay) // before the script, whose effect a take may see before its reply
+			return leaveNewer(e.at, h.q, e.stored, delay)
+		}
+		why = nobodyCame(e.why)
+	}
+	s.b.reportUnread(h.q, e, why)
+	return unreadable(e.at, h.q, e.stored, why)
 }
 
 // reportUnread has consumers log that an entry becomes a dead letter.

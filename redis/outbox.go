@@ -239,8 +239,9 @@ type sending struct {
 	moved   []string // keys
 }
 
+// add adds the run of an entry.
 func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
-	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
+	gathers := strings.HasPrefix(entry, wire.GatheringOpens)
 	if gathers {
 		run.QueuedAt = time.Now() // from when it can expire
 	}
@@ -252,6 +253,18 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if run.Keep > 0 && !gathers {
 		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
+	s.setSource(call, from, entry)
+	if gathers {
+		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
+	}
+	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, call)
+	return nil
+}
+
+// setSource sets what the call is stored instead of: the entry, if that is in the queue's own
+// outbox, or else a key by which the queue knows that it has got the entry.
+func (s *sending) setSource(call *enqueueCall, from *queue, entry string) {
+	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	switch {
 	case gathers && s.to == from:
 		call.source = append([]byte{'g'}, plain...)
@@ -264,11 +277,6 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 		call.source, call.owners = []byte{'m'}, append([]string{key}, call.owners...)
 		s.moved = append(s.moved, key)
 	}
-	if gathers {
-		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
-	}
-	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, call)
-	return nil
 }
 
 // alone returns the sending of one of the runs.

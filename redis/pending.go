@@ -110,18 +110,7 @@ func (b *Broker) judge(ctx context.Context, token, where string) (string, error)
 func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 	var failed []error
 	for cursor := uint64(0); ; {
-		var fields []string
-		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-			p, err := b.clients.Work.HScan(ctx, q.Pending, cursor, pendingPage)
-			if err == nil {
-				fields, cursor = p.Entries, p.Cursor
-			}
-			return err
-		})
-		if err != nil {
-			return b.fail(ctx, "read places in doubt of queue "+q.Name, err)
-		}
-		ids, err := b.doubted(ctx, q, fields)
+		ids, next, err := b.scanDoubted(ctx, q, cursor)
 		if err != nil {
 			return err
 		}
@@ -133,13 +122,28 @@ func (b *Broker) decideAllPending(ctx context.Context, q *queue) error {
 				return ctx.Err()
 			}
 		}
-		if cursor == 0 {
+		if cursor = next; cursor == 0 {
 			if len(failed) > 0 {
 				return failed[0] // of many that likely have one cause
 			}
 			return nil
 		}
 	}
+}
+
+// scanDoubted returns the ids of the pending runs in a page of a scan that are in doubt, and
+// where the scan goes on.
+func (b *Broker) scanDoubted(ctx context.Context, q *queue, cursor uint64) (ids []string, next uint64, err error) {
+	var page conn.Page
+	err = b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+		page, err = b.clients.Work.HScan(ctx, q.Pending, cursor, pendingPage)
+		return err
+	})
+	if err != nil {
+		return nil, 0, b.fail(ctx, "read places in doubt of queue "+q.Name, err)
+	}
+	ids, err = b.doubted(ctx, q, page.Entries)
+	return ids, page.Cursor, err
 }
 
 // pendingPage is how many pending runs one command reads.

@@ -90,20 +90,7 @@ func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken 
 		read = andToken(read)
 	}
 	stored, err := c.Exec(ctx, ready, func(b []byte) []byte {
-		if l.kept > 0 {
-			b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
-			b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")
-			b = append(b, l.records...)
-		}
-		b = resp.AppendArray(b, 2+l.n)
-		b = resp.AppendBulk(resp.AppendBulk(b, "RPUSH"), ready)
-		b = append(b, l.stored...)
-		b = resp.AppendArray(b, 4)
-		b = resp.AppendBulk(resp.AppendBulk(b, "ZADD"), wake)
-		b = resp.AppendBulk(resp.AppendBulk(b, "0"), "1")
-		if l.kept > 0 {
-			b = resp.AppendBulk(resp.AppendArray(b, 1), "EXEC")
-		}
+		b = l.append(b, ready, wake)
 		if woken != "" { // behind the transaction, which would fail with it if the user has no right to it
 			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), watched), woken)
 			b = resp.AppendBulk(resp.AppendBulk(b, "LEFT"), "RIGHT")
@@ -114,6 +101,26 @@ func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken 
 		return nil // a token that was lost costs only time
 	}
 	return err
+}
+
+// append appends the commands that push the batch and add a wake token: a transaction, if some
+// of the runs have records.
+func (l *pushBatch) append(b []byte, ready, wake string) []byte {
+	if l.kept > 0 {
+		b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
+		b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")
+		b = append(b, l.records...)
+	}
+	b = resp.AppendArray(b, 2+l.n)
+	b = resp.AppendBulk(resp.AppendBulk(b, "RPUSH"), ready)
+	b = append(b, l.stored...)
+	b = resp.AppendArray(b, 4)
+	b = resp.AppendBulk(resp.AppendBulk(b, "ZADD"), wake)
+	b = resp.AppendBulk(resp.AppendBulk(b, "0"), "1")
+	if l.kept > 0 {
+		b = resp.AppendBulk(resp.AppendArray(b, 1), "EXEC")
+	}
+	return b
 }
 
 // andToken returns a reader of one more reply, to the command that moves a watch's token.

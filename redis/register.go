@@ -102,14 +102,19 @@ func (b *Broker) registerQueue(ctx context.Context, q *queue) error {
 	case err == nil:
 		q.named.Store(now)
 	case conn.ContextErr(ctx) == nil && b.outlives(err):
-		b.namesBroken.Store(true)
-		b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
-			"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
-		b.registerLater(q, now)
+		b.goOnUnregistered(ctx, q, now, err)
 	default:
 		return b.notQueued(ctx, fmt.Errorf("add name of queue %s: %w", q.Name, err), false)
 	}
 	return nil
+}
+
+// goOnUnregistered has queues be used although their names cannot be added.
+func (b *Broker) goOnUnregistered(ctx context.Context, q *queue, now int64, err error) {
+	b.namesBroken.Store(true)
+	b.cfg.Logger.WarnContext(ctx, "cannot add to the names of queues, going on without: patterns and commands may miss new queues",
+		"queue", q.Name, "error", b.blame(ctx, err, b.queuesKey()))
+	b.registerLater(q, now)
 }
 
 // registerEvery is how often a queue's name is added again, in seconds.

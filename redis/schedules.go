@@ -197,16 +197,24 @@ func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) 
 		failed = errors.Join(failed, b.fail(ctx, "ask for changes of schedules of some queues", err))
 	}
 	for i, v := range values {
-		if text, ok := v.(string); ok {
-			n, err := strconv.ParseInt(text, 10, 64)
-			if err != nil {
-				b.logOddKey(ctx, keys[i], fmt.Errorf("changes of schedules are counted there: %w", err))
-				continue
-			}
+		if n, ok := b.parseChanges(ctx, keys[i], v); ok {
 			changes[queues[i]] = n
 		}
 	}
 	return changes, failed
+}
+
+// parseChanges parses how often schedules were changed. It logs a value that is no number.
+func (b *Broker) parseChanges(ctx context.Context, key string, value any) (n int64, ok bool) {
+	text, ok := value.(string)
+	if !ok {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(text, 10, 64)
+	if err != nil {
+		b.logOddKey(ctx, key, fmt.Errorf("changes of schedules are counted there: %w", err))
+	}
+	return n, err == nil
 }
 
 // withOwn returns the names and those of the queues that this broker uses.

@@ -202,19 +202,28 @@ func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
 	}
 	var failed error
 	for token, state := range states {
-		var ms int64
-		if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil && state != "x" || !strings.HasPrefix(token, wire.StageOpens) {
-			continue
+		if strings.HasPrefix(token, wire.StageOpens) && isStale(state, now) {
+			_, err := b.decide(ctx, q, token)
+			failed = errors.Join(failed, err)
 		}
-		// A time that is too far ahead is of a clock that was put back since.
-		age := now.Sub(time.UnixMilli(ms))
-		if state[0] == 'c' && age >= 0 && age < staleStage || state[0] == 'o' && age < 0 && age >= -stageLease {
-			continue
-		}
-		_, err := b.decide(ctx, q, token)
-		failed = errors.Join(failed, err)
 	}
 	return failed
+}
+
+// isStale reports whether a call in this state is one whose producer seems to be dead.
+func isStale(state string, now time.Time) bool {
+	var ms int64
+	if _, err := fmt.Sscanf(state[min(1, len(state)):], "%d", &ms); err != nil {
+		return state == "x"
+	}
+	age := now.Sub(time.UnixMilli(ms)) // a time that is too far ahead is of a clock that was put back since
+	switch state[0] {
+	case 'c':
+		return age < 0 || age >= staleStage
+	case 'o':
+		return age >= 0 || age < -stageLease
+	}
+	return true
 }
 
 // stageLease is how long a call has for its next page or its commit. Afterwards anybody
