@@ -214,26 +214,6 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 	}
 }
 
-// noteListed notes the numbers of batches that the server lists.
-func (c *comparison) noteListed(reply any) {
-	numbers, _ := reply.([]any)
-	for _, number := range numbers {
-		text, _ := number.(string)
-		if n, err := strconv.ParseInt(text, 10, 64); err == nil {
-			c.listed[n] = true
-		}
-	}
-}
-
-// noteCounts notes how many runs of each of the parts the server knows to have finished.
-func (c *comparison) noteCounts(reply any) {
-	counts, _ := reply.([]any)
-	for _, n := range counts {
-		count, _ := n.(int64)
-		c.counts = append(c.counts, count)
-	}
-}
-
 // unlisted returns the batches that the session holds and the server does not list.
 func (c *comparison) unlisted() (batchNames []string) {
 	if !c.all {
