@@ -13,8 +13,9 @@ import (
 // How a take waits
 //
 // A take asks its queue for runs. If there are none, the take script leaves an
-// announcement in the queue: somebody waits here. For as long as that is there, whoever
-// queues a run adds a wake token, and one waiting take gets it and asks again.
+// announcement in the queue, of each kind: somebody waits here. While that is there, a
+// script that queues a run adds a wake token; a plain push adds one in any case. One
+// waiting take gets the token, and asks again.
 //
 // A take from one queue blocks on the queue's wake set (waitAndTake, below). A take from
 // several queues of one server blocks on a list that all these queues share
