@@ -246,34 +246,34 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
   more = inTurn().recheck()
   local byte = string.byte
 
-  -- Looks at a page of the ready list, at most the budget of a call: what may start goes
-  -- into the batch, the rest into backlogs. An error leaves
-  -- the rest of the page in the list.
+  -- Takes a page of a ready list: runs whose limits have room go into the batch, the others
+  -- into backlogs. An error leaves the rest of the page in the list.
   local function takePage(kind, list, n)
     local page = redis.call('LRANGE', K.ready[list], 0, n - 1)
     local gather, entries = rounds.gather(n)
-    local put, counted, alone = {}, {}, 0 -- alone: runs without policies, the bulk that a limit must not slow down
-    local at, gathered = 0, 0
+    local starting, counted = {}, {} -- stored runs for the batch; those of them that count at limits
+    local plain = 0 -- runs without policies since the last with some: the bulk, which a limit must not slow down
+    local sorted, gathered = 0, 0 -- how much of page, and of entries, is final
     local ok, failure = pcall(function()
       for i = 1, n do
         local stored = page[i]
         local run = (byte(stored, 2) or 0) % 16 >= 8 and rounds.read(stored) -- a call less than bit.band
         if not run then
-          alone = alone + 1
-          put[#put + 1] = stored
+          plain = plain + 1
+          starting[#starting + 1] = stored
         else
-          taken(kind, alone)
-          alone = 0
+          taken(kind, plain)
+          plain = 0
           if rounds.startOrWait(list, stored, run, free[kind] > 0, gather) then
             counted[#counted + 1] = run
-            put[#put + 1] = stored
+            starting[#starting + 1] = stored
             taken(kind, 1)
           end
         end
-        at, gathered = i, #entries
+        sorted, gathered = i, #entries
       end
     end)
-    taken(kind, alone)
+    taken(kind, plain)
     local filed = {}
     for i = 2, gathered, 2 do
       filed[#filed + 1] = entries[i]
@@ -286,32 +286,33 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
     end
     local function undoAll()
       undo()
-      redis.pcall('LTRIM', batch, 0, -1 - #put)
+      redis.pcall('LTRIM', batch, 0, -1 - #starting)
     end
     if gathered > 0 then
       must(undo, 'ZADD', K.waiting, unpack(entries, 1, gathered))
     end
-    if #put > 0 then
-      local enough, broken = pcall(enlist)
-      if not enough then
+    if #starting > 0 then
+      local enlists, why = pcall(enlist)
+      if not enlists then
         undo()
-        error(broken)
+        error(why)
       end
-      must(undo, 'RPUSH', batch, unpack(put))
+      must(undo, 'RPUSH', batch, unpack(starting))
     end
-    if at > 0 then
-      must(undoAll, 'LTRIM', K.ready[list], at, -1)
+    if sorted > 0 then
+      must(undoAll, 'LTRIM', K.ready[list], sorted, -1)
     end
-    for i, stored in ipairs(put) do
+    for i, stored in ipairs(starting) do
       reply[size + i] = stored
     end
-    size = size + #put
+    size = size + #starting
     if not ok then
       error(failure)
     end
   end
 
-  -- takes where there are backlogs: one run a turn, or what is next in the ready list
+  -- Takes from a ready list and its backlogs in turn: the first run of the backlog whose turn
+  -- it is, or the next run of the list itself, or a page of the list if no backlog is open.
   function takeInTurn(kind, list)
     local function put(stored)
       enlist()
@@ -327,22 +328,22 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       redis.pcall('ZREM', K.deferred, stored)
     end
     while room[kind] > 0 and total > 0 and rounds.budget() > 0 do
-      local some, plain = rounds.hasOpen(list), redis.call('EXISTS', K.ready[list]) == 1
-      if not some and not plain then
+      local open, plain = rounds.hasOpen(list), redis.call('EXISTS', K.ready[list]) == 1
+      if not open and not plain then
         return
       end
-      if some and free[kind] <= 0 then
+      if open and free[kind] <= 0 then
         skipped[kind] = true
         return
       end
       local backlog, seen
-      if some then
+      if open then
         backlog, seen = rounds.nextBacklog(list, plain)
       end
       if backlog then
         rounds.startFirst(backlog, seen, put, unput, defer, undefer)
       else
-        local n = share(kind, K.ready[list], some and 1 or rounds.budget())
+        local n = share(kind, K.ready[list], open and 1 or rounds.budget())
         if n <= 0 then
           break
         end
