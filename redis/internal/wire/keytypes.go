@@ -17,12 +17,14 @@ var KindsOfKeys = map[string]string{
 	"waiting": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
 }
 
-// kindsOfMore are those of keys that a queue has many of, by how they open.
+// kindsOfMore are the types of keys that a queue has many of, by how they begin.
 var kindsOfMore = map[string]string{
 	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
 	"wait:": "list", "group:": "hash", "pending:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
 }
 
+// KindOfMore returns the kind of a key of which a queue has many, by the part behind the hash
+// tag; "" if it is none.
 func KindOfMore(rest string) string {
 	if i := strings.IndexByte(rest, ':'); i >= 0 {
 		return kindsOfMore[rest[:i+1]]

@@ -1,6 +1,8 @@
 package wire
 
 import (
+	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -32,6 +34,45 @@ func TestTypesOfKeysAgree(t *testing.T) {
 	}
 	for _, key := range []string{q.Base + "later", q.Base + "later:x", q.Dead + ":broken:1"} {
 		require.True(t, q.Unknown(key), key)
+	}
+}
+
+// TestKeysAreAsDocumented compares the types of keys with the table of docs/wire.md, which has
+// all of them.
+func TestKeysAreAsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/wire.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(text), "\n| rest | type | holds |\n")
+	require.True(t, found)
+	q := NewQueueKeys("p", "q")
+	types := map[string]string{"list": "list", "set": "set", "hash": "hash", "string": "string", "sorted set": "zset"}
+	documented := map[string]bool{}
+	for line := range strings.Lines(table) {
+		cells := strings.Split(line, " | ")
+		if len(cells) < 3 {
+			if documented["delayed"] {
+				break // the table is over
+			}
+			continue
+		}
+		for rest := range strings.FieldsFuncSeq(strings.TrimPrefix(cells[0], "| "), func(r rune) bool { return r == '`' || r == ' ' }) {
+			if strings.HasSuffix(rest, ">") && !strings.Contains(rest, "<") {
+				continue // the second word of <unique key>
+			}
+			if kind, _, several := strings.Cut(rest, "<"); several {
+				rest = kind + "x"
+				documented[kind] = true
+			}
+			documented[rest] = true
+			require.Equal(t, types[cells[1]], TypeOf("p", q.Base+rest), rest)
+			require.False(t, q.Unknown(q.Base+rest), rest)
+		}
+	}
+	for rest := range KindsOfKeys {
+		require.True(t, documented[rest], "%s is not documented", rest)
+	}
+	for kind := range kindsOfMore {
+		require.True(t, documented[kind], "%s is not documented", kind)
 	}
 }
 
