@@ -22,11 +22,11 @@ const (
 	auditRefused   = 24 * time.Hour
 )
 
-// AuditNext audits and mends the next of the queues, unless another process has done so in the
-// last minute, or in the last ten if the queue has no runs. Its commands take at most a
-// hundredth of the time; to queues without runs it sends one every ten seconds on average.
-// It skips queues of more than 100,000 runs, and does not count at limits if more than a
-// MiB, 1,000 batches or some thousand runs are in flight.
+// AuditNext audits and mends the next of the queues. It skips a queue that another process
+// has audited in the last minute, or in the last ten if the queue has no runs. Its
+// commands take at most a hundredth of the time; to queues without runs it sends one every
+// ten seconds on average. It skips queues of more than 100,000 runs. It does not count at
+// limits if more than a MiB, 1,000 batches or some thousand runs are in flight.
 func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName string, report maintenance.Report, err error) {
 	turn, ok := b.audits.begin(len(queues))
 	if !ok {

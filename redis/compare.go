@@ -272,7 +272,8 @@ func (c *comparison) mend(ctx context.Context) {
 }
 
 // forgotten returns the numbers of the batches that the server lists although all of their
-// runs have ended, and the batches of which it knows fewer ends than there were.
+// runs have ended. It also returns the batches of which the server knows fewer ends than
+// there were.
 func (c *comparison) forgotten() (over []int64, parts []*batch) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()

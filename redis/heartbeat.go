@@ -160,8 +160,8 @@ func (s *session) sortCancels(q *queue, fields []string) (cancelled []*broker.Ta
 	return cancelled, over
 }
 
-// isOver reports whether a field of the session's cancels is of a batch of which
-// nothing is left, so that nobody will look for it any more. The lock is held.
+// isOver reports whether a field of the session's cancels is of a batch of which nothing
+// is left. Nobody will read such a field any more. The lock is held.
 func (s *session) isOver(q *queue, field string) bool {
 	text, _, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(text, 10, 64)

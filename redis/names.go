@@ -55,8 +55,8 @@ func (b *Broker) QueueNames(ctx context.Context) ([]string, error) {
 }
 
 // QueueLength returns the number of runs that wait in each queue, those not yet due
-// included. If some of it cannot be read, it returns an error, and beside it what it
-// could read: all queues, with what could be counted.
+// included. If some of them cannot be counted, it returns an error, and beside it all queues
+// with the numbers that it has.
 func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	names, err := b.readNames(ctx)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 // Recoveries wait for them.
 
 const (
-	// outageAfter is how long a reply about a queue's leases takes at least if there is an
-	// outage, or half the longest lease if that is more.
+	// outageAfter is how long a reply about a queue's leases takes if there is an outage:
+	// at least this long, and at least half the longest lease.
 	outageAfter = 250 * time.Millisecond
 	// returnTime is how much longer than a lease recoveries wait after an outage.
 	returnTime = time.Second

@@ -73,9 +73,9 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 	return what == "drop", p.decide(ctx, what)
 }
 
-// judge returns what is to become of a pending run whose entry has a token: "stay" if the
-// members of its group are stored, "drop" if they cannot be any more, and "" while they
-// can. where is the queue of the group, a space and the group's name.
+// judge returns what is to become of a pending run whose entry has a token. It is "stay"
+// if the members of its group are stored, "drop" if they cannot be any more, and "" while
+// they can. where is the queue of the group, a space and the group's name.
 func (b *Broker) judge(ctx context.Context, token, where string) (string, error) {
 	name, group, _ := strings.Cut(where, " ")
 	q, err := b.queue(name)

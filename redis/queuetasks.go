@@ -15,8 +15,8 @@ import (
 // A large call, of more than some hundred runs, is stored in pages that nobody sees, and
 // becomes part of the queue in one step. Its runs come behind those queued before that
 // step, in the order of the call; runs that others queue until the call returns may stand
-// between them. If the producer dies before that step, nothing is queued, and the ids and
-// unique keys that the call reserved are free after ten seconds at most.
+// between them. If the producer dies before that step, nothing is queued. The ids and unique
+// keys that the call reserved are free after ten seconds at most.
 //
 // Small calls of runs without OwnID and Unique are not repeated if their reply is lost: the
 // error then wraps [broker.ErrOutcomeUnknown]. If the server has reached its maxmemory, or

@@ -11,9 +11,9 @@ import (
 )
 
 // To note in each record that its run is running would cost the server as much as the run
-// itself does, and most runs end before anybody can ask. So a session notes it only of
-// runs that still run a moment later. Until then Record finds them among the sessions of
-// this process.
+// itself does. Most runs end before anybody can ask. So a session notes it only of runs
+// that still run a moment later. Until then Record finds them among the sessions of this
+// process.
 
 // noteAfter is how long a run has been in flight before its record says so.
 const noteAfter = 10 * time.Millisecond

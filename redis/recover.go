@@ -16,11 +16,14 @@ import (
 // recoverPage is how many batches one command checks.
 const recoverPage = 100
 
-// Recover gives back what sessions whose lease has ended hold in the queues, queues what
-// their outcomes left in outboxes, moves the runs of committed large calls, and decides
-// about pending runs whose producers died. It sends one command if nothing is in flight.
-// Otherwise it sends one for each queue, one for each 100 batches in flight and two for
-// each that it gives back.
+// Recover does for the queues what dead processes have left undone:
+//   - It gives back what sessions hold whose leases have ended.
+//   - It queues what outcomes have left in outboxes.
+//   - It moves the runs of committed large calls.
+//   - It decides about pending runs whose producers died.
+//
+// It sends one command if nothing is in flight. Otherwise it sends one for each queue, one
+// for each 100 batches in flight and two for each that it gives back.
 func (b *Broker) Recover(ctx context.Context, queues []string) (broker.Recovered, error) {
 	var failed error
 	all := make([]*queue, 0, len(queues))

@@ -11,10 +11,12 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// Renew extends the lease of what the session holds, in one command a queue, and
-// compares what the server takes the session to hold with what the session knows.
-// The server may have forgotten the latest ends, in a failover or a crash: they are
-// applied again as far as the session remembers them, else their runs are given back.
+// Renew extends the leases of what the session holds, in one command a queue. It returns an
+// error that wraps [broker.ErrLeaseLost] for queues where something was recovered.
+//
+// Renew also compares what the server takes the session to hold with what the session knows.
+// In a failover or a crash the server may have forgotten the latest outcomes. The session
+// applies again those that it remembers, and gives the other runs back.
 func (s *session) Renew(ctx context.Context) error {
 	leases, failed := s.toRenew()
 	renewed := 0

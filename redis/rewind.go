@@ -18,8 +18,9 @@ func (b *Broker) Now(ctx context.Context) (time.Time, error) {
 	return now, nil
 }
 
-// RewindTicks makes to the last claimed tick of a task or of a schedule made at run
-// time, if it is from now.
+// RewindTicks changes the last claimed tick of a task, or of a schedule made at run time,
+// from one instant to another. If the last tick is not from any more, it changes nothing.
+// After an error it can be called again.
 func (b *Broker) RewindTicks(ctx context.Context, queueName, task, entry string, from, to time.Time) error {
 	q, err := b.queue(queueName)
 	if err != nil {

@@ -171,8 +171,8 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 }
 
 // ScheduleChanges returns how often schedules of each queue were put or deleted. On a
-// single server it sends one command, on a cluster one for each queue, and every ten
-// seconds one more that reads the names of the queues. It knows the queues that this
+// single server it sends one command, on a cluster one for each queue. Every ten seconds
+// it sends one more, which reads the names of the queues. It knows the queues that this
 // broker uses at once. It logs a value that is no number, and skips the queue. If some
 // queues cannot be asked, it returns an error, and beside it the numbers of the others.
 func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) {

@@ -22,8 +22,8 @@ import (
 //   - commit.lua makes them part of the queue, in one short step.
 //   - unstage.lua moves them to their lists, page by page.
 //
-// A call that looks for a run after the second part first helps with the third, so that
-// everybody sees all of the runs from the second on.
+// A call that looks for a run after the second part first helps with the third. So everybody
+// sees all of the runs from the second on.
 
 const (
 	// inWay is how many keys of undecided calls are checked.

@@ -255,8 +255,8 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 type giveDead = func(maintenance.Part[[]*broker.DeadLetter])
 
 // SurveyDeadLetters is [Broker.DeadLetters] for many queues. It needs three round trips
-// for each 500 of them, and one more for each 2,000 letters. It leaves queues of more than
-// 200 letters apart.
+// for each 500 of them, and one more for each 2,000 letters. A queue of more than 200
+// letters is left Apart.
 func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
 	keys := func(q *queue) []string { return []string{q.Dead} }
 	none := func(*surveyed) []*broker.DeadLetter { return nil }

@@ -17,9 +17,9 @@ import (
 type giveRuns = func(maintenance.Part[[]*broker.RunInfo])
 
 // SurveyRuns is [Broker.Runs] for many queues. It needs up to six round trips for each 500
-// of them, and one more for each 2,000 runs. It leaves queues of more than 200 runs in the
-// state apart. To find runs that have ended, it scans the keys of a server once for all
-// queues, up to 200,000 of them.
+// of them, and one more for each 2,000 runs. A queue of more than 200 runs in the state is
+// left Apart. To find runs that have ended, SurveyRuns scans the keys of a server once for
+// all queues, up to 200,000 of them.
 func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(maintenance.Part[[]*broker.RunInfo])) error {
 	if want == nil {
 		want = func(*broker.RunInfo) bool { return true }
