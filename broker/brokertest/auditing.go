@@ -64,7 +64,7 @@ func (f *fixture) mixed(s broker.Session, queue string, n int) (held []*broker.T
 	f.queue(runs...)
 	held = f.take(s, 4, queue)
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded},
-		broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+		died(held[1]))
 	return held[2:]
 }
 

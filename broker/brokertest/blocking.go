@@ -68,7 +68,7 @@ func wakesOnQueue(f *fixture) {
 	for range rounds {
 		f.pass(rand.N(20 * time.Millisecond))
 		start := time.Now()
-		f.requireArrival(arrived, f.queueNew("q", 1)[0], start)
+		f.requireArrival(arrived, f.queueOne("q"), start)
 	}
 }
 

@@ -80,7 +80,7 @@ func cancelHeldBack(f *fixture) {
 	f.cancel("q", off[0].ID)
 	f.requireCancelled(off[0])
 	f.pause("q", true)
-	paused := f.queueNew("q", 1, keep(time.Hour))[0]
+	paused := f.queueOne("q", keep(time.Hour))
 	f.cancel("q", paused.ID)
 	f.requireCancelled(paused)
 	f.pause("q", false)
@@ -106,10 +106,10 @@ func farthest(f *fixture) {
 		f.newRun("q", keep(time.Hour), due(time.Date(2200, 12, 31, 23, 59, 59, 0, time.UTC))),
 	}
 	f.queue(runs...)
-	retried := f.queueNew("q", 1, keep(time.Hour))[0]
+	retried := f.queueOne("q", keep(time.Hour))
 	s := f.openSession(longHold)
 	bad := failure("again")
-	f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Retry, Delay: math.MaxInt64, Failure: bad})
+	f.finish(s, broker.Outcome{Run: f.takeOne(s, "q"), Verdict: broker.Retry, Delay: math.MaxInt64, Failure: bad})
 	f.takesNothing(s, "q")
 	for _, r := range runs {
 		f.requireRecord(r, broker.Record{State: broker.StateDelayed})
@@ -128,7 +128,7 @@ func farthest(f *fixture) {
 
 func cancelFrees(f *fixture) {
 	for _, d := range []time.Duration{0, time.Hour} {
-		run := f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour), delay(d))[0]
+		run := f.queueOne("q", ownID("own"), unique("key"), keep(time.Hour), delay(d))
 		recs, wait := f.waiters(3, run)
 		f.pass(quiet / 3)
 		start := time.Now()
@@ -171,8 +171,8 @@ func cancelTooLate(f *fixture) {
 	f.cancel("q", runs[0].ID)
 	f.cancel("q", runs[1].ID)
 	f.finish(s,
-		broker.Outcome{Run: held[0], Verdict: broker.Succeeded, Result: []byte("r")},
-		broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+		returned(held[0], "r"),
+		died(held[1]))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateSucceeded, Result: []byte("r")})
 	f.requireRecord(runs[1], broker.Record{State: broker.StateFailed, Failure: failure("bad")})
 	require.Len(f, f.deadLetters("q", aLot), 1, "dead letters")
@@ -181,12 +181,12 @@ func cancelTooLate(f *fixture) {
 func cancelDropped(f *fixture) {
 	for name, giveBack := range map[string]func(s broker.Session, r *broker.TaskRun){
 		"retried": func(s broker.Session, r *broker.TaskRun) {
-			f.finish(s, broker.Outcome{Run: r, Verdict: broker.Retry, Failure: failure("again")})
+			f.finish(s, retried(r, 0))
 		},
 		"retried later": func(s broker.Session, r *broker.TaskRun) {
-			f.finish(s, broker.Outcome{Run: r, Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+			f.finish(s, retried(r, time.Hour))
 		},
-		"given back": func(s broker.Session, _ *broker.TaskRun) { require.NoError(f, s.Close(f.ctx()), "Close") },
+		"given back": func(s broker.Session, _ *broker.TaskRun) { f.close(s) },
 		"recovered": func(s broker.Session, r *broker.TaskRun) {
 			f.eventually(func() bool {
 				_, err := f.leaser().Recover(f.ctx(), []string{"q"})
@@ -201,9 +201,9 @@ func cancelDropped(f *fixture) {
 		if name == "recovered" {
 			hold = shortHold
 		}
-		run := f.queueNew("q", 1, keep(time.Hour), unique("key"))[0]
+		run := f.queueOne("q", keep(time.Hour), unique("key"))
 		s := f.openSession(hold)
-		held := f.take(s, 1, "q")[0]
+		held := f.takeOne(s, "q")
 		f.cancel("q", run.ID)
 		giveBack(s, held)
 		f.requireCancelled(run)
@@ -219,7 +219,7 @@ func cancelUnknown(f *fixture) {
 	f.queueNew("q", 1, keep(time.Hour))
 	f.requireNotCancelled("q", "unknown", "an unknown run")
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	f.requireNotCancelled("other", run.ID, "a run of another queue")
 	f.finish(s, succeeded(run)...)
 	f.requireNotCancelled("q", run.ID, "a run that has ended")

@@ -85,14 +85,12 @@ func resumeWakes(f *fixture) {
 }
 
 func pauseLetsFinish(f *fixture) {
-	f.queueNew("q", 3)
-	s := f.openSession(longHold)
-	runs := f.take(s, 3, "q")
+	s, runs := f.hold(3)
 	f.pause("q", true)
 	require.NoError(f, s.Renew(f.ctx()), "Renew while the queue is paused")
 	f.finish(s, succeeded(runs[0])...)
-	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Failure: failure("again")})
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.finish(s, retried(runs[1], 0))
+	f.close(s)
 	f.takesNothing(f.openSession(longHold), "q")
 	require.Equal(f, 2, f.length("q"), "length after a retry and giving back")
 }
@@ -133,7 +131,7 @@ func disableHolds(f *fixture) {
 
 func enableWakes(f *fixture) {
 	f.disable("q", theTask, true)
-	run := f.queueNew("q", 1)[0]
+	run := f.queueOne("q")
 	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.pass(quiet)
 	require.Empty(f, arrived, "runs taken of a disabled task")
@@ -169,8 +167,8 @@ func queueCounts(f *fixture) {
 	f.queueNew("q", 2, delay(time.Hour))
 	f.queueNew("q", 1, delay(1))
 	f.finish(s, succeeded(runs[0])...)
-	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Dead, Failure: failure("bad")})
-	f.finish(s, broker.Outcome{Run: runs[2], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.finish(s, died(runs[1]))
+	f.finish(s, retried(runs[2], time.Hour))
 	f.disable("q", "b", true)
 	f.disable("q", "a", true)
 	f.pass(2 * time.Millisecond)
@@ -207,13 +205,11 @@ func runsListed(f *fixture) {
 	} {
 		require.Empty(f, f.list(state, aLot), "runs %s of a queue never used", state)
 	}
-	s := f.openSession(longHold)
-	f.queueNew("q", 4, keep(time.Hour), task("kept"))
-	held := f.take(s, 4, "q")
+	s, held := f.hold(4, keep(time.Hour), task("kept"))
 	held[0].Attempt, held[1].Attempt, held[2].Attempt = 1, 2, 3
 	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded})
-	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
-	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: failure("expired")})
+	f.finish(s, died(held[1]))
+	f.finish(s, dropped(held[2]))
 	low := f.queueNew("q", 2, priority(broker.Low))
 	high := f.queueNew("q", 2, priority(broker.High), kind(broker.CPU))
 	start := time.Now()

@@ -28,9 +28,9 @@ func deadLetter(f *fixture) {
 	given := fullRuns(f, "q")[0]
 	f.queue(given)
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	run.Attempt = 9
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: failure("bad")})
+	f.finish(s, died(run))
 	letters := f.deadLetters("q", aLot)
 	require.Len(f, letters, 1, "dead letters")
 	require.NotNil(f, letters[0].Run, "run of the dead letter")
@@ -48,7 +48,7 @@ func deadLetterOrder(f *fixture) {
 	s := f.openSession(longHold)
 	for i := range 5 {
 		f.queueNew("q", 1)
-		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure(fmt.Sprint(i))})
+		f.finish(s, broker.Outcome{Run: f.takeOne(s, "q"), Verdict: broker.Dead, Failure: failure(fmt.Sprint(i))})
 	}
 	messages := func(letters []*broker.DeadLetter) (list []string) {
 		for _, l := range letters {
@@ -62,13 +62,11 @@ func deadLetterOrder(f *fixture) {
 }
 
 func onlyDead(f *fixture) {
-	f.queueNew("q", 3, keep(time.Hour))
-	s := f.openSession(longHold)
-	runs := f.take(s, 3, "q")
+	s, runs := f.hold(3, keep(time.Hour))
 	f.finish(s,
 		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded},
-		broker.Outcome{Run: runs[1], Verdict: broker.Dropped, Failure: failure("expired")},
-		broker.Outcome{Run: runs[2], Verdict: broker.Retry, Failure: failure("again"), Delay: time.Hour})
+		dropped(runs[1]),
+		retried(runs[2], time.Hour))
 	require.Empty(f, f.deadLetters("q", aLot), "dead letters of runs that are not dead")
 	f.requireRecord(runs[1], broker.Record{State: broker.StateFailed, Failure: failure("expired")})
 }

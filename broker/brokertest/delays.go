@@ -26,14 +26,14 @@ func delayed(f *fixture) {
 	const d = 300 * time.Millisecond
 	arrived := f.receive(1, "q")
 	start := time.Now()
-	run := f.queueNew("q", 1, delay(d))[0]
+	run := f.queueOne("q", delay(d))
 	f.requireArrival(arrived, run, start.Add(d))
 	require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with Delay %v was taken", d)
 }
 
 func dueAt(f *fixture) {
 	at := time.Now().Add(300 * time.Millisecond)
-	run := f.queueNew("q", 1, due(at))[0]
+	run := f.queueOne("q", due(at))
 	f.requireArrival(f.receive(1, "q"), run, at)
 	require.Greater(f, time.Now(), at.Add(-slack), "instant a run due at %v was taken", at)
 }
@@ -59,7 +59,7 @@ func dueEarlier(f *fixture) {
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
 	for _, d := range []time.Duration{200 * time.Millisecond, 400 * time.Millisecond} {
-		run := f.queueNew("q", 1, delay(d))[0]
+		run := f.queueOne("q", delay(d))
 		f.requireArrival(arrived, run, start.Add(d))
 		start = time.Now()
 	}

@@ -112,7 +112,7 @@ func fairBack(f *fixture) {
 	f.queueFair("a1 a2 a3 b1 b2 b3")
 	s := f.openSession(longHold)
 	f.requireTaken(s, "a1 b1 a2 b2", "runs of two values")
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	s = f.openSession(longHold)
 	got := f.take(s, 6, "q")
 	for _, v := range []string{"a", "b"} {
@@ -124,7 +124,7 @@ func fairBack(f *fixture) {
 		}
 		require.Equal(f, []string{v + "1", v + "2", v + "3"}, of, "runs of %s after some were given back", v)
 	}
-	f.finish(s, broker.Outcome{Run: got[5], Verdict: broker.Retry, Delay: quiet, Failure: failure("again")})
+	f.finish(s, retried(got[5], quiet))
 	f.requireArrival(f.receiveLeased(s, "q"), got[5], time.Now().Add(quiet))
 }
 

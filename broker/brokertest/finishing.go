@@ -25,10 +25,6 @@ func finishChecks() []check {
 	}
 }
 
-func failure(message string) *broker.Failure {
-	return &broker.Failure{Kind: broker.FailureFailed, Message: message, Stack: "goroutine 1 [running]:\n\tmain.go:1"}
-}
-
 func endedIsGone(f *fixture) {
 	s := f.openSession(shortHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
@@ -49,8 +45,8 @@ func retryAtHead(f *fixture) {
 	f.queueNew("q", 1)
 	waiting := f.queueNew("q", 2)
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	run := f.takeOne(s, "q")
+	f.finish(s, retried(run, 0))
 	got := f.take(s, 3, "q")
 	require.Equal(f, append([]string{run.ID}, ids(waiting)...), ids(got), "a retried run before those that wait")
 	require.Equal(f, []int{2, 1, 1}, deliveries(got), "deliveries after a retry that left the count as it was")
@@ -58,11 +54,9 @@ func retryAtHead(f *fixture) {
 
 func retryDelayed(f *fixture) {
 	const d = 300 * time.Millisecond
-	f.queueNew("q", 1)
-	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	s, run := f.holdOne()
 	start := time.Now()
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+	f.finish(s, retried(run, d))
 	f.takesNothing(s, "q")
 	f.requireArrival(f.receiveLeased(s, "q"), run, start.Add(d))
 	require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with a retry delay of %v was taken", d)
@@ -72,7 +66,7 @@ func retryStoredAsNow(f *fixture) {
 	given := fullRuns(f, "q")[0]
 	f.queue(given)
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	now := *run
 	now.Attempt, now.Deliveries = 8, 0
 	now.Headers = map[string]string{"new": "1"}
@@ -95,12 +89,12 @@ func retryWakes(f *fixture) {
 	for _, d := range []time.Duration{0, 200 * time.Millisecond} {
 		s := f.openSession(longHold)
 		f.queueNew("q", 1)
-		run := f.take(s, 1, "q")[0]
+		run := f.takeOne(s, "q")
 		other := f.openSession(longHold)
 		arrived := f.receiveLeased(other, "q")
 		f.pass(50 * time.Millisecond)
 		start := time.Now()
-		f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+		f.finish(s, retried(run, d))
 		f.requireArrival(arrived, run, start.Add(d))
 	}
 }
@@ -111,9 +105,9 @@ func finishMixed(f *fixture) {
 	s := f.openSession(longHold)
 	runs := f.take(s, 6, "a", "b")
 	f.finish(s,
-		broker.Outcome{Run: runs[0], Verdict: broker.Succeeded, Result: []byte("r")},
+		returned(runs[0], "r"),
 		broker.Outcome{Run: runs[3], Verdict: broker.Retry, Failure: failure("now")},
-		broker.Outcome{Run: runs[1], Verdict: broker.Dead, Failure: failure("bad")},
+		died(runs[1]),
 		broker.Outcome{Run: runs[4], Verdict: broker.Dropped, Failure: failure("cancelled")},
 		broker.Outcome{Run: runs[2], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("later")},
 		broker.Outcome{Run: runs[5], Verdict: broker.Succeeded},
@@ -148,7 +142,7 @@ func finishTwice(f *fixture) {
 func finishForeign(f *fixture) {
 	f.queueNew("q", 1)
 	holder, other := f.openSession(longHold), f.openSession(longHold)
-	run := f.take(holder, 1, "q")[0]
+	run := f.takeOne(holder, "q")
 	f.finishFenced(other, succeeded(run)...)
 	bare := *run
 	bare.Receipt = nil
@@ -190,7 +184,7 @@ func leftToOthers(f *fixture) {
 	}()
 	for range runs {
 		before := left.Load()
-		run := f.queueNew("q", 1)[0]
+		run := f.queueOne("q")
 		f.eventually(func() bool { return left.Load() > before }, "the run is taken by the only one that waits")
 		got := f.take(other, 1, "q")
 		require.Equal(f, []string{run.ID}, ids(got))

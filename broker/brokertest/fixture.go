@@ -216,14 +216,6 @@ func (f *fixture) finishFenced(s broker.Session, outcomes ...broker.Outcome) {
 	require.ElementsMatch(f, want, ids(done.Fenced), "fenced runs that the session does not hold")
 }
 
-func succeeded(runs ...*broker.TaskRun) []broker.Outcome {
-	out := make([]broker.Outcome, len(runs))
-	for i, r := range runs {
-		out[i] = broker.Outcome{Run: r, Verdict: broker.Succeeded}
-	}
-	return out
-}
-
 // lapse waits until n runs of leases that ended were given back.
 func (f *fixture) lapse(n int, queues ...string) {
 	f.Helper()

@@ -89,8 +89,8 @@ func groupGathered(f *fixture) {
 		f.requireSame(m, held[i], "a member")
 	}
 	f.finish(s, broker.Outcome{Run: held[2], Verdict: broker.Succeeded})
-	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")},
-		broker.Outcome{Run: held[3], Verdict: broker.Dropped, Failure: failure("expired")})
+	f.finish(s, died(held[0]),
+		dropped(held[3]))
 	require.Zero(f, f.length("q"), "length before the last member has ended")
 	f.takesNothing(s, "q")
 	f.finish(s, succeeded(held[1])...)
@@ -150,12 +150,12 @@ func groupMembers(f *fixture) {
 	}
 	requireMembers("before any has ended")
 	held[3].Attempt = 1
-	f.finish(s, broker.Outcome{Run: held[3], Verdict: broker.Succeeded, Result: []byte("three")})
+	f.finish(s, returned(held[3], "three"))
 	want[3] = &broker.Record{State: broker.StateSucceeded, Attempt: 1, Result: []byte("three")}
 	requireMembers("after one has ended")
-	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Succeeded, Result: []byte("one")},
-		broker.Outcome{Run: held[0], Verdict: broker.Dead, Failure: failure("bad")},
-		broker.Outcome{Run: held[2], Verdict: broker.Dropped, Failure: failure("expired")})
+	f.finish(s, returned(held[1], "one"),
+		died(held[0]),
+		dropped(held[2]))
 	want[1] = &broker.Record{State: broker.StateSucceeded, Result: []byte("one")}
 	want[0] = &broker.Record{State: broker.StateFailed, Failure: failure("bad")}
 	want[2] = &broker.Record{State: broker.StateFailed, Failure: failure("expired")}
@@ -163,10 +163,10 @@ func groupMembers(f *fixture) {
 	f.requireRecord(members[1], *want[1])
 	f.requireNoRecord("q", members[3].ID, "a member without Keep")
 
-	run := f.take(s, 1, "other")[0]
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	run := f.takeOne(s, "other")
+	f.finish(s, retried(run, 0))
 	requireMembers("after the run that gathers them was retried")
-	run = f.take(s, 1, "other")[0]
+	run = f.takeOne(s, "other")
 	requireMembers("while the run that gathers them goes on")
 	f.finish(s, succeeded(run)...)
 	f.requireNoMembers(then.Links.Awaits, "a group that was gathered")
@@ -179,11 +179,11 @@ func groupLives(f *fixture) {
 	f.lapse(1, "q")
 	s := f.openSession(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	s = f.openSession(longHold)
 	for _, d := range []time.Duration{0, quiet} {
-		held := f.take(s, 1, "q")[0]
-		f.finish(s, broker.Outcome{Run: held, Verdict: broker.Retry, Delay: d, Failure: failure("again")})
+		held := f.takeOne(s, "q")
+		f.finish(s, retried(held, d))
 	}
 	f.finish(s, succeeded(f.requireNext(s, "the member, and not the run that gathers it", members...)...)...)
 	f.requireNext(s, "the run that gathers it", then)
@@ -221,7 +221,7 @@ func groupWhole(f *fixture) {
 	f.requireConflict(f.groups().QueueGroup(f.ctx(), taken, others...), []broker.Duplicate{{Index: -1, ID: "own"}},
 		"QueueGroup of a gathering run with the own id of a live run")
 	if f.keeps(broker.PolicyUnique) {
-		live := f.queueNew("other", 1, unique("key"))[0]
+		live := f.queueOne("other", unique("key"))
 		then, members := f.newGroup("q", 3)
 		then.EnsureLinks().Awaits.Queue = "other"
 		for _, m := range members {
@@ -258,9 +258,9 @@ func groupWaited(f *fixture) {
 	recs, wait := f.waiters(2, then)
 	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
-	held := f.take(s, 1, "other")[0]
+	held := f.takeOne(s, "other")
 	f.requireRecord(then, broker.Record{State: broker.StateRunning})
-	f.finish(s, broker.Outcome{Run: held, Verdict: broker.Succeeded, Result: []byte("all")})
+	f.finish(s, returned(held, "all"))
 	require.NoError(f, wait(), "WaitRecord of a run that waited for its group")
 	for _, rec := range recs {
 		require.Equal(f, []byte("all"), rec.Result, "result")
@@ -302,7 +302,7 @@ func groupMemberCancelled(f *fixture) {
 	f.cancel("q", members[2].ID)
 	f.finish(s, succeeded(held[0])...)
 	f.takesNothing(s, "q")
-	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Retry, Failure: failure("again")})
+	f.finish(s, retried(held[1], 0))
 	f.requireNext(s, "the run that gathers a group two of which were cancelled", then)
 	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
 	require.NoError(f, err, "Members")
@@ -320,7 +320,7 @@ func groupRequeued(f *fixture) {
 	held := f.take(s, 3, "q")
 	dead := func(runs ...*broker.TaskRun) (outcomes []broker.Outcome) {
 		for _, r := range runs {
-			outcomes = append(outcomes, broker.Outcome{Run: r, Verdict: broker.Dead, Failure: failure("bad")})
+			outcomes = append(outcomes, died(r))
 		}
 		return outcomes
 	}
@@ -343,7 +343,7 @@ func groupRequeued(f *fixture) {
 	const good, bad = broker.StateSucceeded, broker.StateFailed
 	f.finish(s, dead(held[:2]...)...)
 	first := again(held[0])
-	f.finish(s, broker.Outcome{Run: first, Verdict: broker.Succeeded, Result: []byte("at last")})
+	f.finish(s, returned(first, "at last"))
 	f.takesNothing(s, "q") // the third has not ended
 	f.finish(s, succeeded(held[2])...)
 	run := f.requireNext(s, "the run that gathers the group", then)[0]
@@ -377,8 +377,8 @@ func groupGatheredAgain(f *fixture) {
 		}
 		f.queueGroup(then, members...)
 		held := f.take(s, 2, then.Links.Awaits.Queue)
-		f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded, Result: []byte("first")},
-			broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+		f.finish(s, returned(held[0], "first"),
+			died(held[1]))
 		requireMembers := func(what string) {
 			f.Helper()
 			recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
@@ -391,7 +391,7 @@ func groupGatheredAgain(f *fixture) {
 			f.Helper()
 			run := f.requireNext(s, "the run that gathers the group", then)[0]
 			requireMembers("while the run that gathers them goes on")
-			f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: failure("bad")})
+			f.finish(s, died(run))
 			requireMembers("after it died")
 		}
 		die()
@@ -405,7 +405,7 @@ func groupGatheredAgain(f *fixture) {
 		then, members = f.newGroup("q", 1)
 		f.queueGroup(then, members...)
 		f.finish(s, succeeded(f.take(s, 1, "q")...)...)
-		f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Dead, Failure: failure("bad")})
+		f.finish(s, died(f.takeOne(s, "q")))
 		f.deleteDead(1, then.ID)
 		f.requireNoMembers(then.Links.Awaits, "a group whose dead letter was deleted")
 	}

@@ -33,15 +33,15 @@ func progressShows(f *fixture) {
 	two, three := &broker.Progress{Done: 2, Total: 9, Note: "two \u00e9"}, &broker.Progress{Done: 3, Total: 9}
 	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: two})
 	f.requireRecord(runs[1], broker.Record{State: broker.StateRunning, Progress: three})
-	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded, Result: []byte("r")})
-	f.finish(s, broker.Outcome{Run: held[1], Verdict: broker.Dead, Failure: failure("bad")})
+	f.finish(s, returned(held[0], "r"))
+	f.finish(s, died(held[1]))
 	f.requireRecord(runs[0], broker.Record{State: broker.StateSucceeded, Result: []byte("r"), Progress: two})
 	f.requireRecord(runs[1], broker.Record{State: broker.StateFailed, Failure: failure("bad"), Progress: three})
 }
 
 func progressOfOthers(f *fixture) {
 	runs := f.queueNew("q", 2, keep(time.Hour))
-	bare := f.queueNew("q", 1)[0]
+	bare := f.queueOne("q")
 	s, other := f.openSession(longHold), f.openSession(longHold)
 	held := f.take(s, 3, "q")
 	f.heartbeat(other, progress(held[0], 1, "foreign"))

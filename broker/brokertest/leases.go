@@ -70,7 +70,7 @@ func leaveGivesBack(f *fixture) {
 	f.queueNew("b", 2, kind(broker.CPU), priority(broker.High))
 	runs := f.take(s, 6, "a", "b")
 	f.finish(s, succeeded(runs[0])...)
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 
 	require.Equal(f, 5, f.length("a")+f.length("b"), "length after a session that held 5 runs left")
 	next := f.openSession(longHold)
@@ -85,12 +85,10 @@ func leaveGivesBack(f *fixture) {
 }
 
 func leaveWakes(f *fixture) {
-	s := f.openSession(longHold)
-	f.queueNew("q", 1)
-	run := f.take(s, 1, "q")[0]
+	s, run := f.holdOne()
 	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.pass(50 * time.Millisecond)
 	start := time.Now()
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	f.requireArrival(arrived, run, start)
 }

@@ -96,21 +96,21 @@ func limitUntil(f *fixture) {
 	runs := f.queueNew("q", 4, limit(key, 1, 0))
 	s := f.openSession(longHold)
 	held := f.requireNext(s, "the first of its key", runs[0])
-	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.finish(s, retried(held[0], time.Hour))
 	f.requireNext(s, "the next of its key after a retry", runs[1])
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 
 	s = f.openSession(shortHold)
-	first := f.take(s, 1, "q")[0]
+	first := f.takeOne(s, "q")
 	f.lapse(1, "q")
 	s = f.openSession(longHold)
-	second := f.take(s, 1, "q")[0]
+	second := f.takeOne(s, "q")
 	f.takesNothing(s, "q")
-	f.finish(s, broker.Outcome{Run: second, Verdict: broker.Dead, Failure: failure("bad")})
-	third := f.take(s, 1, "q")[0]
+	f.finish(s, died(second))
+	third := f.takeOne(s, "q")
 	f.takesNothing(s, "q")
-	f.finish(s, broker.Outcome{Run: third, Verdict: broker.Dropped, Failure: failure("expired")})
-	fourth := f.take(s, 1, "q")[0]
+	f.finish(s, dropped(third))
+	fourth := f.takeOne(s, "q")
 	require.ElementsMatch(f, ids(runs[1:]), ids([]*broker.TaskRun{second, third, fourth}), "runs after one was given back and recovered")
 	require.Contains(f, ids(runs[1:]), first.ID, "run after Close")
 	f.finish(s, succeeded(fourth)...)
@@ -126,7 +126,7 @@ func limitWakes(f *fixture) {
 	} {
 		queue := fmt.Sprint("q", i)
 		runs := f.queueNew(queue, 2, limit("key", 1, 0))
-		o.Run = f.take(s, 1, queue)[0]
+		o.Run = f.takeOne(s, queue)
 		arrived := f.receiveLeased(f.openSession(longHold), queue)
 		f.pass(50 * time.Millisecond)
 		start := time.Now()

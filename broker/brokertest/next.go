@@ -30,9 +30,7 @@ func then(r *broker.TaskRun, next ...*broker.TaskRun) broker.Outcome {
 }
 
 func nextQueued(f *fixture) {
-	s := f.openSession(longHold)
-	f.queueNew("q", 2)
-	held := f.take(s, 2, "q")
+	s, held := f.hold(2)
 	full := fullRuns(f, "other")[:3]
 	var before []broker.TaskRun
 	for _, r := range full {
@@ -66,7 +64,7 @@ func nextWakes(f *fixture) {
 	s := f.openSession(longHold)
 	for _, queue := range []string{"q", "other"} {
 		f.queueNew("q", 1)
-		held := f.take(s, 1, "q")[0]
+		held := f.takeOne(s, "q")
 		arrived := f.receiveLeased(f.openSession(longHold), queue)
 		f.pass(50 * time.Millisecond)
 		next := f.newRun(queue)
@@ -96,7 +94,7 @@ func nextOfOthers(f *fixture) {
 	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Dead, broker.Dropped, broker.Retry} {
 		f.queueNew("q", 1)
-		o := then(f.take(s, 1, "q")[0], f.newRun("q"), f.newRun("other"))
+		o := then(f.takeOne(s, "q"), f.newRun("q"), f.newRun("other"))
 		o.Verdict, o.Failure, o.Delay = v, failure("over"), time.Hour
 		f.finish(s, o)
 	}
@@ -105,9 +103,7 @@ func nextOfOthers(f *fixture) {
 
 func nextDuplicate(f *fixture) {
 	f.needs(broker.PolicyUnique, "unique keys")
-	s := f.openSession(longHold)
-	f.queueNew("q", 1)
-	held := f.take(s, 1, "q")[0]
+	s, held := f.holdOne()
 	f.queueNew("q", 1, ownID("own"), delay(time.Hour))
 	f.queueNew("q", 1, unique("key"), delay(time.Hour))
 	f.queueNew("other", 1, unique("key"), delay(time.Hour))
@@ -121,13 +117,11 @@ func nextDuplicate(f *fixture) {
 
 func nextSkipped(f *fixture) {
 	f.needs(broker.PolicyUnique, "unique keys")
-	s := f.openSession(longHold)
-	f.queueNew("q", 1)
-	held := f.take(s, 1, "q")[0]
-	own := f.queueNew("q", 1, ownID("own"), delay(time.Hour))[0]
-	kept := f.queueNew("q", 1, ownID("kept"), delay(time.Hour), keep(time.Hour))[0]
-	here := f.queueNew("q", 1, unique("key"), delay(time.Hour))[0]
-	there := f.queueNew("other", 1, unique("key"), delay(time.Hour))[0]
+	s, held := f.holdOne()
+	own := f.queueOne("q", ownID("own"), delay(time.Hour))
+	kept := f.queueOne("q", ownID("kept"), delay(time.Hour), keep(time.Hour))
+	here := f.queueOne("q", unique("key"), delay(time.Hour))
+	there := f.queueOne("other", unique("key"), delay(time.Hour))
 	follow := func(queue string, edits ...func(*broker.TaskRun)) *broker.TaskRun {
 		return f.newRun(queue, append(edits, func(r *broker.TaskRun) { r.ParentID = held.ID })...)
 	}
@@ -178,9 +172,7 @@ func nextSkipped(f *fixture) {
 }
 
 func nextUnsafe(f *fixture) {
-	s := f.openSession(longHold)
-	f.queueNew("q", 2, keep(time.Hour))
-	held := f.take(s, 2, "q")
+	s, held := f.hold(2, keep(time.Hour))
 	good := f.newRun("q")
 	for name, next := range map[string]*broker.TaskRun{
 		"nil":            nil,
@@ -203,7 +195,7 @@ func nextOfItself(f *fixture) {
 	s := f.openSession(longHold)
 	f.queueNew("q", 1, ownID("own"), unique("key"), keep(time.Hour))
 	for range 3 {
-		held := f.take(s, 1, "q")[0]
+		held := f.takeOne(s, "q")
 		require.Equal(f, "own", held.ID, "run that queued itself")
 		f.finish(s, then(held, f.newRun("q", ownID("own"), unique("key"), keep(time.Hour))))
 	}

@@ -52,7 +52,7 @@ func queuePreference(f *fixture) {
 func bothKinds(f *fixture) {
 	var want []string
 	for _, k := range []broker.Kind{broker.CPU, broker.IO, broker.CPU, broker.IO} {
-		want = append(want, f.queueNew("q", 1, kind(k))[0].ID)
+		want = append(want, f.queueOne("q", kind(k)).ID)
 	}
 	require.ElementsMatch(f, want, ids(f.get(4, "q")), "runs of both kinds")
 }

@@ -55,12 +55,12 @@ func (f *fixture) requireNoRecord(queue, id, what string) {
 }
 
 func recordSucceeded(f *fixture) {
-	now := f.queueNew("q", 1, keep(time.Hour))[0]
-	later := f.queueNew("q", 1, keep(time.Hour), delay(time.Hour))[0]
+	now := f.queueOne("q", keep(time.Hour))
+	later := f.queueOne("q", keep(time.Hour), delay(time.Hour))
 	f.requireRecord(now, broker.Record{State: broker.StateQueued})
 	f.requireRecord(later, broker.Record{State: broker.StateDelayed})
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	f.requireRecord(now, broker.Record{State: broker.StateRunning})
 	run.Attempt = 1
 	result := []byte("\x00\xffresult\r\n")
@@ -75,18 +75,18 @@ func recordSucceeded(f *fixture) {
 }
 
 func recordFailed(f *fixture) {
-	given := f.queueNew("q", 1, keep(time.Hour))[0]
+	given := f.queueOne("q", keep(time.Hour))
 	s := f.openSession(longHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	run.Attempt = 1
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("first"), Delay: quiet})
 	f.requireRecord(given, broker.Record{State: broker.StateDelayed, Attempt: 1, Failure: failure("first")})
-	run = f.take(s, 1, "q")[0]
+	run = f.takeOne(s, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning, Attempt: 1, Failure: failure("first")})
 	run.Attempt = 2
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("second")})
 	f.requireRecord(given, broker.Record{State: broker.StateQueued, Attempt: 2, Failure: failure("second")})
-	run = f.take(s, 1, "q")[0]
+	run = f.takeOne(s, "q")
 	run.Attempt = 3
 	last := &broker.Failure{Kind: broker.FailureCrashed, Message: "odd \x1b[2J text \u00e9\r\n", Stack: ""}
 	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Dead, Failure: last})
@@ -94,7 +94,7 @@ func recordFailed(f *fixture) {
 }
 
 func recordGivenBack(f *fixture) {
-	given := f.queueNew("q", 1, keep(time.Hour))[0]
+	given := f.queueOne("q", keep(time.Hour))
 	f.take(f.openSession(shortHold), 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
 	f.lapse(1, "q")
@@ -102,22 +102,22 @@ func recordGivenBack(f *fixture) {
 	s := f.openSession(longHold)
 	f.take(s, 1, "q")
 	f.requireRecord(given, broker.Record{State: broker.StateRunning})
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	f.requireRecord(given, broker.Record{State: broker.StateQueued})
 }
 
 func recordNone(f *fixture) {
 	f.requireNoRecord("q", "unknown", "an unknown run of a queue never used")
-	kept := f.queueNew("q", 1, keep(time.Hour))[0]
+	kept := f.queueOne("q", keep(time.Hour))
 	f.requireNoRecord("other", kept.ID, "a run of another queue")
 	f.requireNoRecord("q", "unknown", "an unknown run")
 	s := f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
-		run := f.queueNew("q", 1)[0]
+		run := f.queueOne("q")
 		f.requireNoRecord("q", run.ID, "a queued run without Keep")
-		taken := f.take(s, 1, "q")[0]
+		taken := f.takeOne(s, "q")
 		f.requireNoRecord("q", run.ID, "a running run without Keep")
 		f.finish(s, broker.Outcome{Run: taken, Verdict: v, Result: []byte("r"), Failure: failure("over")})
 		f.requireNoRecord("q", run.ID, "an ended run without Keep")
@@ -128,7 +128,7 @@ func recordExpires(f *fixture) {
 	const kept = 300 * time.Millisecond
 	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
-		run := f.queueNew("q", 1, keep(kept))[0]
+		run := f.queueOne("q", keep(kept))
 		f.pass(kept + 2*slack) // Keep counts from the end
 		f.requireRecord(run, broker.Record{State: broker.StateQueued})
 		taken := f.take(s, 1, "q")
@@ -169,9 +169,9 @@ func waitWakes(f *fixture) {
 		{Verdict: broker.Dead, Failure: failure("bad")},
 		{Verdict: broker.Dropped, Failure: failure("cancelled")},
 	} {
-		run := f.queueNew("q", 1, keep(time.Hour))[0]
+		run := f.queueOne("q", keep(time.Hour))
 		recs, wait := f.waiters(5, run)
-		o.Run = f.take(s, 1, "q")[0]
+		o.Run = f.takeOne(s, "q")
 		f.pass(50 * time.Millisecond)
 		start := time.Now()
 		f.finish(s, o)
@@ -189,8 +189,8 @@ func waitWakes(f *fixture) {
 
 func waitEnded(f *fixture) {
 	s := f.openSession(longHold)
-	run := f.queueNew("q", 1, keep(time.Hour))[0]
-	f.finish(s, broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: broker.Succeeded, Result: []byte("r")})
+	run := f.queueOne("q", keep(time.Hour))
+	f.finish(s, returned(f.takeOne(s, "q"), "r"))
 	start := time.Now()
 	rec, err := f.records().WaitRecord(f.ctx(), "q", run.ID)
 	require.NoError(f, err, "WaitRecord of a run that has ended")
@@ -200,11 +200,11 @@ func waitEnded(f *fixture) {
 
 func waitThroughRetry(f *fixture) {
 	s := f.openSession(longHold)
-	run := f.queueNew("q", 1, keep(time.Hour))[0]
+	run := f.queueOne("q", keep(time.Hour))
 	recs, wait := f.waiters(1, run)
 	for _, d := range []time.Duration{0, quiet} {
-		taken := f.take(s, 1, "q")[0]
-		f.finish(s, broker.Outcome{Run: taken, Verdict: broker.Retry, Failure: failure("again"), Delay: d})
+		taken := f.takeOne(s, "q")
+		f.finish(s, retried(taken, d))
 	}
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
 	require.NoError(f, wait(), "WaitRecord of a run that succeeded after two retries")
@@ -212,7 +212,7 @@ func waitThroughRetry(f *fixture) {
 }
 
 func waitCancelled(f *fixture) {
-	run := f.queueNew("q", 1, keep(time.Hour))[0]
+	run := f.queueOne("q", keep(time.Hour))
 	start := time.Now()
 	_, err := f.records().WaitRecord(f.within(quiet), "q", run.ID)
 	require.ErrorIs(f, err, context.DeadlineExceeded, "WaitRecord of a run that does not end")

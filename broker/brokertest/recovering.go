@@ -175,8 +175,8 @@ func recoversUnfinished(f *fixture) {
 	taken := f.take(s, 6, "q")
 	f.finish(s, succeeded(taken[1])...)
 	f.finish(s,
-		broker.Outcome{Run: taken[3], Verdict: broker.Dead, Failure: failure("bad")},
-		broker.Outcome{Run: taken[5], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+		died(taken[3]),
+		retried(taken[5], time.Hour))
 	f.lapse(3, "q")
 	s2 := f.openSession(longHold)
 	again := f.take(s2, 3, "q")
@@ -229,7 +229,7 @@ func staleRenew(f *fixture) {
 }
 
 func recoverWakes(f *fixture) {
-	run := f.queueNew("q", 1)[0]
+	run := f.queueOne("q")
 	f.take(f.openSession(shortHold), 1, "q")
 	arrived := f.receiveLeased(f.openSession(longHold), "q")
 	f.lapse(1, "q")

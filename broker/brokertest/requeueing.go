@@ -25,7 +25,7 @@ func (f *fixture) die(runs ...*broker.TaskRun) {
 	s := f.openSession(longHold)
 	for _, r := range f.take(s, len(runs), runs[0].Queue) {
 		r.Attempt += 3
-		f.finish(s, broker.Outcome{Run: r, Verdict: broker.Dead, Failure: failure("bad")})
+		f.finish(s, died(r))
 	}
 }
 

@@ -113,7 +113,7 @@ func leasedNotCounted(f *fixture) {
 	require.Equal(f, 3, f.length("q"), "length with 2 of 5 leased")
 	f.finish(s, succeeded(runs[0])...)
 	require.Equal(f, 3, f.length("q"), "length after one of them has ended")
-	f.finish(s, broker.Outcome{Run: runs[1], Verdict: broker.Retry, Delay: time.Hour, Failure: failure("again")})
+	f.finish(s, retried(runs[1], time.Hour))
 	require.Equal(f, 4, f.length("q"), "length after the other waits for its retry")
 }
 
@@ -165,7 +165,7 @@ func takeWakes(f *fixture) {
 		arrived := f.receiveLeased(s, "other", "q")
 		f.pass(20 * time.Millisecond)
 		start := time.Now()
-		f.requireArrival(arrived, f.queueNew("q", 1, delay(d))[0], start.Add(d))
+		f.requireArrival(arrived, f.queueOne("q", delay(d)), start.Add(d))
 		require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with Delay %v was taken", d)
 	}
 }
@@ -239,23 +239,23 @@ func errFenced(fenced []*broker.TaskRun) error {
 func duplicateUntilEnd(f *fixture) {
 	s := f.openSession(longHold)
 	f.queue(f.newRun("q", ownID("mine")))
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	f.queueDuplicate("leased", f.newRun("q", ownID("mine")))
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	f.finish(s, retried(run, 0))
 	f.queueDuplicate("queued for its retry", f.newRun("q", ownID("mine")))
-	run = f.take(s, 1, "q")[0]
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: quiet, Failure: failure("again")})
+	run = f.takeOne(s, "q")
+	f.finish(s, retried(run, quiet))
 	f.queueDuplicate("delayed for its retry", f.newRun("q", ownID("mine")))
 
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
-		run = f.take(s, 1, "q")[0]
+		run = f.takeOne(s, "q")
 		require.Equal(f, "mine", run.ID, "id of the run taken")
 		f.queueDuplicate("leased", f.newRun("q", ownID("mine")))
 		f.finish(s, broker.Outcome{Run: run, Verdict: v, Failure: failure("over")})
 		f.queue(f.newRun("q", ownID("mine")))
 	}
 	f.take(s, 1, "q")
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	f.queueDuplicate("given back", f.newRun("q", ownID("mine")))
 }
 

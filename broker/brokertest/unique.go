@@ -56,8 +56,8 @@ func (f *fixture) requireConflict(err error, want []broker.Duplicate, what strin
 func held(r *broker.TaskRun) []broker.Duplicate { return []broker.Duplicate{{Index: 0, ID: r.ID}} }
 
 func uniqueRefused(f *fixture) {
-	now := f.queueNew("q", 1, unique("now"))[0]
-	later := f.queueNew("q", 1, unique("later"), delay(time.Hour))[0]
+	now := f.queueOne("q", unique("now"))
+	later := f.queueOne("q", unique("later"), delay(time.Hour))
 	f.queueConflict("queued", held(now), f.newRun("q", unique("now")))
 	f.queueConflict("delayed", held(later), f.newRun("q", unique("later")))
 	f.queueConflict("queued", held(now), f.newRun("q", unique("now"), ownID("own"), delay(time.Hour)))
@@ -69,7 +69,7 @@ func uniqueRefused(f *fixture) {
 }
 
 func uniqueBatch(f *fixture) {
-	live := f.queueNew("q", 1, unique("live"))[0]
+	live := f.queueOne("q", unique("live"))
 	batch := []*broker.TaskRun{
 		f.newRun("q"), f.newRun("q", unique("live")), f.newRun("q", unique("twice")),
 		f.newRun("q", unique("once")), f.newRun("q", unique("twice")), f.newRun("q", unique("live")),
@@ -89,7 +89,7 @@ func uniqueBatch(f *fixture) {
 
 func uniqueLargeBatch(f *fixture) {
 	const n = 5000
-	live := f.queueNew("q", 1, unique(fmt.Sprint("key-", n-1)))[0]
+	live := f.queueOne("q", unique(fmt.Sprint("key-", n-1)))
 	batch := func() []*broker.TaskRun {
 		runs := f.newRuns("q", n, keep(time.Hour))
 		for i, r := range runs {
@@ -99,7 +99,7 @@ func uniqueLargeBatch(f *fixture) {
 	}
 	f.queueConflict("in a large batch", []broker.Duplicate{{Index: n - 1, ID: live.ID}}, batch()...)
 	require.Equal(f, 1, f.length("q"), "length after a large batch with a duplicate")
-	first := f.queueNew("q", 1, unique("key-0"))[0]
+	first := f.queueOne("q", unique("key-0"))
 	f.queueConflict("in a large batch", []broker.Duplicate{{Index: 0, ID: first.ID}, {Index: n - 1, ID: live.ID}}, batch()...)
 	f.get(2, "q")
 	runs := batch()
@@ -112,22 +112,22 @@ func uniqueLargeBatch(f *fixture) {
 }
 
 func uniqueHeld(f *fixture) {
-	given := f.queueNew("q", 1, unique("key"))[0]
+	given := f.queueOne("q", unique("key"))
 	refused := func(what string) { f.queueConflict(what, held(given), f.newRun("q", unique("key"))) }
 	s := f.openSession(shortHold)
-	run := f.take(s, 1, "q")[0]
+	run := f.takeOne(s, "q")
 	refused("leased")
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Failure: failure("again")})
+	f.finish(s, retried(run, 0))
 	refused("queued for its retry")
-	run = f.take(s, 1, "q")[0]
-	f.finish(s, broker.Outcome{Run: run, Verdict: broker.Retry, Delay: quiet, Failure: failure("again")})
+	run = f.takeOne(s, "q")
+	f.finish(s, retried(run, quiet))
 	refused("delayed for its retry")
 	f.take(s, 1, "q")
 	f.lapse(1, "q")
 	refused("recovered")
 	s = f.openSession(longHold)
 	f.take(s, 1, "q")
-	require.NoError(f, s.Close(f.ctx()), "Close")
+	f.close(s)
 	refused("given back")
 	s = f.openSession(longHold)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
@@ -138,9 +138,9 @@ func uniqueFreed(f *fixture) {
 	s := f.openSession(longHold)
 	for _, v := range []broker.Verdict{broker.Succeeded, broker.Dead, broker.Dropped} {
 		for _, d := range []time.Duration{0, time.Hour} {
-			given := f.queueNew("q", 1, uniqueFor("key", d), keep(time.Hour))[0]
+			given := f.queueOne("q", uniqueFor("key", d), keep(time.Hour))
 			f.queueConflict("queued", held(given), f.newRun("q", unique("key")))
-			o := broker.Outcome{Run: f.take(s, 1, "q")[0], Verdict: v}
+			o := broker.Outcome{Run: f.takeOne(s, "q"), Verdict: v}
 			if v != broker.Succeeded {
 				o.Failure = failure("over")
 			}
@@ -154,7 +154,7 @@ func uniqueFreed(f *fixture) {
 func uniqueTakenForGood(f *fixture) {
 	f.queueNew("q", 1, unique("key"))
 	f.get(1, "q")
-	given := f.queueNew("q", 1, unique("key"))[0]
+	given := f.queueOne("q", unique("key"))
 	f.queueConflict("queued", held(given), f.newRun("q", unique("key")))
 }
 
@@ -192,10 +192,10 @@ func uniqueTimed(f *fixture) {
 
 func uniqueUntilStart(f *fixture) {
 	untilStart := func(r *broker.TaskRun) { r.EnsureRules().Unique, r.Rules.UntilStart = "key", true }
-	first := f.queueNew("q", 1, untilStart)[0]
+	first := f.queueOne("q", untilStart)
 	f.queueConflict("queued", held(first), f.newRun("q", untilStart))
 	s := f.openSession(shortHold)
-	started := f.take(s, 1, "q")[0]
+	started := f.takeOne(s, "q")
 	require.True(f, started.Rules.UntilStart, "UntilStart of a taken run")
 	f.queueConflict("taken, and not started", held(first), f.newRun("q", untilStart))
 	starter, ok := s.(broker.Starter)
@@ -206,18 +206,18 @@ func uniqueUntilStart(f *fixture) {
 		return ok
 	}
 	require.True(f, start(), "Start of a run that the session holds")
-	second := f.queueNew("q", 1, untilStart)[0]
+	second := f.queueOne("q", untilStart)
 	require.True(f, start(), "Start of a run once more")
 	f.queueConflict("queued behind one that has started", held(second), f.newRun("q", untilStart))
-	f.finish(s, broker.Outcome{Run: started, Verdict: broker.Retry, Failure: failure("again")})
-	started = f.take(s, 1, "q")[0]
+	f.finish(s, retried(started, 0))
+	started = f.takeOne(s, "q")
 	require.Equal(f, first.ID, started.ID, "the run that is taken again")
 	require.True(f, start(), "Start of a run whose key another has")
 	f.queueConflict("queued behind a retry", held(second), f.newRun("q", untilStart))
 	f.finish(s, succeeded(started)...)
 	require.False(f, start(), "Start of a run that has ended")
 	f.queueConflict("queued behind one that has ended", held(second), f.newRun("q", untilStart))
-	started = f.take(s, 1, "q")[0]
+	started = f.takeOne(s, "q")
 	f.lapse(1, "q")
 	require.False(f, start(), "Start of a run that was recovered")
 	f.queueConflict("recovered before its start", held(second), f.newRun("q", untilStart))
@@ -225,9 +225,7 @@ func uniqueUntilStart(f *fixture) {
 
 func uniqueOvertaken(f *fixture) {
 	start := time.Now()
-	f.queueNew("q", 1, uniqueFor("key", quiet))
-	s := f.openSession(longHold)
-	first := f.take(s, 1, "q")
+	s, first := f.hold(1, uniqueFor("key", quiet))
 	second := f.requireFree("key", start.Add(quiet), "a run that is held")
 	f.finish(s, succeeded(first...)...)
 	f.queueConflict("queued", held(second), f.newRun("q", unique("key")))
@@ -263,7 +261,7 @@ func uniqueTick(f *fixture) {
 	if !is[broker.Ticks](f.b) {
 		f.Skip("the broker has no schedules")
 	}
-	live := f.queueNew("q", 1, unique("key"))[0]
+	live := f.queueOne("q", unique("key"))
 	tick := midnight.Add(time.Second)
 	run := f.newRun("q", unique("key"))
 	f.requireConflict(f.ticks().QueueTick(f.ctx(), run, tick), held(live), "QueueTick with the unique key of a live run")
