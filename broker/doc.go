@@ -1,10 +1,10 @@
 // Package broker is the contract between taskgen's runtime and a store of its runs.
 //
 // Three methods make a [Broker]. The runtime asserts further interfaces on the broker
-// and on its sessions. Each is a step that can be left out; a step needs those named
-// behind it:
+// and on its sessions. Each is a part of the contract that a broker may leave out. A part
+// needs those named behind it:
 //
-//	step             adds                                             needs
+//	part             adds                                             needs
 //	Broker           runs are delivered at most once
 //	Leaser           at least once: leases, retries in place, recovery
 //	Records          results, status, waiting, dead letters            Leaser
@@ -16,10 +16,11 @@
 //	Ticks            a schedule's tick is queued once
 //	Clock            schedulers with wrong clocks are found            Ticks
 //	ScheduleStore    schedules made at run time                        Ticks
+//	RiskReporter     a server that may lose runs is warned of
 //
-// A step with a star is an interface of the broker's sessions.
+// A part with a star is an interface of the broker's sessions.
 //
-// brokertest.Run tests a broker for the steps that it has, and logs which are missing.
+// brokertest.Run tests a broker for the parts that it has, and logs which are missing.
 //
 // A run is live from its queueing until it has ended: it succeeded, became a dead letter
 // or was dropped. It is due once its Due or Delay has passed, by the broker's clock.

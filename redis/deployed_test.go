@@ -32,10 +32,14 @@ func TestContractAsDeployed(t *testing.T) {
 			s := redistest.StartTLS(t)
 			allow(t, s.Server)
 			allowUser(t, s.Server, "auditor", auditRights...)
+			allowUser(t, s.Server, "server", riskRights...)
 			t.Cleanup(func() { requireNothingRefused(t, s.Server) })
 			user := func(t *testing.T) string {
-				if strings.Contains(t.Name(), "/Auditor/") {
+				switch {
+				case strings.Contains(t.Name(), "/Auditor/"):
 					return "auditor"
+				case strings.Contains(t.Name(), "/RiskReporter/"):
+					return "server"
 				}
 				return "app"
 			}
@@ -153,6 +157,9 @@ func allow(t testing.TB, server *redistest.Server, more ...string) {
 
 // auditRights are those that an audit needs in addition.
 var auditRights = []string{"+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex"}
+
+// riskRights are those that the command serve needs in addition, to log the server's risks.
+var riskRights = []string{"+config|get"}
 
 // allowUser makes a user with the same rights.
 func allowUser(t testing.TB, server *redistest.Server, user string, more ...string) {

@@ -12,15 +12,13 @@ import (
 	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
-func auditChecks() []check {
-	return []check{
-		{"an audit counts the runs of its queue, and finds no fault in what nobody has damaged", auditClean},
-		{"what an audit has looked at, mending, is handed out and ends once", auditKeeps},
-		{"runs of a lease that has ended are no fault", auditLapsed},
-		{"an audit finds no fault in a queue at work", auditAtWork},
-		{"audits by themselves name what they audited, and find no fault", auditNext},
-		{"an ended context audits nothing", auditEnded},
-	}
+var auditChecks = []check{
+	{"an audit counts the runs of its queue, and finds no fault in what nobody has damaged", auditClean},
+	{"what an audit has looked at, mending, is handed out and ends once", auditKeeps},
+	{"runs of a lease that has ended are no fault", auditLapsed},
+	{"an audit finds no fault in a queue at work", auditAtWork},
+	{"audits by themselves name what they audited, and find no fault", auditNext},
+	{"an ended context audits nothing", auditEnded},
 }
 
 func (f *fixture) auditor() maintenance.Auditor { return f.b.(maintenance.Auditor) }

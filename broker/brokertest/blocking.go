@@ -12,16 +12,14 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func blockingChecks() []check {
-	return []check{
-		{"a blocked take wakes when a run is queued", wakesOnQueue},
-		{"a blocked take wakes for each of its queues", wakesForEachQueue},
-		{"every blocked take wakes when there is a run for each", wakesEveryone},
-		{"a blocked take ends with its context's error", endsWithContext},
-		{"a take whose context has ended takes nothing", endedContextTakesNothing},
-		{"cancelled takes lose no run", cancelsLoseNothing},
-		{"a cancelled take leaves its run to another that is blocked", cancelPassesOn},
-	}
+var blockingChecks = []check{
+	{"a blocked take wakes when a run is queued", wakesOnQueue},
+	{"a blocked take wakes for each of its queues", wakesForEachQueue},
+	{"every blocked take wakes when there is a run for each", wakesEveryone},
+	{"a blocked take ends with its context's error", endsWithContext},
+	{"a take whose context has ended takes nothing", endedContextTakesNothing},
+	{"cancelled takes lose no run", cancelsLoseNothing},
+	{"a cancelled take leaves its run to another that is blocked", cancelPassesOn},
 }
 
 type arrival struct {

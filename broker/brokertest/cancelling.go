@@ -13,18 +13,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func cancelChecks() []check {
-	return []check{
-		{"a waiting run that is cancelled is gone and its record failed", cancelWaiting},
-		{"a run that is held back can be cancelled", cancelHeldBack},
-		{"a run that is due after the longest time is listed, has a record and can be cancelled", farthest},
-		{"a run that is cancelled frees its id, its unique key and who waits for it", cancelFrees},
-		{"the session that holds a cancelled run is told until it has finished it", cancelTold},
-		{"a cancelled run that ends before it hears of it has ended so", cancelTooLate},
-		{"a cancelled run that its session gives back in any way is dropped", cancelDropped},
-		{"no live run of the id is ErrNoRecord", cancelUnknown},
-		{"a run that is cancelled, finished, retried and recovered at once ends once", cancelRace},
-	}
+var cancelChecks = []check{
+	{"a waiting run that is cancelled is gone and its record failed", cancelWaiting},
+	{"a run that is held back can be cancelled", cancelHeldBack},
+	{"a run that is due after the longest time is listed, has a record and can be cancelled", farthest},
+	{"a run that is cancelled frees its id, its unique key and who waits for it", cancelFrees},
+	{"the session that holds a cancelled run is told until it has finished it", cancelTold},
+	{"a cancelled run that ends before it hears of it has ended so", cancelTooLate},
+	{"a cancelled run that its session gives back in any way is dropped", cancelDropped},
+	{"no live run of the id is ErrNoRecord", cancelUnknown},
+	{"a run that is cancelled, finished, retried and recovered at once ends once", cancelRace},
 }
 
 var cancelled = broker.Failure{Kind: broker.FailureCancelled, Message: "by the test"}

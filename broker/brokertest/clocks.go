@@ -10,17 +10,15 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func clockChecks() []check {
-	return []check{
-		{"the clock is the one that delays go by", clockDelays},
-		{"the clock is the one that schedules begin by", clockSchedules},
-		{"a tick that is rewound, and those up to it, can be claimed again", rewound},
-		{"a tick that is not the last one claimed is not rewound", rewindOther},
-		{"ticks of tasks and queues are rewound apart", rewindApart},
-		{"a rewind that is repeated undoes no claim made since", rewindRepeated},
-		{"a schedule's tick is rewound, and not its task's", rewindSchedule},
-		{"an ended context reads and rewinds nothing", clockEnded},
-	}
+var clockChecks = []check{
+	{"the clock is the one that delays go by", clockDelays},
+	{"the clock is the one that schedules begin by", clockSchedules},
+	{"a tick that is rewound, and those up to it, can be claimed again", rewound},
+	{"a tick that is not the last one claimed is not rewound", rewindOther},
+	{"ticks of tasks and queues are rewound apart", rewindApart},
+	{"a rewind that is repeated undoes no claim made since", rewindRepeated},
+	{"a schedule's tick is rewound, and not its task's", rewindSchedule},
+	{"an ended context reads and rewinds nothing", clockEnded},
 }
 
 func (f *fixture) clock() broker.Clock { return f.b.(broker.Clock) }

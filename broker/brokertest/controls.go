@@ -15,18 +15,16 @@ import (
 	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
-func controlChecks() []check {
-	return []check{
-		{"a paused queue hands nothing out until it is resumed", pauseHolds},
-		{"resuming a queue wakes a blocked Take", resumeWakes},
-		{"what was taken before a pause goes on", pauseLetsFinish},
-		{"runs of a disabled task wait in their order and hold up no others", disableHolds},
-		{"enabling a task wakes a blocked Take", enableWakes},
-		{"a tick of a disabled task is neither claimed nor queued", disabledTick},
-		{"Queue counts what waits, is delayed, held and dead", queueCounts},
-		{"Runs lists the runs in each state", runsListed},
-		{"a survey finds in each queue what a call for it does", surveysAgree},
-	}
+var controlChecks = []check{
+	{"a paused queue hands nothing out until it is resumed", pauseHolds},
+	{"resuming a queue wakes a blocked Take", resumeWakes},
+	{"what was taken before a pause goes on", pauseLetsFinish},
+	{"runs of a disabled task wait in their order and hold up no others", disableHolds},
+	{"enabling a task wakes a blocked Take", enableWakes},
+	{"a tick of a disabled task is neither claimed nor queued", disabledTick},
+	{"Queue counts what waits, is delayed, held and dead", queueCounts},
+	{"Runs lists the runs in each state", runsListed},
+	{"a survey finds in each queue what a call for it does", surveysAgree},
 }
 
 func (f *fixture) pause(queue string, paused bool) {

@@ -9,12 +9,10 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func deadLetterChecks() []check {
-	return []check{
-		{"a dead run leaves a letter with its run and failure", deadLetter},
-		{"dead letters come newest first, up to max, by queue", deadLetterOrder},
-		{"only dead runs leave a letter", onlyDead},
-	}
+var deadLetterChecks = []check{
+	{"a dead run leaves a letter with its run and failure", deadLetter},
+	{"dead letters come newest first, up to max, by queue", deadLetterOrder},
+	{"only dead runs leave a letter", onlyDead},
 }
 
 func (f *fixture) deadLetters(queue string, most int) []*broker.DeadLetter {

@@ -9,14 +9,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func delayChecks() []check {
-	return []check{
-		{"a run with Delay is taken after it and not before", delayed},
-		{"a run with Due is taken at that instant and not before", dueAt},
-		{"delayed runs come in the order they are due", dueOrder},
-		{"a blocked take learns of a run due earlier than the one it waits for", dueEarlier},
-		{"an instant in the past is at once and one far away is never", farAway},
-	}
+var delayChecks = []check{
+	{"a run with Delay is taken after it and not before", delayed},
+	{"a run with Due is taken at that instant and not before", dueAt},
+	{"delayed runs come in the order they are due", dueOrder},
+	{"a blocked take learns of a run due earlier than the one it waits for", dueEarlier},
+	{"an instant in the past is at once and one far away is never", farAway},
 }
 
 func due(at time.Time) func(*broker.TaskRun) { return func(r *broker.TaskRun) { r.Due = at } }

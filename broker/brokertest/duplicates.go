@@ -11,13 +11,11 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func duplicateChecks() []check {
-	return []check{
-		{"a batch with the id of a live run stores nothing", duplicateInBatch},
-		{"a batch with one own id twice stores nothing", duplicateWithinBatch},
-		{"an own id is a duplicate while its run waits and free once it is gone", duplicateUntilTaken},
-		{"of many producers of one own id one is accepted", duplicateRace},
-	}
+var duplicateChecks = []check{
+	{"a batch with the id of a live run stores nothing", duplicateInBatch},
+	{"a batch with one own id twice stores nothing", duplicateWithinBatch},
+	{"an own id is a duplicate while its run waits and free once it is gone", duplicateUntilTaken},
+	{"of many producers of one own id one is accepted", duplicateRace},
 }
 
 func (f *fixture) queueDuplicate(what string, runs ...*broker.TaskRun) {

@@ -10,16 +10,14 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func fairChecks() []check {
-	return []check{
-		{"the values of Fair take turns, each in the order queued", fairTurns},
-		{"a value that comes anew joins the end of the round", fairAnew},
-		{"runs without a value are one value among them", fairPlain},
-		{"each priority has turns of its own", fairPriorities},
-		{"many values take turns in batches of any size", fairMany},
-		{"runs that come back stay ahead of their value's others", fairBack},
-		{"runs that a limit holds back take turns too", fairLimited},
-	}
+var fairChecks = []check{
+	{"the values of Fair take turns, each in the order queued", fairTurns},
+	{"a value that comes anew joins the end of the round", fairAnew},
+	{"runs without a value are one value among them", fairPlain},
+	{"each priority has turns of its own", fairPriorities},
+	{"many values take turns in batches of any size", fairMany},
+	{"runs that come back stay ahead of their value's others", fairBack},
+	{"runs that a limit holds back take turns too", fairLimited},
 }
 
 // queueFair queues a run for each of the ids, one with the value its letters

@@ -11,18 +11,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func finishChecks() []check {
-	return []check{
-		{"a run that ended is gone", endedIsGone},
-		{"a retry without delay goes to the head of its queue", retryAtHead},
-		{"a retry with a delay is due after it", retryDelayed},
-		{"a run left to others goes to another session that waits", leftToOthers},
-		{"a retry is stored as it is now", retryStoredAsNow},
-		{"a retry wakes a blocked Take", retryWakes},
-		{"one Finish applies every outcome, of several queues too", finishMixed},
-		{"a second Finish of the same delivery is fenced", finishTwice},
-		{"a session cannot finish what another holds", finishForeign},
-	}
+var finishChecks = []check{
+	{"a run that ended is gone", endedIsGone},
+	{"a retry without delay goes to the head of its queue", retryAtHead},
+	{"a retry with a delay is due after it", retryDelayed},
+	{"a run left to others goes to another session that waits", leftToOthers},
+	{"a retry is stored as it is now", retryStoredAsNow},
+	{"a retry wakes a blocked Take", retryWakes},
+	{"one Finish applies every outcome, of several queues too", finishMixed},
+	{"a second Finish of the same delivery is fenced", finishTwice},
+	{"a session cannot finish what another holds", finishForeign},
 }
 
 func endedIsGone(f *fixture) {

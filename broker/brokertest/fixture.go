@@ -55,7 +55,7 @@ func (f *fixture) needs(p broker.PolicySet, what string) {
 	}
 }
 
-// ctx returns a context for one step that must come to an end.
+// ctx returns a context for one call that must come to an end.
 func (f *fixture) ctx() context.Context { return f.within(patience) }
 
 func (f *fixture) within(d time.Duration) context.Context {

@@ -12,25 +12,23 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func groupChecks() []check {
-	return []check{
-		{"the last end of a group queues the run that gathers it", groupGathered},
-		{"a group is gathered in another queue too, and wakes a blocked Take", groupElsewhere},
-		{"Members tells how each has ended while the run that gathers them lives", groupMembers},
-		{"a retry, a recovery and a giving back do not end a member", groupLives},
-		{"a group is stored whole or not at all", groupWhole},
-		{"a group without members is gathered at once", groupEmpty},
-		{"a run that waits for its group has a record and can be waited for", groupWaited},
-		{"a run that waits for its group can be cancelled", groupCancelled},
-		{"a member that is cancelled has ended", groupMemberCancelled},
-		{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
-		{"a dead member that is queued again and succeeds counts so, and only so", groupRequeued},
-		{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
-		{"a group whose results are too large together is not read", groupTooLarge},
-		{"a group whose members are too large together is refused whole", membersTooLarge},
-		{"a group that many finish at once is gathered once", groupRace},
-		{"a group of ten thousand is gathered as any other", groupBig},
-	}
+var groupChecks = []check{
+	{"the last end of a group queues the run that gathers it", groupGathered},
+	{"a group is gathered in another queue too, and wakes a blocked Take", groupElsewhere},
+	{"Members tells how each has ended while the run that gathers them lives", groupMembers},
+	{"a retry, a recovery and a giving back do not end a member", groupLives},
+	{"a group is stored whole or not at all", groupWhole},
+	{"a group without members is gathered at once", groupEmpty},
+	{"a run that waits for its group has a record and can be waited for", groupWaited},
+	{"a run that waits for its group can be cancelled", groupCancelled},
+	{"a member that is cancelled has ended", groupMemberCancelled},
+	{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
+	{"a dead member that is queued again and succeeds counts so, and only so", groupRequeued},
+	{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
+	{"a group whose results are too large together is not read", groupTooLarge},
+	{"a group whose members are too large together is refused whole", membersTooLarge},
+	{"a group that many finish at once is gathered once", groupRace},
+	{"a group of ten thousand is gathered as any other", groupBig},
 }
 
 // newGroup makes a run for the queue and the members in queue q that it gathers.

@@ -8,12 +8,10 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func heartbeatChecks() []check {
-	return []check{
-		{"progress shows in the record while the run lives and after", progressShows},
-		{"progress of a run that is not held, or has no record, is passed over", progressOfOthers},
-		{"the latest run of each task is known, by when it started", lastRuns},
-	}
+var heartbeatChecks = []check{
+	{"progress shows in the record while the run lives and after", progressShows},
+	{"progress of a run that is not held, or has no record, is passed over", progressOfOthers},
+	{"the latest run of each task is known, by when it started", lastRuns},
 }
 
 func progress(r *broker.TaskRun, done int64, note string) broker.Report {

@@ -8,14 +8,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func leaseChecks() []check {
-	return []check{
-		{"a renewed lease holds", renewedHolds},
-		{"a lease lasts from each Take", takeRenews},
-		{"a session that holds nothing has nothing to lose", emptySession},
-		{"Close gives back what is held, unpunished", leaveGivesBack},
-		{"Close wakes a blocked Take", leaveWakes},
-	}
+var leaseChecks = []check{
+	{"a renewed lease holds", renewedHolds},
+	{"a lease lasts from each Take", takeRenews},
+	{"a session that holds nothing has nothing to lose", emptySession},
+	{"Close gives back what is held, unpunished", leaveGivesBack},
+	{"Close wakes a blocked Take", leaveWakes},
 }
 
 // holdFor keeps calling keep and Recover for a time in which a lease of

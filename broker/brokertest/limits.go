@@ -12,21 +12,19 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func limitChecks() []check {
-	return []check{
-		{"no more runs of a key are held at once than its limit allows", limitHolds},
-		{"runs that a limit holds back do not hold up others", limitPassed},
-		{"runs that a limit holds back are counted as waiting", limitCounted},
-		{"runs of a key that wait go before those queued since", limitOrder},
-		{"a limit counts a run until it is finished, retried, recovered or given back", limitUntil},
-		{"a blocked Take wakes when a limit lets a run go", limitWakes},
-		{"a run with several limits starts when all allow it and counts for none before", limitsTogether},
-		{"each run brings its own limit", limitOwn},
-		{"a rate lets no more runs start within any time that long", rateHolds},
-		{"a blocked Take wakes when a rate lets a run go, and no earlier", rateWakes},
-		{"a run with a limit is not taken ahead", limitNotAhead},
-		{"limits hold while runs are retried, given back and finished by many", limitChurn},
-	}
+var limitChecks = []check{
+	{"no more runs of a key are held at once than its limit allows", limitHolds},
+	{"runs that a limit holds back do not hold up others", limitPassed},
+	{"runs that a limit holds back are counted as waiting", limitCounted},
+	{"runs of a key that wait go before those queued since", limitOrder},
+	{"a limit counts a run until it is finished, retried, recovered or given back", limitUntil},
+	{"a blocked Take wakes when a limit lets a run go", limitWakes},
+	{"a run with several limits starts when all allow it and counts for none before", limitsTogether},
+	{"each run brings its own limit", limitOwn},
+	{"a rate lets no more runs start within any time that long", rateHolds},
+	{"a blocked Take wakes when a rate lets a run go, and no earlier", rateWakes},
+	{"a run with a limit is not taken ahead", limitNotAhead},
+	{"limits hold while runs are retried, given back and finished by many", limitChurn},
 }
 
 // limit adds a limit to a new run. A zero time is one on how many are held.

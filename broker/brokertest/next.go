@@ -10,18 +10,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func nextChecks() []check {
-	return []check{
-		{"what a success queues can be taken, of other queues too", nextQueued},
-		{"what a success queues wakes a blocked Take", nextWakes},
-		{"a success that does not count queues nothing", nextFenced},
-		{"only a success queues what comes next", nextOfOthers},
-		{"a duplicate among what a success queues is skipped", nextDuplicate},
-		{"what was skipped is reported once, and its record says for which run", nextSkipped},
-		{"a success may queue a run with its own id and unique key", nextOfItself},
-		{"a success whose next run cannot be stored is refused, and no outcome of the call applied", nextUnsafe},
-		{"of a run that many finish at once what comes next is queued once", nextRace},
-	}
+var nextChecks = []check{
+	{"what a success queues can be taken, of other queues too", nextQueued},
+	{"what a success queues wakes a blocked Take", nextWakes},
+	{"a success that does not count queues nothing", nextFenced},
+	{"only a success queues what comes next", nextOfOthers},
+	{"a duplicate among what a success queues is skipped", nextDuplicate},
+	{"what was skipped is reported once, and its record says for which run", nextSkipped},
+	{"a success may queue a run with its own id and unique key", nextOfItself},
+	{"a success whose next run cannot be stored is refused, and no outcome of the call applied", nextUnsafe},
+	{"of a run that many finish at once what comes next is queued once", nextRace},
 }
 
 // then is a success that queues runs.

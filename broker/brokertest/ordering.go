@@ -8,15 +8,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func orderChecks() []check {
-	return []check{
-		{"runs come in the order queued, in batches and across them", firstInFirstOut},
-		{"the higher priority comes first", priorityFirst},
-		{"the queue named earlier comes first", queuePreference},
-		{"GetTaskRuns returns runs of both kinds", bothKinds},
-		{"GetTaskRuns returns no more than max", maxRespected},
-		{"GetTaskRuns takes only of the queues named", onlyNamedQueues},
-	}
+var orderChecks = []check{
+	{"runs come in the order queued, in batches and across them", firstInFirstOut},
+	{"the higher priority comes first", priorityFirst},
+	{"the queue named earlier comes first", queuePreference},
+	{"GetTaskRuns returns runs of both kinds", bothKinds},
+	{"GetTaskRuns returns no more than max", maxRespected},
+	{"GetTaskRuns takes only of the queues named", onlyNamedQueues},
 }
 
 func firstInFirstOut(f *fixture) {

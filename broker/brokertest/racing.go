@@ -11,12 +11,10 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func raceChecks() []check {
-	return []check{
-		{"a run that is finished while it is recovered ends once", finishAgainstRecover},
-		{"a run finished by many at once ends once", finishAgainstFinish},
-		{"every run ends once while sessions die, leave, retry and recover", churn},
-	}
+var raceChecks = []check{
+	{"a run that is finished while it is recovered ends once", finishAgainstRecover},
+	{"a run finished by many at once ends once", finishAgainstFinish},
+	{"every run ends once while sessions die, leave, retry and recover", churn},
 }
 
 // ends applies outcomes one by one and counts those that were applied.

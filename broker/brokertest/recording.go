@@ -9,18 +9,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func recordChecks() []check {
-	return []check{
-		{"a record follows its run from queued to succeeded", recordSucceeded},
-		{"a record follows its run through a retry to failed", recordFailed},
-		{"a record shows what recovery and leaving did", recordGivenBack},
-		{"there is no record of an unknown run or one without Keep", recordNone},
-		{"a record is kept for Keep after the end and no longer", recordExpires},
-		{"WaitRecord wakes every waiter when the run ends", waitWakes},
-		{"WaitRecord returns at once for a run that has ended", waitEnded},
-		{"WaitRecord waits through retries", waitThroughRetry},
-		{"WaitRecord ends with its context's error", waitCancelled},
-	}
+var recordChecks = []check{
+	{"a record follows its run from queued to succeeded", recordSucceeded},
+	{"a record follows its run through a retry to failed", recordFailed},
+	{"a record shows what recovery and leaving did", recordGivenBack},
+	{"there is no record of an unknown run or one without Keep", recordNone},
+	{"a record is kept for Keep after the end and no longer", recordExpires},
+	{"WaitRecord wakes every waiter when the run ends", waitWakes},
+	{"WaitRecord returns at once for a run that has ended", waitEnded},
+	{"WaitRecord waits through retries", waitThroughRetry},
+	{"WaitRecord ends with its context's error", waitCancelled},
 }
 
 // requireRecord checks the record of a run.

@@ -12,30 +12,26 @@ import (
 	"github.com/taskgen/taskgen/internal/poison"
 )
 
-func recoverChecks() []check {
-	return []check{
-		{"a run whose lease ended comes back after that and not before", recoveredAfterLease},
-		{"recovered runs go to the head of their queue in order, deliveries raised", recoveredAtHead},
-		{"a run that began and came back again has its deliveries raised again", recoveredAgain},
-		{"Recover gives back only of the queues named", recoversNamedQueues},
-		{"a recovered run is as it was stored", recoveredUnchanged},
-		{"of a batch only what is unfinished comes back", recoversUnfinished},
-		{"a stale session's Finish is fenced and applied nowhere", staleFenced},
-		{"a stale session's Renew says ErrLeaseLost", staleRenew},
-		{"Recover wakes a blocked Take", recoverWakes},
-		{"Recover by many at once gives each run back once", recoverRace},
-	}
+var recoverChecks = []check{
+	{"a run whose lease ended comes back after that and not before", recoveredAfterLease},
+	{"recovered runs go to the head of their queue in order, deliveries raised", recoveredAtHead},
+	{"a run that began and came back again has its deliveries raised again", recoveredAgain},
+	{"Recover gives back only of the queues named", recoversNamedQueues},
+	{"a recovered run is as it was stored", recoveredUnchanged},
+	{"of a batch only what is unfinished comes back", recoversUnfinished},
+	{"a stale session's Finish is fenced and applied nowhere", staleFenced},
+	{"a stale session's Renew says ErrLeaseLost", staleRenew},
+	{"Recover wakes a blocked Take", recoverWakes},
+	{"Recover by many at once gives each run back once", recoverRace},
 }
 
-func beginChecks() []check {
-	return []check{
-		{"a run that did not begin again is near the end of many sessions before that counts", recoveredNotBegun},
-		{"a session that holds a run no longer is told so at its begin", beginLost},
-	}
+var beginChecks = []check{
+	{"a run that did not begin again is near the end of many sessions before that counts", recoveredNotBegun},
+	{"a session that holds a run no longer is told so at its begin", beginLost},
 }
 
-func survivorChecks() []check {
-	return []check{{"a lost lease of a consumer that lives is spared its runs", sparedRuns}}
+var survivorChecks = []check{
+	{"a lost lease of a consumer that lives is spared its runs", sparedRuns},
 }
 
 func sparedRuns(f *fixture) {

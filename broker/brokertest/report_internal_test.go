@@ -9,10 +9,10 @@ import (
 	"github.com/taskgen/taskgen/broker/memory"
 )
 
-// TestReportOfSteps has a broker with every step, one with the first, and one with a
-// step but not the one that it needs.
-func TestReportOfSteps(t *testing.T) {
-	all := steps()
+// TestReportOfParts has a broker with every part, one with the first, and one with a
+// part but not the one that it needs.
+func TestReportOfParts(t *testing.T) {
+	all := parts()
 	whole := memory.New()
 	require.NotContains(t, report(whole, all), "lacks")
 	require.NotContains(t, report(whole, all), "untested")
@@ -34,13 +34,13 @@ func TestReportOfSteps(t *testing.T) {
 	require.Contains(t, odd, "\n  lacks    Clock, for finding schedulers with wrong clocks: implement Now, RewindTicks of the broker\n")
 }
 
-// TestStepsComeAfterThoseTheyNeed keeps the ladder in order.
-func TestStepsComeAfterThoseTheyNeed(t *testing.T) {
+// TestPartsComeAfterThoseTheyNeed keeps the list in order.
+func TestPartsComeAfterThoseTheyNeed(t *testing.T) {
 	seen := map[string]bool{}
-	for _, s := range steps() {
-		for _, need := range s.needs {
-			require.True(t, seen[need], "%s needs %s", s.name, need)
+	for _, p := range parts() {
+		for _, need := range p.needs {
+			require.True(t, seen[need], "%s needs %s", p.name, need)
 		}
-		seen[s.name] = true
+		seen[p.name] = true
 	}
 }

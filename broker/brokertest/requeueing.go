@@ -8,14 +8,12 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func requeueChecks() []check {
-	return []check{
-		{"a dead letter that is queued again is a new run", requeueIsANewRun},
-		{"a dead letter that is deleted is gone", deadDeleted},
-		{"dead letters that are not named stay", requeueOthers},
-		{"a dead letter whose id or unique key is taken stays", requeueTaken},
-		{"a dead letter that is queued again wakes a blocked Take", requeueWakes},
-	}
+var requeueChecks = []check{
+	{"a dead letter that is queued again is a new run", requeueIsANewRun},
+	{"a dead letter that is deleted is gone", deadDeleted},
+	{"dead letters that are not named stay", requeueOthers},
+	{"a dead letter whose id or unique key is taken stays", requeueTaken},
+	{"a dead letter that is queued again wakes a blocked Take", requeueWakes},
 }
 
 // die queues runs and ends them dead.

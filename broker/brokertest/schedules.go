@@ -12,19 +12,17 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func scheduleChecks() []check {
-	return []check{
-		{"a schedule is read as it was put", scheduleRead},
-		{"a schedule put again is changed, and begins anew only with another rule", scheduleChanged},
-		{"schedules of queues are apart, and all can be asked for", scheduleQueues},
-		{"a schedule's id is not another task's", scheduleOfAnother},
-		{"a deleted schedule is gone, with its ticks", scheduleDeleted},
-		{"changes are told by a number for each queue", scheduleChanges},
-		{"a schedule's tick is claimed once among many schedulers", scheduleTickOnce},
-		{"no tick of a schedule is queued that was changed or deleted since", scheduleTickStale},
-		{"a schedule that cannot be stored is refused", scheduleRefused},
-		{"many schedules are all read", scheduleMany},
-	}
+var scheduleChecks = []check{
+	{"a schedule is read as it was put", scheduleRead},
+	{"a schedule put again is changed, and begins anew only with another rule", scheduleChanged},
+	{"schedules of queues are apart, and all can be asked for", scheduleQueues},
+	{"a schedule's id is not another task's", scheduleOfAnother},
+	{"a deleted schedule is gone, with its ticks", scheduleDeleted},
+	{"changes are told by a number for each queue", scheduleChanges},
+	{"a schedule's tick is claimed once among many schedulers", scheduleTickOnce},
+	{"no tick of a schedule is queued that was changed or deleted since", scheduleTickStale},
+	{"a schedule that cannot be stored is refused", scheduleRefused},
+	{"many schedules are all read", scheduleMany},
 }
 
 func (f *fixture) schedules() broker.ScheduleStore { return f.b.(broker.ScheduleStore) }

@@ -12,20 +12,18 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func storingChecks() []check {
-	return []check{
-		{"every field comes back as it was queued", everyField},
-		{"runs given to QueueTasks are neither changed nor kept", notKept},
-		{"a run that cannot be stored safely is refused with its batch", unsafeRefused},
-		{"odd names that are allowed are kept apart", oddNames},
-		{"payload bytes are opaque", opaquePayloads},
-		{"a batch of ten thousand is stored whole and in order", bigBatch},
-		{"a batch that is too large is refused whole", tooLargeBatch},
-		{"a batch of too many is refused whole", tooManyRuns},
-		{"a batch of thousands of delayed runs is seen whole", bigDelayedBatch},
-		{"QueueLength counts what waits, due or not, and nothing taken", lengths},
-		{"ten thousand runs of many producers reach many consumers once each", exactlyOnce},
-	}
+var storingChecks = []check{
+	{"every field comes back as it was queued", everyField},
+	{"runs given to QueueTasks are neither changed nor kept", notKept},
+	{"a run that cannot be stored safely is refused with its batch", unsafeRefused},
+	{"odd names that are allowed are kept apart", oddNames},
+	{"payload bytes are opaque", opaquePayloads},
+	{"a batch of ten thousand is stored whole and in order", bigBatch},
+	{"a batch that is too large is refused whole", tooLargeBatch},
+	{"a batch of too many is refused whole", tooManyRuns},
+	{"a batch of thousands of delayed runs is seen whole", bigDelayedBatch},
+	{"QueueLength counts what waits, due or not, and nothing taken", lengths},
+	{"ten thousand runs of many producers reach many consumers once each", exactlyOnce},
 }
 
 // fullRuns are runs with every field set: one due by instant, one by delay.

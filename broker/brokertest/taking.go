@@ -12,21 +12,19 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func takeChecks() []check {
-	return []check{
-		{"a leased run has every field and its deliveries counted from 1", leasedFields},
-		{"a session takes no more of a kind than it wants", kindsRespected},
-		{"a backlog of one kind does not hold up the other", kindsIndependent},
-		{"what a session takes ahead leaves others their share", aheadShared},
-		{"a session takes by preference, priority and order", leasedOrder},
-		{"QueueLength does not count what is leased", leasedNotCounted},
-		{"two sessions never hold the same run", neverShared},
-		{"a blocked Take wakes when a run is queued or becomes due", takeWakes},
-		{"a Take whose context ends loses nothing", cancelledTakeLosesNothing},
-		{"a cancelled Take leaves its run to another session that is blocked", cancelledTakePassesOn},
-		{"an own id is a duplicate until its run has ended", duplicateUntilEnd},
-		{"sessions have different ids", sessionIDs},
-	}
+var takeChecks = []check{
+	{"a leased run has every field and its deliveries counted from 1", leasedFields},
+	{"a session takes no more of a kind than it wants", kindsRespected},
+	{"a backlog of one kind does not hold up the other", kindsIndependent},
+	{"what a session takes ahead leaves others their share", aheadShared},
+	{"a session takes by preference, priority and order", leasedOrder},
+	{"QueueLength does not count what is leased", leasedNotCounted},
+	{"two sessions never hold the same run", neverShared},
+	{"a blocked Take wakes when a run is queued or becomes due", takeWakes},
+	{"a Take whose context ends loses nothing", cancelledTakeLosesNothing},
+	{"a cancelled Take leaves its run to another session that is blocked", cancelledTakePassesOn},
+	{"an own id is a duplicate until its run has ended", duplicateUntilEnd},
+	{"sessions have different ids", sessionIDs},
 }
 
 func leasedFields(f *fixture) {

@@ -10,15 +10,13 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func tickChecks() []check {
-	return []check{
-		{"a tick is claimed once among many schedulers", tickOnce},
-		{"a tick not later than the last is refused", tickOrder},
-		{"ticks of two tasks are independent", tickTasks},
-		{"a tick whose run cannot be stored is not claimed", tickUnsafe},
-		{"a tick's run is taken as any other", tickTaken},
-		{"ticks begin once, after which older ones are refused", tickBegun},
-	}
+var tickChecks = []check{
+	{"a tick is claimed once among many schedulers", tickOnce},
+	{"a tick not later than the last is refused", tickOrder},
+	{"ticks of two tasks are independent", tickTasks},
+	{"a tick whose run cannot be stored is not claimed", tickUnsafe},
+	{"a tick's run is taken as any other", tickTaken},
+	{"ticks begin once, after which older ones are refused", tickBegun},
 }
 
 var midnight = time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)

@@ -11,20 +11,18 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-func uniqueChecks() []check {
-	return []check{
-		{"a run with the unique key of a live one is refused and that one named", uniqueRefused},
-		{"a batch with duplicates is refused whole, each of them named", uniqueBatch},
-		{"a batch of thousands with a duplicate is refused whole, and leaves no key", uniqueLargeBatch},
-		{"a unique key is held through taking, retries, recovery and giving back", uniqueHeld},
-		{"a unique key is free once its run has ended in any way", uniqueFreed},
-		{"a unique key is free once its run was taken for good", uniqueTakenForGood},
-		{"a unique key with a time is free that long after its run is due", uniqueTimed},
-		{"a unique key until the start is free once its run has started, and not before", uniqueUntilStart},
-		{"the end of a run does not free a key that another has since", uniqueOvertaken},
-		{"of a thousand racers on one unique key one is accepted", uniqueRace},
-		{"a tick whose run is a duplicate is claimed and queues nothing", uniqueTick},
-	}
+var uniqueChecks = []check{
+	{"a run with the unique key of a live one is refused and that one named", uniqueRefused},
+	{"a batch with duplicates is refused whole, each of them named", uniqueBatch},
+	{"a batch of thousands with a duplicate is refused whole, and leaves no key", uniqueLargeBatch},
+	{"a unique key is held through taking, retries, recovery and giving back", uniqueHeld},
+	{"a unique key is free once its run has ended in any way", uniqueFreed},
+	{"a unique key is free once its run was taken for good", uniqueTakenForGood},
+	{"a unique key with a time is free that long after its run is due", uniqueTimed},
+	{"a unique key until the start is free once its run has started, and not before", uniqueUntilStart},
+	{"the end of a run does not free a key that another has since", uniqueOvertaken},
+	{"of a thousand racers on one unique key one is accepted", uniqueRace},
+	{"a tick whose run is a duplicate is claimed and queues nothing", uniqueTick},
 }
 
 func unique(key string) func(*broker.TaskRun) {
