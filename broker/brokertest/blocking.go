@@ -60,6 +60,14 @@ func (f *fixture) requireArrival(arrived <-chan arrival, want *broker.TaskRun, s
 	require.Less(f, a.at.Sub(since), prompt, "time from there being a run to the blocked take's return")
 }
 
+// requireArrivalAt checks that a blocked take returned a run at an instant, and not
+// before.
+func (f *fixture) requireArrivalAt(arrived <-chan arrival, want *broker.TaskRun, at time.Time) {
+	f.Helper()
+	f.requireArrival(arrived, want, at)
+	require.False(f, time.Now().Before(at.Add(-slack)), "run %s was taken %v too early", want.ID, time.Until(at))
+}
+
 func wakesOnQueue(f *fixture) {
 	const rounds = 20
 	arrived := f.receive(rounds, "q")

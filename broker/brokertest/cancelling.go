@@ -187,8 +187,7 @@ func cancelDropped(f *fixture) {
 		"given back": func(s broker.Session, _ *broker.TaskRun) { f.close(s) },
 		"recovered": func(s broker.Session, r *broker.TaskRun) {
 			f.eventually(func() bool {
-				_, err := f.leaser().Recover(f.ctx(), []string{"q"})
-				require.NoError(f, err, "Recover")
+				f.recover("q")
 				rec, err := f.records().Record(f.ctx(), "q", r.ID)
 				require.NoError(f, err, "Record")
 				return rec.State.Ended()

@@ -33,9 +33,7 @@ func endedIsGone(f *fixture) {
 	}
 	require.Zero(f, f.length("q"), "length after all have ended")
 	f.pass(shortHold + 2*slack)
-	recovered, err := f.leaser().Recover(f.ctx(), []string{"q"})
-	require.NoError(f, err, "Recover")
-	require.Zero(f, recovered.Runs, "runs given back although all have ended")
+	require.Zero(f, f.recover("q").Runs, "runs given back although all have ended")
 	f.takesNothing(s, "q")
 }
 
@@ -56,8 +54,7 @@ func retryDelayed(f *fixture) {
 	start := time.Now()
 	f.finish(s, retried(run, d))
 	f.takesNothing(s, "q")
-	f.requireArrival(f.receiveLeased(s, "q"), run, start.Add(d))
-	require.GreaterOrEqual(f, time.Since(start), d-slack, "time until a run with a retry delay of %v was taken", d)
+	f.requireArrivalAt(f.receiveLeased(s, "q"), run, start.Add(d))
 }
 
 func retryStoredAsNow(f *fixture) {
@@ -88,12 +85,7 @@ func retryWakes(f *fixture) {
 		s := f.openSession(longHold)
 		f.queueNew("q", 1)
 		run := f.takeOne(s, "q")
-		other := f.openSession(longHold)
-		arrived := f.receiveLeased(other, "q")
-		f.pass(50 * time.Millisecond)
-		start := time.Now()
-		f.finish(s, retried(run, d))
-		f.requireArrival(arrived, run, start.Add(d))
+		f.requireWakes(run, d, func() { f.finish(s, retried(run, d)) })
 	}
 }
 

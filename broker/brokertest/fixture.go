@@ -216,14 +216,20 @@ func (f *fixture) finishFenced(s broker.Session, outcomes ...broker.Outcome) {
 	require.ElementsMatch(f, want, ids(done.Fenced), "fenced runs that the session does not hold")
 }
 
+// recover gives back the runs of leases that have ended.
+func (f *fixture) recover(queues ...string) broker.Recovered {
+	f.Helper()
+	recovered, err := f.leaser().Recover(f.ctx(), queues)
+	require.NoError(f, err, "Recover")
+	return recovered
+}
+
 // lapse waits until n runs of leases that ended were given back.
 func (f *fixture) lapse(n int, queues ...string) {
 	f.Helper()
 	got := 0
 	f.eventually(func() bool {
-		recovered, err := f.leaser().Recover(f.ctx(), queues)
-		require.NoError(f, err, "Recover")
-		got += recovered.Runs
+		got += f.recover(queues...).Runs
 		return got >= n
 	}, "Recover gives %d runs back", n)
 	require.Equal(f, n, got, "runs that Recover gave back")
@@ -286,6 +292,14 @@ func ids(runs []*broker.TaskRun) []string {
 		list = append(list, r.ID)
 	}
 	return list
+}
+
+func byID(runs []*broker.TaskRun) map[string]*broker.TaskRun {
+	all := make(map[string]*broker.TaskRun, len(runs))
+	for _, r := range runs {
+		all[r.ID] = r
+	}
+	return all
 }
 
 func deliveries(runs []*broker.TaskRun) []int {

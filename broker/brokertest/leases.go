@@ -25,9 +25,7 @@ func (f *fixture) holdFor(keep func(), queues ...string) {
 		keep()
 		require.Less(f, time.Since(last), shortHold, "the machine is too slow: time between two renewals of a lease of %v", shortHold)
 		last = time.Now()
-		recovered, err := f.leaser().Recover(f.ctx(), queues)
-		require.NoError(f, err, "Recover")
-		require.Zero(f, recovered.Runs, "runs given back of a lease that is kept")
+		require.Zero(f, f.recover(queues...).Runs, "runs given back of a lease that is kept")
 		f.pass(shortHold / 8)
 	}
 }
@@ -53,8 +51,7 @@ func takeRenews(f *fixture) {
 func emptySession(f *fixture) {
 	s := f.openSession(shortHold)
 	f.pass(shortHold + 2*slack)
-	_, err := f.leaser().Recover(f.ctx(), []string{"q"})
-	require.NoError(f, err, "Recover")
+	f.recover("q")
 	require.NoError(f, s.Renew(f.ctx()), "Renew by a session that never took a run, after its time")
 	f.queueNew("q", 1)
 	f.finish(s, succeeded(f.take(s, 1, "q")...)...)
@@ -84,9 +81,5 @@ func leaveGivesBack(f *fixture) {
 
 func leaveWakes(f *fixture) {
 	s, run := f.holdOne()
-	arrived := f.receiveLeased(f.openSession(longHold), "q")
-	f.pass(50 * time.Millisecond)
-	start := time.Now()
-	f.close(s)
-	f.requireArrival(arrived, run, start)
+	f.requireWakes(run, 0, func() { f.close(s) })
 }

@@ -125,11 +125,7 @@ func limitWakes(f *fixture) {
 		queue := fmt.Sprint("q", i)
 		runs := f.queueNew(queue, 2, limit("key", 1, 0))
 		o.Run = f.takeOne(s, queue)
-		arrived := f.receiveLeased(f.openSession(longHold), queue)
-		f.pass(50 * time.Millisecond)
-		start := time.Now()
-		f.finish(s, o)
-		f.requireArrival(arrived, runs[1], start)
+		f.requireWakes(runs[1], 0, func() { f.finish(s, o) })
 	}
 	runs := f.queueNew("q", 2, limit("key", 1, 0))
 	f.take(f.openSession(shortHold), 1, "q")

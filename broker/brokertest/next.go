@@ -63,12 +63,8 @@ func nextWakes(f *fixture) {
 	for _, queue := range []string{"q", "other"} {
 		f.queueNew("q", 1)
 		held := f.takeOne(s, "q")
-		arrived := f.receiveLeased(f.openSession(longHold), queue)
-		f.pass(50 * time.Millisecond)
 		next := f.newRun(queue)
-		start := time.Now()
-		f.finish(s, then(held, next))
-		f.requireArrival(arrived, next, start)
+		f.requireWakes(next, 0, func() { f.finish(s, then(held, next)) })
 	}
 }
 
@@ -141,17 +137,13 @@ func nextSkipped(f *fixture) {
 	require.Empty(f, ids(done.Fenced), "fenced runs that the session holds")
 	note(done.Skipped)
 	f.eventually(func() bool { // those queued later are reported by a Recover
-		recovered, err := f.leaser().Recover(f.ctx(), []string{"q", "other"})
-		require.NoError(f, err, "Recover")
-		note(recovered.Skipped)
+		note(f.recover("q", "other").Skipped)
 		return len(got) >= 5
 	}, "five skipped runs are reported")
 	require.Equal(f, map[string]string{
 		"own": own.ID, "kept": kept.ID, next[2].ID: here.ID, next[3].ID: there.ID, next[4].ID: there.ID,
 	}, got, "runs skipped, and in whose favour")
-	recovered, err := f.leaser().Recover(f.ctx(), []string{"q", "other"})
-	require.NoError(f, err, "Recover")
-	require.Empty(f, recovered.Skipped, "runs skipped since they were reported")
+	require.Empty(f, f.recover("q", "other").Skipped, "runs skipped since they were reported")
 
 	f.requireNext(s, "what was not skipped", next[5])
 	if !is[broker.Records](f.b) {

@@ -152,9 +152,5 @@ func requeueTaken(f *fixture) {
 func requeueWakes(f *fixture) {
 	run := f.newRun("q")
 	f.die(run)
-	arrived := f.receiveLeased(f.openSession(longHold), "q")
-	f.pass(50 * time.Millisecond)
-	start := time.Now()
-	f.requeueDead(1, run.ID)
-	f.requireArrival(arrived, run, start)
+	f.requireWakes(run, 0, func() { f.requeueDead(1, run.ID) })
 }

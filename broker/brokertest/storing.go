@@ -54,10 +54,7 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 func everyField(f *fixture) {
 	want := fullRuns(f, "q")
 	f.queue(want...)
-	got := make(map[string]*broker.TaskRun)
-	for _, r := range f.get(len(want), "q") {
-		got[r.ID] = r
-	}
+	got := byID(f.get(len(want), "q"))
 	for _, w := range want {
 		require.Contains(f, got, w.ID, "runs that came back")
 		f.requireSame(w, got[w.ID], "a run that was queued and taken")
