@@ -44,62 +44,69 @@ func ServeChild(sets ...[]Task) {
 	os.Exit(0)
 }
 
-// ChildConfig tunes the child processes in which a consumer executes CPU-bound
-// runs; its zero value works. What of it holds on this system, the command
-// list --json says as held_by, and serve in its first line.
+// ChildConfig tunes the child processes in which a consumer executes CPU-bound runs. Its
+// zero value works. The commands list --json, as held_by, and serve, in its first line,
+// report which of the settings hold on this system.
 type ChildConfig struct {
-	// Fresh gives each run a child process of its own, which ends with it.
-	// Without it children stay warm from run to run.
+	// Fresh gives each run a child process of its own, which ends with the run.
+	// Defaults to false: a child stays warm from run to run.
 	Fresh bool
-	// MaxRuns, MaxAge and MaxSize are after how many runs, at what age and at
-	// what resident size in bytes a child is replaced, once its successor is
-	// ready. Default to 100,000 runs, 1 hour and 1 GiB; negative is never.
+	// MaxRuns, MaxAge and MaxSize bound the life of a child: the number of its runs, its
+	// age, and its resident size in bytes between two runs, where the system reports
+	// it. At a bound the child is replaced once its successor is ready. Default to
+	// 100,000 runs, 1 hour and 1 GiB; negative is no bound.
 	MaxRuns int
 	MaxAge  time.Duration
 	MaxSize int64
-	// MaxFailures is after how many failed runs in a row a child ends and another
-	// one takes its place, for what a run leaves in its process can make all later
-	// ones fail. Schema errors do not count, nor what was returned as Permanent or
-	// with RetryAfter, nor a Snooze or what was cancelled. While no run succeeds in any child, the number doubles each
-	// time. After a failure the other idle children come first. Defaults to 5;
-	// negative is never.
+	// MaxFailures is how many runs of a child may fail in a row before the child is
+	// replaced: a run can damage its process for those that follow. Timeouts count.
+	// Schema errors, errors of Permanent and RetryAfter, snoozed and cancelled runs do
+	// not. The bound doubles with each child that reaches it, until a run succeeds in
+	// any child. After a failure a child is used only if no other is idle. Defaults to
+	// 5; negative is no bound.
 	MaxFailures int
-	// Idle is how long a child without a run is kept. Defaults to 5 minutes;
-	// negative is for as long as the consumer.
+	// Idle is how long a child without a run is kept. Defaults to 5 minutes; negative
+	// keeps it as long as the consumer.
 	Idle time.Duration
-	// Grace is how long a run whose context has ended (it was cancelled, timed
-	// out, lost its lease or the consumer stops) may go on before its child's
-	// stacks are taken and the child is killed. Defaults to 500ms.
+	// Grace is how long a run may go on after its context has ended: it was cancelled,
+	// has timed out or lost its lease, or the consumer stops. Then the child's stacks
+	// are recorded and the child is killed. Defaults to 500ms.
 	Grace time.Duration
 	// StartTimeout is how long a child may take until it reaches taskapp.Main or
 	// [ServeChild]. Defaults to 10s.
 	StartTimeout time.Duration
-	// Threads is a child's GOMAXPROCS. Defaults to the consumer's divided by
-	// Processes, but at least 2.
+	// Threads is a child's GOMAXPROCS. Defaults to the consumer's divided by Processes,
+	// but at least 2: one for the run, and one for the garbage collector and for
+	// reading cancellations.
 	Threads int
-	// Nice is added to a child's scheduling priority value, 0 to 19. Defaults
-	// to 5; negative is 0.
+	// Nice is added to a child's nice value, 0 to 19, so that the consumer renews its
+	// lease while all children are busy. Defaults to 5; negative is 0.
 	Nice int
-	// OOMScore is a child's oom_score_adj on Linux, up to 1000. Defaults to
-	// 500; negative leaves it.
+	// OOMScore is a child's oom_score_adj on Linux, up to 1000: if the system runs out
+	// of memory, it kills a child before the consumer. Defaults to 500; negative leaves
+	// it unchanged.
 	OOMScore int
-	// Env lists the environment variables of children, besides those of a task's
-	// own //task:env. Each entry is a name, a pattern such as AWS_*, or KEY=value.
-	// Names and patterns are an allow-list: children get only those of the
-	// consumer's variables, and PATH, HOME, USER, LOGNAME, TMPDIR, LANG, LANGUAGE,
-	// LC_*, TZ, ZONEINFO, SSL_CERT_FILE, SSL_CERT_DIR, LD_LIBRARY_PATH and those of
-	// the Go runtime such as GODEBUG. A KEY=value is added, and wins. Defaults to
-	// all variables of the consumer. The broker's URL is left out, since a child
-	// queues through its parent: TASKGEN_BROKER passes only by its full name, and so
-	// does what speaks of Redis and has the broker's password in it or, if there is
-	// none, is a Redis URL of its server and database. A broker that is not of package
-	// redis is taken to be TASKGEN_BROKER's.
+	// Env lists the environment variables of children, besides those of a task's own
+	// //task:env. An entry is a name, a pattern such as AWS_*, or KEY=value.
+	//
+	// If the list has a name or a pattern, it is an allow-list. Children get only those
+	// of the consumer's variables, and PATH, HOME, USER, LOGNAME, TMPDIR, LANG,
+	// LANGUAGE, LC_*, TZ, ZONEINFO, SSL_CERT_FILE, SSL_CERT_DIR, LD_LIBRARY_PATH and
+	// those of the Go runtime such as GODEBUG. A KEY=value is added, and overrides.
+	// Defaults to all variables of the consumer.
+	//
+	// A variable that gives access to the broker passes only if Env has its full name,
+	// for a child queues through its parent. Such are TASKGEN_BROKER, and variables that
+	// mention Redis and have the broker's password. If there is no password, Redis URLs
+	// of the broker's server and database are. For a broker that is not of package
+	// redis, the one that TASKGEN_BROKER names counts.
 	Env []string
-	// Cgroup is a delegated directory of a cgroup v2 hierarchy with the memory
-	// controller enabled for the groups in it. Each child gets one: the kernel
-	// holds it and what it starts to the task's memory cap, and nothing that
-	// it has started escapes its end. Defaults to the parent of this process's
-	// own group if that is such a directory; else there are no groups.
+	// Cgroup is a delegated directory of a cgroup v2 hierarchy, with the memory
+	// controller enabled for the groups in it. Each child gets a group: the kernel
+	// holds the child and what it starts to the task's memory cap, and none of these
+	// processes outlives the child. Defaults to the parent of this process's own group
+	// if that was delegated, as by systemd's Delegate=memory with DelegateSubgroup=;
+	// otherwise there are no groups.
 	Cgroup string
 }
 

@@ -10,30 +10,31 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// ClientConfig tunes a client; its zero value works.
+// ClientConfig tunes a client. Its zero value works.
 type ClientConfig struct {
-	// MaxPayload is the size in bytes beyond which a run's encoded parameters
-	// are refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB. What one call queues
-	// is at most broker.MaxRuns, 100,000 runs, and broker.MaxBatch, 64 MiB, together.
+	// MaxPayload is the size in bytes beyond which a run's encoded parameters are
+	// refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB. One
+	// call queues at most broker.MaxRuns, 100,000 runs, of broker.MaxBatch, 64 MiB,
+	// together.
 	MaxPayload int
-	// Middleware wraps the queueing of runs, the first outermost. A consumer's
-	// tasks queue through it too when the client is in the context of its Run.
+	// Middleware wraps the queueing of runs, the first outermost. If the client is in
+	// the context of a consumer's Run, the runs of its tasks are queued through it too.
+	// Defaults to none.
 	Middleware []QueueMiddleware
 }
 
-// QueueHandler queues runs: those of one call of a generated function, or the
-// members of a [Group] and after them the run that gathers them. Behind these come
-// the runs that are to follow them, see [Then].
+// QueueHandler queues the runs of one call: those of a generated function, or the members
+// of a [Group] and the run that gathers them. The follow-ups come last, see [Then].
 type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
 
-// QueueMiddleware wraps the queueing of runs. It may change their headers, and
-// refuse them by an error.
+// QueueMiddleware wraps the queueing of runs. It may change their headers, and refuse all
+// of them by returning an error. It may be called concurrently.
 type QueueMiddleware func(next QueueHandler) QueueHandler
 
-// Client queues runs. It may be used concurrently.
+// Client queues runs. Its methods may be called concurrently.
 type Client struct {
 	broker     queuer
-	policies   broker.PolicySet // that it keeps
+	policies   broker.PolicySet // those that the broker keeps
 	maxPayload int
 	middleware []QueueMiddleware
 	invalid    error // of its config
@@ -42,14 +43,13 @@ type Client struct {
 	bufferPool sync.Pool // of *batchBuffer
 }
 
-// queuer is what a client needs of a broker. It finds more by assertion, one method
-// or few at a time: the parent of a child process can be asked for some of what a
-// broker does.
+// queuer is what a client needs of a broker. A client asserts further methods, a few at a
+// time: a child process's broker, which is its parent, has some of a broker's methods.
 type queuer interface {
 	QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error
 }
 
-// recorder is a [queuer] that knows what became of runs.
+// recorder is a [queuer] that keeps records of runs.
 type recorder interface {
 	Record(ctx context.Context, queue, id string) (*broker.Record, error)
 	WaitRecord(ctx context.Context, queue, id string) (*broker.Record, error)
@@ -67,8 +67,8 @@ type scheduleKeeper interface {
 	Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error)
 }
 
-// NewClient returns a client that queues on b. If cfg is invalid each call through the
-// client returns an error that says so.
+// NewClient returns a client that queues on b. If cfg is invalid, each call through the
+// client returns an error that names the field.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	return newClient(b, policiesOf(b), cfg)
 }
@@ -92,8 +92,8 @@ func (c *Client) checkUsable() error {
 	return c.invalid
 }
 
-// Close makes later calls through the client fail. The broker stays open: it
-// belongs to whoever opened it.
+// Close makes later calls through the client return an error that wraps broker.ErrClosed.
+// It does not block, does not close the broker, and returns nil.
 func (c *Client) Close(context.Context) error {
 	c.closed.Store(true)
 	return nil
@@ -101,8 +101,7 @@ func (c *Client) Close(context.Context) error {
 
 type clientKey struct{}
 
-// WithClient returns a context that makes the stubs called with it queue
-// through c.
+// WithClient returns a context with which generated functions queue through c.
 func WithClient(ctx context.Context, c *Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
@@ -111,8 +110,8 @@ func WithClient(ctx context.Context, c *Client) context.Context {
 // default logger.
 var defaultClient atomic.Pointer[Client]
 
-// SetDefault makes c the client of stubs whose context has none. Nil takes the
-// default away.
+// SetDefault makes c the client of generated functions whose context has none. Nil removes
+// the default. It may be called concurrently.
 func SetDefault(c *Client) { defaultClient.Store(c) }
 
 func clientOf(ctx context.Context) (*Client, error) {
@@ -125,9 +124,9 @@ func clientOf(ctx context.Context) (*Client, error) {
 	return nil, ErrNoClient
 }
 
-// Cancel asks for the end of a run by its queue and its id, as [Handle.Cancel] does. It
-// returns [ErrNoRecord] when no run with this id waits or executes there, and an error
-// when the broker cannot cancel.
+// Cancel cancels a run by its queue and its id, as [Handle.Cancel] does. It returns
+// [ErrNoRecord] if no live run of the queue has the id, and an error if the broker cannot
+// cancel.
 func (c *Client) Cancel(ctx context.Context, queue, id string) error {
 	if err := c.cancel(ctx, queue, id); err != nil {
 		return fmt.Errorf("cancel run %s: %w", id, err)

@@ -11,15 +11,17 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// Run takes and executes runs until ctx ends; then it stops in two phases,
-// first without taking more for up to Grace, then with the contexts of what
-// still runs cancelled, and hands back what has not ended. It returns nil
-// after a full stop, an error when the broker could not be reached at the
-// start, when tasks ignored the end of their contexts, or when the broker could
-// not be told what became of runs, which may then start again.
+// Run takes and executes runs, and blocks until it has stopped. When ctx ends it takes no
+// more runs. It lets those that execute go on for up to Grace, then cancels their contexts,
+// and gives back what has not ended. It returns nil after a complete stop, and an error
 //
-// While Run goes on, a write to standard output or error that nobody reads any
-// more does not end the process, as it ends other Go programs (SIGPIPE).
+//   - if the broker cannot be reached at the start,
+//   - if tasks ignore the end of their contexts,
+//   - if outcomes cannot be recorded: their runs may start again,
+//   - if the consumer runs already.
+//
+// Until Run returns, a write to a closed standard output or error does not end the process
+// with SIGPIPE, as it would other Go programs.
 func (c *Consumer) Run(ctx context.Context) error {
 	if !c.running.CompareAndSwap(false, true) {
 		return errors.New("run consumer: it runs already")

@@ -13,83 +13,84 @@ import (
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
-// What one consumer can have of slots: beyond that a number is a mistake.
+// The most slots that a consumer can have.
 const (
 	maxConcurrency = 1_000_000
 	maxProcesses   = 10_000
 )
 
-// ConsumerConfig tunes a consumer; its zero value works.
+// ConsumerConfig tunes a consumer. Its zero value works.
 type ConsumerConfig struct {
-	// Concurrency is how many io runs execute at once, at most 1,000,000. Defaults
-	// to 10 × GOMAXPROCS.
+	// Concurrency is how many io runs execute at once, at most 1,000,000. Defaults to
+	// 10 × GOMAXPROCS.
 	Concurrency int
-	// Processes is how many child processes execute CPU-bound runs, one at a
-	// time each, at most 10,000. They start when first needed. Defaults to
+	// Processes is how many child processes execute CPU-bound runs, each one run at a
+	// time, at most 10,000. A child starts when it is first needed. Defaults to
 	// GOMAXPROCS.
 	Processes int
 	// Children tunes those child processes.
 	Children ChildConfig
-	// Queues are the queues to take from, with their weights: of two queues
-	// with runs, one with weight 6 is asked first twice as often as one with
-	// weight 3. A name with * is a pattern, in which each * stands for any
-	// characters: the queues that match, those that come later within 3 seconds,
-	// are taken from too, each with that weight; the longest pattern counts.
-	// Defaults to the queues of the consumer's tasks, with weight 1.
+	// Queues are the queues to take from, with their weights. Of two queues with runs,
+	// one with weight 6 is asked first twice as often as one with weight 3. A name with
+	// * is a pattern, in which each * stands for any characters: the consumer takes from
+	// all matching queues, each with that weight, and notices new ones within 3 seconds.
+	// If several patterns match, the longest counts. Defaults to the queues of the
+	// consumer's tasks, with weight 1.
 	Queues map[string]int
-	// Strict makes the weights an order: a queue is asked only when those with
-	// higher weights are empty.
+	// Strict makes the weights an order: a queue is asked only if those with higher
+	// weights are empty. Defaults to false.
 	Strict bool
-	// Grace is how long running runs may go on after Run's context has ended.
-	// Then their contexts are cancelled and they are handed back. Defaults to 30s.
+	// Grace is how long runs may go on after Run's context has ended. Then their
+	// contexts are cancelled and the runs are given back. Defaults to 30s.
 	Grace time.Duration
-	// Lease is how long the broker waits for a sign of life before it gives
-	// this consumer's runs to another. Defaults to 10s; at least 100ms.
+	// Lease is how long the broker waits for a sign of life before it gives the
+	// consumer's runs to another. Defaults to 10s; at least 100ms.
 	Lease time.Duration
-	// MaxCrashes is how often a run may be handed out without coming to an end
-	// (its process died) before it becomes a dead letter. Defaults to 3. The last
-	// time it is tried alone. If it goes on for 2 seconds then and its process dies
-	// later all the same, it gets one more start on Redis. The lost lease of a consumer
-	// that lives does not count. On Redis a death counts from the second time on only
-	// if the run had begun: a run that a dying consumer had only prefetched survives
-	// some thirty deaths. With 1 there is no second time.
+	// MaxCrashes is how often a run may be delivered without coming to an end, because
+	// its process died, before it becomes a dead letter. Defaults to 3. With 1 there is
+	// no second delivery.
+	//
+	// At its last delivery the run executes alone. If it then executes for 2 seconds and
+	// its process dies later all the same, a Redis broker delivers it once more. A lost
+	// lease of a consumer that lives does not count. On Redis a death counts for a run
+	// that was only prefetched from the second death on, and such a run survives some
+	// thirty.
 	MaxCrashes int
-	// DeadAge is how long dead letters of the consumer's queues are kept; older
-	// ones are deleted within an hour, and how many is logged. Defaults to 0: as
-	// many as the broker keeps, however old.
+	// DeadAge is how long dead letters of the consumer's queues are kept. Older ones are
+	// deleted within an hour, and their number is logged. Defaults to 0: as many as the
+	// broker keeps, however old.
 	DeadAge time.Duration
-	// MaxResult is the size in bytes beyond which a run's encoded result makes
-	// the run fail for good. Defaults to 1 MiB.
+	// MaxResult is the size in bytes beyond which an encoded result makes its run fail
+	// for good. Defaults to 1 MiB.
 	MaxResult int
-	// MaxPayload is the size in bytes beyond which the parameters of a run that
-	// a task queues are refused. Defaults to 1 MiB. A client in Run's context
-	// has its own.
+	// MaxPayload is the size in bytes beyond which the parameters of a run that a task
+	// queues are refused. A client in Run's context has its own. Defaults to 1 MiB.
 	MaxPayload int
 	// Codec bounds what the consumer decodes.
 	Codec CodecLimits
-	// Middleware wraps every run, the first outermost.
+	// Middleware wraps every run, the first outermost. Defaults to none.
 	Middleware []Middleware
-	// Retry, if set, decides after a failed attempt instead of the tasks' own
-	// retry policies. It returns how long to wait before the next attempt, and
-	// false if there is to be none. It is not called if the task returned an error
-	// of Permanent or RetryAfter, or if the process crashed; if it panics the task's
-	// policy decides. It may be called concurrently. Defaults to the tasks' policies.
+	// Retry, if set, decides after a failed attempt instead of the tasks' own retry
+	// policies. It returns how long to wait before the next attempt, and false if there
+	// is to be none. It is not called if the task returned an error of Permanent,
+	// RetryAfter or Snooze, or if the process crashed. If it panics, the task's policy
+	// decides. It may be called concurrently. Defaults to the tasks' policies.
 	Retry func(run *Run, err error) (wait time.Duration, ok bool)
-	// OnEvent, if set, is told when runs start and end here. It is called on the
-	// goroutine of the run, so it should be quick, and concurrently. Of runs that
-	// were to follow others, and were left out as duplicates, it is told on another.
+	// OnEvent, if set, is called when runs start and end here: concurrently, and on the
+	// goroutine of the run, so it should be quick. For a follow-up that was skipped as
+	// a duplicate it is called on a goroutine of its own.
 	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
-	// StopHint is appended to the line that is logged when Run's context has ended
-	// while runs execute, such as "a second signal stops at once". Defaults to nothing.
+	// StopHint is appended to the line that is logged when Run's context has ended while
+	// runs execute, such as "a second signal stops at once". Defaults to nothing.
 	StopHint string
 
 	// grants, unless it is nil, reports whether a value gives access to the broker.
 	grants func(value string) bool
 }
 
-// Validate returns an error that names the field that is wrong, as [NewConsumer] does.
+// Validate returns the error that [NewConsumer] would return, which names the wrong field.
 func (cfg ConsumerConfig) Validate() error { return cfg.setDefaults() }
 
 func (cfg *ConsumerConfig) setDefaults() error {
@@ -144,8 +145,8 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	return nil
 }
 
-// Consumer executes runs. Several may work on one broker, in one process or in
-// many.
+// Consumer takes and executes the runs of its tasks. Any number of consumers may work on
+// one broker, in one process or in many.
 type Consumer struct {
 	broker  broker.Broker
 	cfg     ConsumerConfig
@@ -161,9 +162,8 @@ type Consumer struct {
 	risksEvery time.Duration
 }
 
-// NewConsumer returns a consumer of the given tasks. The error names the field
-// or the task that is wrong. In a test binary, tasks that are CPU-bound need a
-// TestMain that calls [ServeChild].
+// NewConsumer returns a consumer of the given tasks. The error names the field or the task
+// that is wrong. In a test binary, CPU-bound tasks need a TestMain that calls [ServeChild].
 func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer, error) {
 	if err := checkNotChild(); err != nil {
 		return nil, fmt.Errorf("make a consumer: %w", err)

@@ -19,7 +19,7 @@ const SupportsGeneratedV1 = true
 // None is the result of a task that returns only an error.
 type None = struct{}
 
-// Kind tells where a task runs.
+// Kind is where a task runs.
 type Kind = broker.Kind
 
 // The two kinds of task.
@@ -38,7 +38,7 @@ const (
 	High   = broker.High
 )
 
-// Spec is what a task's directives say of it. Generated code fills it in.
+// Spec is what a task's directives say. Generated code makes it.
 type Spec struct {
 	Name     string        // on the wire
 	Aliases  []string      // other names under which queued runs are this task's
@@ -46,12 +46,12 @@ type Spec struct {
 	Kind     Kind          // IO or CPU
 	Queue    string        // defaults to "default"
 	Priority Priority      // defaults to Medium
-	Schedule Timing        // when schedulers queue it; the zero value: they do not
+	Schedule Timing        // when schedulers queue the task; the zero value: never
 	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
-	Expire   time.Duration // not started within this of being due: dropped; 0: never
+	Expire   time.Duration // a run that has not started this long after it was due is dropped; 0: never
 	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
-	Unique   time.Duration // one live run with the same key, until this long after it was due at most; 0: any number
+	Unique   time.Duration // the unique key is free again this long after the run was due, or at its end; 0: the task has no key
 	// UniqueUntilStart frees the key of Unique when the run first starts.
 	UniqueUntilStart bool
 
@@ -79,8 +79,7 @@ func (s Spec) withDefaults() Spec {
 	return s
 }
 
-// Timing is when schedulers queue a task: at an interval or by a cron
-// expression.
+// Timing is when schedulers queue a task: at an interval or by a cron expression, not both.
 type Timing struct {
 	Every  time.Duration // at multiples of this since the Unix epoch
 	Start  bool          // once more when a scheduler starts
@@ -91,26 +90,27 @@ type Timing struct {
 	Missed    Missed // defaults to MissedLatest
 	MissedMax int    // of MissedAll; defaults to 100
 
-	// SkipOverlap leaves a tick out while the run of an earlier one lives.
+	// SkipOverlap skips a tick while the run of an earlier one is live.
 	SkipOverlap bool
 }
 
-// Missed says what becomes of the ticks that no scheduler was up for.
+// Missed is what happens to ticks for which no scheduler was up.
 type Missed int8
 
-// What can become of missed ticks.
+// What can happen to missed ticks.
 const (
 	MissedLatest Missed = iota // the last of them runs once
 	MissedSkip                 // none runs
 	MissedAll                  // each runs, the latest MissedMax of them
 )
 
-// Limit bounds a task across the fleet, for each value of its key by itself.
+// Limit bounds the runs of a task across all consumers, separately for each value of the
+// task's limit key.
 type Limit struct {
 	Concurrency int           // runs at once; 0: any number
 	Rate        int           // starts within Per; 0: any number
 	Per         time.Duration // of Rate
-	Smooth      bool          // the starts of Rate are spread over Per
+	Smooth      bool          // the starts of Rate are spread evenly over Per
 }
 
 // Defaults of a [Spec].
@@ -120,10 +120,9 @@ const (
 	DefaultCPUTimeout = 30 * time.Minute
 )
 
-// Definition is a task as its callers need it: what it is called, and how its
-// parameters P and its result R travel. It knows nothing of the function that
-// runs, so a program that only queues does not link it. Generated code makes
-// one for each task; it is not changed afterwards.
+// Definition is a task without its function, for programs that only queue it: the task's
+// data, and the codec of its parameters P and its result R. Generated code makes one for
+// each task. It is not changed afterwards.
 type Definition[P, R any] struct {
 	Spec         Spec
 	AppendParams func(*P, []byte) ([]byte, error)
@@ -133,9 +132,9 @@ type Definition[P, R any] struct {
 	Keys         Keys[P]
 }
 
-// Keys append what tells the parameters of one run from those of another to a
-// buffer, for the policies that go by parameters. A nil one stands for a
-// policy that the task does not have, or that goes by the task alone.
+// Keys append to a buffer the values of the parameters on which a policy depends. A nil key
+// is for a policy that the task does not have, or that depends on no parameter. Generated
+// code makes them.
 type Keys[P any] struct {
 	Unique      func(*P, []byte) []byte
 	Concurrency func(*P, []byte) []byte

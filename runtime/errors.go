@@ -16,24 +16,23 @@ var (
 	ErrPayloadTooLarge = relay.ErrPayloadTooLarge // of a run, or of one call's runs together
 	ErrCancelled       = errors.New("run cancelled")
 
-	// ErrDuplicate: a run with this ID, or with the same parameters of a task that
-	// is //task:unique, is queued or running. Of the latter the error is a
-	// *DuplicateError too.
+	// ErrDuplicate: a live run has the same ID, or the same unique key (//task:unique).
+	// In the second case the error is a *DuplicateError too.
 	ErrDuplicate = broker.ErrDuplicate
-	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have
-	// confirmed it than the broker's URL or configuration asks for. It runs
-	// unless the server loses it, so to queue it again may run it twice. With an
-	// ID of its own that is refused as ErrDuplicate, but only until it has ended.
+	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have confirmed
+	// it than the broker's URL or configuration asks for. The run executes unless the
+	// server loses it, so queueing it again may execute it twice. If the run has an ID
+	// of its own, a second one is refused as ErrDuplicate until the first has ended.
 	ErrNotReplicated = broker.ErrNotReplicated
-	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the
-	// run may or may not be queued. With an ID of its own it can be queued again.
+	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the run may
+	// be queued or not. A run with an ID of its own can safely be queued again.
 	ErrOutcomeUnknown = broker.ErrOutcomeUnknown
 	ErrQueueFull      = broker.ErrQueueFull
 	ErrNoRecord       = broker.ErrNoRecord
 )
 
-// DuplicateError is [ErrDuplicate] with the runs of a call that were refused by
-// //task:unique, and for each the run that is in its way.
+// DuplicateError is [ErrDuplicate] with the runs of a call whose unique keys were taken,
+// and for each the live run that has its key.
 type DuplicateError = broker.DuplicateError
 
 // FailureKind is how a run failed.
@@ -52,7 +51,7 @@ const (
 	Lost      = broker.FailureLost      // an audit found a record without a run
 )
 
-// RunError is how a run ended that did not succeed.
+// RunError is the failure of a run.
 type RunError struct {
 	Task    string
 	ID      string
@@ -84,8 +83,8 @@ func runError(record *broker.Record) *RunError {
 	return e
 }
 
-// skippedError is the error of a run that was to follow another and was
-// skipped as a duplicate; nil for any other record.
+// skippedError returns the error of a follow-up that was skipped as a duplicate, nil for
+// any other record.
 func skippedError(record *broker.Record) error {
 	if f := record.Failure; record.State == broker.StateFailed && f != nil && f.Kind == broker.FailureDuplicate {
 		return fmt.Errorf("run %s was left out when run %s had succeeded: %w", record.ID, record.ParentID,

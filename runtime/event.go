@@ -9,22 +9,21 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// EventKind tells what happened to a run.
+// EventKind is what happened to a run.
 type EventKind string
 
 // What can happen to a run at a consumer.
 const (
 	RunStarted   EventKind = "started"   // an attempt begins
-	RunSucceeded EventKind = "succeeded" // it has ended well
-	RunRetried   EventKind = "retried"   // the attempt failed, or its process died; there will be another
-	RunFailed    EventKind = "failed"    // it has failed for good and is a dead letter
-	RunDropped   EventKind = "dropped"   // it has ended as cancelled or expired, or was to follow another and was left out as a duplicate
-	RunReturned  EventKind = "returned"  // it goes back to its queue, unpunished, or starts elsewhere as the lease was lost
+	RunSucceeded EventKind = "succeeded" // the run succeeded
+	RunRetried   EventKind = "retried"   // the attempt failed, or its process died; another attempt follows
+	RunFailed    EventKind = "failed"    // the run failed for good and is a dead letter
+	RunDropped   EventKind = "dropped"   // the run was cancelled, expired, or is a follow-up that was skipped as a duplicate
+	RunReturned  EventKind = "returned"  // the run goes back to its queue, no attempt spent, or the lease was lost and it starts elsewhere
 )
 
-// Event is something that happened to a run, as a consumer saw it. The broker
-// hears of an end a little later, and may then no longer count it, when the lease
-// was lost meanwhile.
+// Event is something that happened to a run at a consumer. The broker records an end a
+// little later, and may refuse it if the lease was lost meanwhile.
 type Event struct {
 	Kind EventKind
 	Run  *Run

@@ -12,7 +12,7 @@ import (
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
 
-// ExecResult is how [Exec] executed a task.
+// ExecResult is the end of an attempt by [Exec].
 type ExecResult struct {
 	ID      string          // of the run
 	Result  []byte          // of a success, encoded; see [Task.DecodeResult]

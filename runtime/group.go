@@ -13,8 +13,8 @@ import (
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
-// Group queues runs of one task, and has another queued with all their results,
-// in their order, once the last of them has ended:
+// Group queues runs of one task, its members, and a further run that gathers their results
+// in order once the last member has ended:
 //
 //	total, err := taskrt.Group(ctx,
 //		func(ctx context.Context) ([]*taskrt.Handle[Summary], error) {
@@ -22,24 +22,27 @@ import (
 //		},
 //		QueueMerge) // func(context.Context, []Summary, ...taskrt.QueueOption) (*taskrt.Handle[Total], error)
 //
-// The members are queued all or none, at most 10,000, in one queue; the run that
-// gathers them in the step that records the last one's end. If a member failed
-// for good, or was cancelled or expired, it then fails too, without being
-// executed; with the option [SkipFailed] it gets the results of the others, which
-// may be none. It fails too when the results are more than [broker.MaxGroupResults],
-// 64 MiB, together. A member that is queued again as a dead letter (dead retry) and
-// then succeeds counts as that, so that the gathering run can be queued again too,
-// for seven days. Until then it holds its own [ID] and its key of //task:unique,
-// its Status is delayed, and its time of //task:expire has not begun.
+// The broker queues the gathering run atomically with the record of the last member's end.
+// Group returns the handle of the gathering run. It sends one request, which queues
+// everything or nothing, and blocks until the broker has replied.
 //
-// members and next are as first and next of [Then], next's parameter a slice of
-// results. Members are single runs, queued by one call or by many, of which all
-// handles are returned; what gathers them can be followed with Then, they cannot.
-// opts are those of the gathering run.
+//   - members calls generated Queue… functions, once or often, and returns the handles of
+//     all runs: at most 10,000 single runs in one queue, which nothing else follows.
+//   - next is as in [Then], with a slice of results. Group may call it twice.
+//   - opts are the options of the gathering run, which Then can follow.
 //
-// When the [ID] or key of the gathering run is that of a live run, the handle is that
-// one's, with [ErrDuplicate]. When those of a member are, there is no handle, and of
-// keys the [DuplicateError] tells which. The handle is also returned with
+// If a member fails for good, is cancelled or expires, the gathering run fails without
+// being executed. With the option [SkipFailed] it executes with the results of the other
+// members, which may be none. It also fails if the results have more than
+// [broker.MaxGroupResults], 64 MiB, together. If a member that is a dead letter is queued
+// again and succeeds, the gathering run can be queued again too, for seven days.
+//
+// While the gathering run waits for its members it holds its [ID] and its unique key, its
+// Status is delayed, and its time of //task:expire has not begun.
+//
+// If a live run has the gathering run's ID or unique key, Group returns the handle of that
+// run, with [ErrDuplicate]. If a live run has those of a member, Group returns no handle,
+// and for unique keys a [DuplicateError] with the member. It returns the handle beside
 // [ErrNotReplicated].
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),

@@ -44,11 +44,14 @@ func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
 
 func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
-// Wait blocks until the run has ended or ctx ends, and returns its result. While
-// the broker's server is away it goes on waiting. A
-// run that ended without success is a [*RunError]. [ErrNoRecord] tells, at
-// once, that none is kept of it, or that it has expired, and a [*DuplicateError]
-// that it was to follow another, see [Then], and was left out.
+// Wait returns the result of the run. It blocks until the run has ended or ctx ends, also
+// while the broker's server cannot be reached. It returns
+//
+//   - a [*RunError] if the run ended without success,
+//   - [ErrNoRecord], at once, if no record of the run is kept, or the record has expired,
+//   - a [*DuplicateError] if the run is a follow-up, see [Then], and was skipped.
+//
+// It may be called concurrently.
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
 	record, err := h.ended(ctx)
@@ -68,9 +71,10 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	return result, h.def.decode(record.Result, &result)
 }
 
-// Status returns what is known of the run now. [ErrNoRecord] tells that no
-// record is kept of it, or that it has expired, and a [*DuplicateError] that it
-// was to follow another, see [Then], and was left out.
+// Status returns the state of the run, and blocks until the broker has replied. It returns
+// [ErrNoRecord] if no record of the run is kept, or the record has expired. It returns a
+// [*DuplicateError] if the run is a follow-up, see [Then], and was skipped. It may be
+// called concurrently.
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 	s, err := h.status(ctx)
 	if err != nil {
@@ -107,18 +111,17 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 	return s, nil
 }
 
-// Cancel asks for the end of the run. One that waits ends at once; the context
-// of one that runs is cancelled within a second, with the cause [ErrCancelled],
-// and a CPU-bound one is killed if it goes on. What it returns after that is its
-// outcome only if it is a success; else it ends as cancelled and is not retried.
-// Cancel does not wait for that end. It returns [ErrNoRecord] when the run has
-// ended, and an error when the broker cannot cancel.
+// Cancel cancels the run. A run that waits ends at once. If the run executes, its context
+// is cancelled within a second, with the cause [ErrCancelled], and a CPU-bound run that
+// goes on is killed. A success after that still counts; any other end is a failure of kind
+// [Cancelled], without a retry. Cancel does not wait for the end of the run. It returns
+// [ErrNoRecord] if the run has ended, and an error if the broker cannot cancel. It may be
+// called concurrently.
 //
-// Of a run that is to follow another with [Then] and is not queued yet, it cancels
-// the other, and so on back to the one that is there: with it all that would have
-// followed is over. Should that succeed nevertheless, as it was about to, what
-// follows is queued; to cancel again then cancels that. Of a run that is to gather
-// a [Group] it cancels that run alone: the members go on, and nobody gathers them.
+// If the run is a follow-up, see [Then], and is not queued yet, Cancel cancels the run
+// before it, and so on back to a live one: nothing of the chain is queued then. If that
+// run succeeds all the same, its follow-up is queued, and a second Cancel cancels that.
+// If the run gathers a [Group], Cancel cancels this run alone, and the members go on.
 func (h *Handle[R]) Cancel(ctx context.Context) error {
 	err := h.cancelOwn(ctx)
 	if errors.Is(err, ErrNoRecord) && h.after != nil {
@@ -133,8 +136,8 @@ func (h *Handle[R]) Cancel(ctx context.Context) error {
 	return nil
 }
 
-// cancelOwn cancels the run, but not another that has its id, in whose favour it
-// may be left out.
+// cancelOwn cancels the run, but not another that has its id, for which it may have been
+// skipped.
 func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	if h.after != nil {
 		if record, err := h.record(ctx, recorder.Record); err == nil && !h.isOwn(record) {
@@ -152,11 +155,10 @@ func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Conte
 	return get(records, ctx, h.queue, h.ID)
 }
 
-// State is where a run is in its life: delayed, queued, running, succeeded or
-// failed.
+// State is the state of a run: delayed, queued, running, succeeded or failed.
 type State = broker.State
 
-// Status is what is known of a run.
+// Status is the state of a run at one moment.
 type Status struct {
 	ID      string
 	Task    string
@@ -165,11 +167,11 @@ type Status struct {
 	Attempt int       // attempts that have ended
 	Err     *RunError // why the last attempt failed; nil if none did, or the run succeeded
 
-	Progress RunProgress // what the run told last with [Progress]
+	Progress RunProgress // what the run reported last with [Progress]
 }
 
-// RunProgress is how far a run says it is: Done of Total, which is 0 if it does
-// not know, and a Note.
+// RunProgress is a run's report of its progress: Done of Total, which is 0 if the run does
+// not know it, and a Note.
 type RunProgress = broker.Progress
 
 // predecessor is the handle of a run that another follows.

@@ -8,19 +8,19 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// CodecLimits bound what a consumer decodes: what others have stored is decoded
-// before anybody knows whether it is honest. A run beyond them becomes a dead
-// letter of kind schema. Its zero value works.
+// CodecLimits bound what a consumer decodes, as whoever can write to the broker may have
+// stored it. A run beyond them becomes a dead letter of kind [Schema]. Its zero value
+// works.
 type CodecLimits struct {
-	// Payload is the size in bytes beyond which a run's parameters, those of the
-	// runs that follow it included, are not decoded at all. Results that came into
-	// them on the way, up to MaxResult, may come on top; what gathers a [Group] has
-	// its own bound. Defaults to 1 MiB, or what the tasks of this consumer may
-	// queue if that is more: MaxPayload, or that of a client in Run's context.
+	// Payload is the size in bytes beyond which a run's parameters, with those of its
+	// follow-ups, are not decoded. A follow-up may have a result of up to MaxResult
+	// more. The run that gathers a [Group] has a bound of its own. Defaults to 1 MiB,
+	// or to what the consumer's tasks may queue if that is more: MaxPayload, or that of
+	// a client in Run's context.
 	Payload int
-	// Memory is how many bytes of memory the decoding of one run's parameters may
-	// take, in a child process too. What a type's own methods make is only
-	// estimated. Defaults to 16 times Payload.
+	// Memory is how many bytes of memory the decoding of one run's parameters may take,
+	// in a child process too. The memory that a type's own methods take is estimated.
+	// Defaults to 16 times Payload.
 	Memory int
 }
 

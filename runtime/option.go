@@ -9,9 +9,9 @@ import (
 	"github.com/taskgen/taskgen/internal/naming"
 )
 
-// QueueOption changes one call of a generated stub, which returns an error and queues
-// nothing if the option's value is invalid. If an option is given twice the last one
-// holds. Only this package makes options.
+// QueueOption changes one call of a generated function. If the option's value is invalid,
+// the function returns an error and queues nothing. If an option is given twice, the last
+// one holds. Only this package makes options.
 type QueueOption interface {
 	apply(run *broker.TaskRun) error
 }
@@ -22,9 +22,8 @@ func (o option) apply(run *broker.TaskRun) error { return o(run) }
 
 var errTwoDues = errors.New("the options Delay and At both say when the run is due; give one of them")
 
-// Delay makes the run due this long after it is queued, by the broker's clock.
-// Zero is as without the option; less, more than 100 years, and [At] beside it
-// are errors. For an instant that may have passed there is At.
+// Delay makes the run due this long after it is queued, by the broker's clock. Defaults to
+// zero. A negative delay, a delay of more than 100 years, and [At] beside it are errors.
 func Delay(d time.Duration) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		switch {
@@ -40,10 +39,9 @@ func Delay(d time.Duration) QueueOption {
 	})
 }
 
-// At makes the run due at t by the broker's clock. A time in the past is at
-// once, though the time of //task:expire counts from it; the zero time is as
-// without the option. One more than 100 years ahead, and [Delay] beside it, are
-// errors.
+// At makes the run due at t, by the broker's clock. If t has passed, the run is due at
+// once, and the time of //task:expire counts from t. The zero time is as without the
+// option. A time more than 100 years ahead, and [Delay] beside it, are errors.
 func At(t time.Time) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		switch {
@@ -60,10 +58,9 @@ func At(t time.Time) QueueOption {
 	})
 }
 
-// ID names the run. While a run with this id is queued or running, queueing
-// another in the same queue returns [ErrDuplicate]. It is at most 200
-// characters of printable ASCII without spaces. Without this option the
-// id is a new ULID.
+// ID sets the run's id, at most 200 characters of printable ASCII without spaces. While
+// the run is live, queueing another with the id in the same queue returns
+// [ErrDuplicate]. Defaults to a new ULID.
 func ID(id string) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		run.ID, run.OwnID = id, true
@@ -71,9 +68,9 @@ func ID(id string) QueueOption {
 	})
 }
 
-// OnQueue queues the run on this queue instead of the task's. A consumer takes
-// from it when its Queues say so. As in //task:queue the name is of letters,
-// digits, '_', '-' and '.', a letter or digit first, and at most 128 bytes.
+// OnQueue queues the run on this queue instead of the task's. A consumer takes from the
+// queue if its [ConsumerConfig] names it. The name has letters, digits, '_', '-' and '.',
+// a letter or digit first, and at most 128 bytes.
 func OnQueue(name string) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		if why := naming.Problem(name); why != "" {
@@ -84,7 +81,7 @@ func OnQueue(name string) QueueOption {
 	})
 }
 
-// WithPriority orders the run within its queue instead of the task's priority.
+// WithPriority gives the run another priority than the task's.
 func WithPriority(p Priority) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		if p < Low || p > High {
@@ -95,8 +92,9 @@ func WithPriority(p Priority) QueueOption {
 	})
 }
 
-// Keep makes this run's outcome and result stay known for d after its end,
-// instead of the task's time; zero keeps no record of a success.
+// Keep keeps the record of the run, with its result, for d after its end, instead of the
+// task's time. Zero keeps no record of a success. A negative d, and more than 100 years,
+// are errors.
 func Keep(d time.Duration) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		if d < 0 || d > maxDelay {
@@ -107,9 +105,8 @@ func Keep(d time.Duration) QueueOption {
 	})
 }
 
-// Header gives the run a header, which travels with it to its middleware and, as
-// [Run].Headers, to its task. A run has at most 32; key and value together have
-// at most 1,024 bytes.
+// Header adds a header to the run, for middleware and, in [Run].Headers, for the task. A
+// run has at most 32 headers. Key and value together have at most 1,024 bytes.
 func Header(key, value string) QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		if run.Headers == nil {
@@ -120,8 +117,8 @@ func Header(key, value string) QueueOption {
 	})
 }
 
-// SkipFailed makes the run that gathers a [Group] run when members failed, with
-// the results of those that succeeded. It is an error for any other run.
+// SkipFailed has the run that gathers a [Group] execute although members failed, with the
+// results of those that succeeded. For any other run it is an error.
 func SkipFailed() QueueOption {
 	return option(func(run *broker.TaskRun) error {
 		run.EnsureLinks().Awaits.Partial = true

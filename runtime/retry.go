@@ -9,9 +9,9 @@ import (
 // maxDelay keeps due times inside what clocks and brokers can represent.
 const maxDelay = 100 * 365 * 24 * time.Hour
 
-// RetryPolicy says how often a task is attempted and how long to wait between
-// attempts. The wait is drawn evenly from zero to Min × Factor^(n-1), at most
-// Max, after the nth attempt ("full jitter",
+// RetryPolicy is how often a task is attempted and how long the back-off between attempts
+// is. The wait after the nth attempt is drawn evenly from zero to Min × Factor^(n-1), at
+// most Max ("full jitter",
 // https://aws.amazon.com/blogs/architecture/exponential-backoff-and-jitter/).
 type RetryPolicy struct {
 	Attempts int           // the first one included. Defaults to 4

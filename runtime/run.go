@@ -13,27 +13,27 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// Run tells a task about its own execution.
+// Run is a run as its task and middleware see it, see [CurrentRun].
 type Run struct {
 	ID       string
 	Task     string
 	Queue    string
 	Attempt  int       // from 1
-	Delivery int       // how often the run was handed out to begin, from 1; more than Attempt after a crash
+	Delivery int       // from 1; more than Attempt after a crash
 	Deadline time.Time // of this attempt
 	QueuedAt time.Time
-	ParentID string // the run that queued this one, if one did
-	RootID   string // the first run of that line, this one if it has no parent
+	ParentID string // the run that queued this one; empty: none did
+	RootID   string // the first run of that chain; this one if it has no parent
 	Headers  map[string]string
 }
 
-// Handler executes a run. A middleware's error counts as the task's.
+// Handler executes a run. Its error counts as the task's.
 type Handler func(ctx context.Context, run *Run) error
 
-// Middleware wraps the execution of every run of a consumer. For CPU-bound
-// tasks it runs in the consumer's process, around the child's work. One that
-// does not call next decides the run's outcome by itself; it cannot end a run
-// well whose task has a result.
+// Middleware wraps the execution of every run of a consumer. For CPU-bound tasks it runs in
+// the consumer's process, around the child's work. A middleware that does not call next
+// decides the run's outcome by its error. If the task has a result, it must return an
+// error. It may be called concurrently.
 type Middleware func(next Handler) Handler
 
 // wrap puts middleware around a handler, the first outermost.
@@ -71,10 +71,9 @@ type runKey struct{}
 type loggerKey struct{}
 type progressKey struct{}
 
-// runContext is the context of a task: it ends with its session's or at the
-// run's deadline, and carries what the task may ask for. Most tasks are over
-// before anything ends and few wait for it, so the machinery for that is only
-// made when it is first asked for.
+// runContext is the context of a task. It ends with its session's or at the run's deadline,
+// and carries the run, the client and the logger. Few tasks wait for its end, so the timer
+// and the channel for that are made when they are first asked for.
 type runContext struct {
 	base     context.Context // the session's
 	deadline time.Time       // zero: only the base's
@@ -83,7 +82,7 @@ type runContext struct {
 	secrets  *secret.Run            // nil: the task has none
 	log      atomic.Pointer[runLog] // nil: it has not logged
 
-	progress atomic.Pointer[broker.Progress] // what the run said last; nil: nothing
+	progress atomic.Pointer[broker.Progress] // what the run reported last; nil: nothing
 
 	mu     sync.Mutex
 	ended  bool
@@ -189,17 +188,18 @@ func (c *runContext) Value(key any) any {
 	return lazy.Value(key)
 }
 
-// CurrentRun returns the run that ctx belongs to, false outside of a task.
+// CurrentRun returns the run that ctx belongs to, and false outside of a task. The run is
+// shared: do not change it.
 func CurrentRun(ctx context.Context) (*Run, bool) {
 	run, ok := ctx.Value(runKey{}).(*Run)
 	return run, ok
 }
 
-// Progress tells how far the run that ctx belongs to is: done of total, 0 for
-// an unknown one, with a note of at most 1,024 bytes. [Handle.Status] shows what
-// was told last, a few times a second, if the run has a record. It costs next to
-// nothing, also in a child process, from where it travels to the consumer.
-// Outside of a task it does nothing.
+// Progress reports the progress of the run that ctx belongs to: done of total, which is 0
+// if it is unknown, and a note, of which 1,024 bytes are kept. [Handle.Status] returns the
+// last report, a few times a second anew, if the run has a record. Progress does not block
+// and may be called often and concurrently, also in a child process. Outside of a task it
+// does nothing.
 func Progress(ctx context.Context, done, total int64, note string) {
 	if c, ok := ctx.Value(progressKey{}).(*runContext); ok {
 		note = text.Truncate(c.secrets.Hide(note), maxNote)
@@ -213,10 +213,10 @@ func Progress(ctx context.Context, done, total int64, note string) {
 // maxNote is how many bytes of a note of progress are kept.
 const maxNote = 1024
 
-// Logger returns the consumer's logger with the run's id, task and attempt,
-// also in a child process, from where the records travel to the consumer's
-// log. A run's records are bounded as a child's are: 16 MiB are logged, each record
-// counting 128 bytes more than it has. Outside of a task it is slog's default logger.
+// Logger returns the consumer's logger with the attributes task, run and attempt of the run
+// that ctx belongs to. In a child process its records go to the consumer's log. Of one run
+// at most 16 MiB of records are logged, counting 128 bytes extra for each. Outside of a
+// task Logger returns slog's default logger.
 func Logger(ctx context.Context) *slog.Logger {
 	logger, ok := ctx.Value(loggerKey{}).(*slog.Logger)
 	if !ok {

@@ -15,52 +15,53 @@ import (
 	"github.com/taskgen/taskgen/internal/tick"
 )
 
-// SchedulerConfig tunes a scheduler; its zero value works.
+// SchedulerConfig tunes a scheduler. Its zero value works.
 type SchedulerConfig struct {
 	// Logger receives what goes wrong. Defaults to slog's default logger.
 	Logger *slog.Logger
 }
 
-// Scheduler queues the runs of periodic tasks. Any number may work on one
-// broker: each tick is claimed by one of them, and none of them leads.
+// Scheduler queues the runs of tasks with a schedule. Any number of schedulers may work on
+// one broker: one of them claims each tick, and none leads.
 //
-// A task that runs every d does so at the multiples of d since the Unix epoch,
-// so that schedulers agree and restarts do not shift it. What becomes of ticks
-// that no scheduler was up for is said by the task's [Timing]. A task that
-// was never scheduled before starts with the next tick. On a broker without
-// [broker.Ticks] two schedulers may queue a tick each, when its run is over
-// before the second asks, and a tick missed is not made up for.
+// A task that runs every d runs at the multiples of d since the Unix epoch, so schedulers
+// agree, and restarts shift nothing. The task's [Timing] says what happens to missed ticks,
+// for which no scheduler was up. A task that was never scheduled before starts with the
+// next tick. On a broker without [broker.Ticks] two schedulers may both queue a tick, and
+// missed ticks are lost.
 //
-// A claim is of the task, the instant and its queue, whatever schedule named
-// the instant, and is never of an instant before the last one claimed. So while
-// two versions of a program are up that have different schedules for a task,
-// the ticks of both are queued, and an instant that both name once; only a tick
-// that one of them moves by jitter is left out when the other's next one comes
-// first. A version that starts goes on from the last tick that any version
-// claimed: what its own schedule names since then counts as missed. A schedule
-// that a new version does not have ends with the last scheduler of an old one.
-// A task that moves to another queue has no earlier ticks there.
+// A claim is for a task, a queue and an instant, and never for an instant before the last
+// one claimed. It follows that
 //
-// Schedules made at run time (see [ScheduleTask]) it reads from the broker, and
-// looks after those of the tasks it knows, whatever their queue. What is changed
-// or ended is so at once; what is new is noticed within some two seconds.
+//   - while two versions of a program have different schedules for a task, the ticks of
+//     both are queued, and an instant of both once. A tick that jitter moves behind the
+//     other version's next tick is skipped.
+//   - a version that starts goes on from the last tick that any version claimed. Ticks of
+//     its own schedule since then count as missed.
+//   - a schedule that a new version does not have ends with the last scheduler of an old
+//     version.
+//   - a task that moves to another queue has no earlier ticks there.
 //
-// While a task is disabled none of its ticks are queued. Once it is enabled they
-// count as missed.
+// A scheduler reads schedules made at run time, see [ScheduleTask], from the broker, and
+// queues the ticks of those whose tasks it has, in every queue. Changes and ends hold at
+// once. A new schedule is noticed within two seconds.
 //
-// Instants are those of the scheduler's own clock, which is read again at least
-// every 30 seconds, and compared with that of a broker with [broker.Clock]. One that
-// runs ahead by more than a minute claims no ticks of the future: it goes by the
-// broker's. When clocks are put back no tick is repeated if at most two of a schedule
-// have to pass until one comes that was not claimed; a schedule of which more would
-// have to pass goes on at once, and says so in the log.
+// The ticks of a disabled task are not queued. Once the task is enabled they count as
+// missed.
+//
+// A scheduler goes by its own clock, which it reads at least every 30 seconds and compares
+// with the clock of a broker that is a [broker.Clock]. If its clock is ahead by more than
+// a minute, it goes by the broker's. If clocks are put back, no tick is repeated while at
+// most two ticks of a schedule pass until one that was not claimed. A schedule of which
+// more would pass goes on at once, and the scheduler logs that.
 type Scheduler struct {
 	ticks   *tick.Scheduler
 	running atomic.Bool
 }
 
-// NewScheduler returns a scheduler of those of the given tasks that have a
-// schedule.
+// NewScheduler returns a scheduler of those of the given tasks that have a schedule, and of
+// the schedules made at run time for any of them. The error names what is wrong: two tasks
+// of one name, a schedule, or a policy that the broker does not have.
 func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Scheduler, error) {
 	if err := checkNotChild(); err != nil {
 		return nil, fmt.Errorf("make a scheduler: %w", err)
@@ -138,9 +139,9 @@ func checkTickPolicies(b broker.Broker, tasks taskSet) error {
 	return nil
 }
 
-// Run queues ticks until ctx ends and returns nil then. When the broker does
-// not answer it tries again: what was missed meanwhile is dealt with as the
-// task's schedule says.
+// Run queues ticks and blocks until ctx ends. It then returns nil. If the broker does not
+// answer it retries, and ticks of that time count as missed. It returns an error if the
+// scheduler runs already.
 func (s *Scheduler) Run(ctx context.Context) error {
 	if !s.running.CompareAndSwap(false, true) {
 		return errors.New("run scheduler: it runs already")
@@ -153,24 +154,24 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	return nil
 }
 
-// SchedulerStatus is what a scheduler tells of itself.
+// SchedulerStatus is the state of a scheduler.
 type SchedulerStatus struct {
-	// Schedules is how many it looks after, those made at run time included.
+	// Schedules is how many schedules it has, those made at run time included.
 	Schedules int
-	// LastSuccess is when the slowest of its loops last did all there was to do,
-	// which each does at least every 30 seconds; the zero time before Run, and
-	// without schedules.
+	// LastSuccess is when the slowest of its loops, one a queue, last queued all that
+	// was due. Each does so at least every 30 seconds. It is the zero time before Run,
+	// and without schedules.
 	LastSuccess time.Time
-	// Restarts is how often a loop panicked and was started again.
+	// Restarts is how often a loop panicked and was restarted.
 	Restarts int
 }
 
-// Status returns the scheduler's state. It may be called at any time.
+// Status returns the scheduler's state. It does not block, and may be called concurrently.
 func (s *Scheduler) Status() SchedulerStatus { return SchedulerStatus(s.ticks.Status()) }
 
-// Ticks returns the instants after t at which the task runs by its own directives, in
-// their order and in the schedule's zone. Jitter is included. A task without a schedule
-// has none. It returns an error if the schedule is wrong.
+// Ticks returns the instants later than after at which the task runs by its own
+// directives, in order and in the schedule's zone, jitter included. A task without a
+// schedule has none. It returns an error if the schedule is wrong.
 func (t Task) Ticks(after time.Time) (iter.Seq[time.Time], error) {
 	rule := t.spec.Schedule.rule()
 	table, err := rule.Timetable()

@@ -23,32 +23,31 @@ type Scheduled struct {
 	client *Client
 }
 
-// Unschedule ends the schedule: once it has returned nil no more runs of it are
-// queued. It returns [ErrNoSchedule] when it has ended already.
+// Unschedule ends the schedule. After it has returned nil no more runs of the schedule are
+// queued. It returns [ErrNoSchedule] if the schedule has ended already.
 func (s *Scheduled) Unschedule(ctx context.Context) error {
 	return s.client.unschedule(ctx, s.Queue, s.ID)
 }
 
-// ScheduleTask has a task run with these parameters at the instants that spec
-// names, from now on: what a generated Schedule function calls.
+// ScheduleTask makes a schedule at run time: the task runs with these parameters at each
+// instant that spec names, from now on. Generated Schedule functions call it.
 //
-// spec is a cron expression in the time zone tz, UTC if that is empty, or
-// "@every" and a duration of at least a second, such as "@every 10m", which runs
-// at the multiples of it since the Unix epoch. A spec that says no instants is
-// refused before anything is stored.
+// spec is a cron expression in the time zone tz, by default UTC, or "@every" and a
+// duration of at least a second, such as "@every 10m": the multiples of the duration since
+// the Unix epoch. If spec names no instant, ScheduleTask returns an error and stores
+// nothing.
 //
-// The option [ID] names the schedule within its queue, by at most 160 characters
-// of printable ASCII; without it the id is a new ULID. Scheduling again under an
-// id changes the schedule: its parameters from the next tick on, and with
-// another spec or zone its ticks from now on. An id that is taken by another
-// task is [ErrDuplicate]. The other options are those of each run; [At] fits no
-// schedule. Ticks that nobody was up for, and overlaps, are dealt with as the
-// task's own directives missed and overlap say.
+// The option [ID] sets the schedule's id within its queue, at most 160 characters of
+// printable ASCII. Defaults to a new ULID. Scheduling again with the same id changes the
+// schedule: its parameters from the next tick on, and its ticks from now on if spec or tz
+// differ. If another task's schedule has the id, ScheduleTask returns [ErrDuplicate]. The
+// other options are those of each run; [At] is an error. Missed ticks and overlaps are
+// treated as the task's directives missed and overlap say.
 //
-// The schedule lives in the broker. Each scheduler that knows the task looks
-// after it, within some two seconds of a change (on Redis within twelve when it is
-// the first of a queue that the scheduler's process does not use), and each of its
-// ticks is queued once, as the run "entry/<id>@<instant>".
+// The broker stores the schedule. Each scheduler that has the task notices a change within
+// two seconds; on Redis within twelve, if it is the first schedule of a queue that the
+// scheduler's process does not use. Each tick is queued once, as the run
+// "entry/<id>@<instant>".
 func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
 	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
 	if err != nil {
@@ -119,9 +118,9 @@ type ScheduledInfo struct {
 	Next  time.Time // the next tick, in its zone; the zero time if there is none
 }
 
-// Schedules returns the schedules made at run time in all queues, in the order
-// of queues and ids. Where some queues cannot be read it returns an error, and beside
-// it the schedules of the others.
+// Schedules returns the schedules made at run time in all queues, in the order of queues
+// and ids. If some queues cannot be read, it returns an error and beside it the schedules
+// of the others.
 func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -148,9 +147,9 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	return list, err
 }
 
-// Unschedule ends a schedule made at run time: once it has returned nil no more
-// runs of it are queued. An empty queue is "default". It returns
-// [ErrNoSchedule] when there is none with the id.
+// Unschedule ends a schedule made at run time. After it has returned nil no more runs of
+// the schedule are queued. queue defaults to "default". It returns [ErrNoSchedule] if no
+// schedule of the queue has the id.
 func Unschedule(ctx context.Context, queue, id string) error {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -173,9 +172,9 @@ func (c *Client) unschedule(ctx context.Context, queue, id string) error {
 	return nil
 }
 
-// Ticks returns the instants after t, and after the schedule was made, at which its
-// task runs, in their order and in its zone. It returns an error if this version cannot
-// read the schedule.
+// Ticks returns the instants at which the schedule's task runs, later than after and than
+// the making of the schedule, in order and in the schedule's zone. It returns an error if
+// this version cannot read the schedule.
 func (s ScheduledInfo) Ticks(after time.Time) (iter.Seq[time.Time], error) {
 	table, err := tick.Parse(s.Spec, s.Zone)
 	if err != nil {

@@ -15,8 +15,8 @@ import (
 	"github.com/taskgen/taskgen/internal/secret"
 )
 
-// Task is a definition with the function that runs it, as a consumer needs it.
-// A package's generated Tasks function returns its tasks.
+// Task is a task with its function, for a [Consumer]. A package's generated Tasks function
+// returns its tasks.
 type Task struct {
 	spec Spec
 	// run decodes payload into at most memory bytes, calls the function and
@@ -36,10 +36,10 @@ type Task struct {
 // Name returns the task's name on the wire.
 func (t Task) Name() string { return t.spec.Name }
 
-// Spec returns what the task's directives say, defaults filled in.
+// Spec returns what the task's directives say, with defaults.
 func (t Task) Spec() Spec { return t.spec }
 
-// Bind makes a task of a definition and the function that runs it.
+// Bind makes a task of a definition and its function. Generated code calls it.
 func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, error)) Task {
 	var readers sync.Pool
 	return Task{

@@ -10,8 +10,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Then queues a run, and has another queued with its result once it has
-// succeeded:
+// Then queues a run and, as its follow-up, a second one that gets the result of the first:
 //
 //	report, err := taskrt.Then(ctx,
 //		func(ctx context.Context) (*taskrt.Handle[Summary], error) {
@@ -19,32 +18,30 @@ import (
 //		},
 //		QueueReport) // func(context.Context, Summary, ...taskrt.QueueOption) (*taskrt.Handle[URL], error)
 //
-// The second is queued in the step that records the first's success, so that
-// neither is there without the other, whatever crashes. It does not run when the
-// first fails for good: waiting for it then returns the first's [*RunError]. Nor
-// does it when its own [ID], or its key of //task:unique, is that of a live run by
-// then: it is left out for good, and Wait and Status return a [*DuplicateError]
-// with the run in its way, if it keeps a record. A consumer logs that as a warning
-// and tells it as a [RunDropped] of kind [Duplicate]. [Handle.Cancel] says what
-// cancelling it does.
+// The broker queues the second run atomically with the record of the first one's success,
+// whatever crashes. Then returns the handle of the second run. It sends one request, which
+// queues everything or nothing, and blocks until the broker has replied.
 //
-// When a policy of the second goes by its parameters, the first starts only at a
-// consumer that knows the tasks of both, and waits until there is one.
+//   - first calls one generated Queue… function, or Then or [Group] again, and returns its
+//     handle. It queues nothing else.
+//   - next is a generated Queue… function, or calls one and passes the result on as its
+//     first parameter. Then calls next once, with the zero value in place of the result.
+//     If the first task has no result, next gets [None] and ignores it.
+//   - opts are the options of the second run. Then passes them to next, which passes them
+//     on. Its Delay counts from the first run's success.
 //
-// first calls one generated Queue… function, or Then or [Group] again, and
-// returns its handle; it queues nothing else. All of it is queued with one request
-// to the broker, or not at all. next is a generated Queue… function whose parameter is of
-// the result's type, or a function that passes the result on as the first
-// parameter of one, with others of its own; it is called here, once, with the
-// zero value in place of the result. Another value there, which the result would
-// replace, is an error. A first task without a result has next
-// called with [None], which it leaves. opts are those of the second run, which
-// next has to pass on; its Delay counts from the first's success. So that the second can be waited for,
-// the record of the first is kept as long as that of the second.
+// If the first run fails for good, the second never runs, and waiting for it returns the
+// first run's [*RunError]. If a live run has the second run's [ID] or unique key when the
+// first succeeds, the second is skipped: Wait and Status return a [*DuplicateError] if its
+// record is kept, and the consumer logs a warning and reports a [RunDropped] event of kind
+// [Duplicate]. For cancelling see [Handle.Cancel].
 //
-// When the first is refused as [ErrDuplicate], nothing is queued and there is no
-// handle: what follows the live run in its way is that one's. The handle is also
-// returned with [ErrNotReplicated].
+// If a policy of the second run depends on its parameters, the first run starts only at a
+// consumer that has the tasks of both. The record of the first run is kept as long as that
+// of the second.
+//
+// If the first run is refused as [ErrDuplicate], Then queues nothing and returns no handle.
+// It returns the handle beside [ErrNotReplicated].
 func Then[A, B any](ctx context.Context,
 	first func(ctx context.Context) (*Handle[A], error),
 	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
@@ -109,7 +106,7 @@ func handleIfQueued[R any](h *Handle[R], err error) (*Handle[R], error) {
 	return h, err
 }
 
-// next makes the runs that follow one that has succeeded.
+// next makes the follow-ups of a run that has succeeded.
 func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
 	then := run.Links.OrZero().Then
 	if len(then) == 0 {
@@ -175,8 +172,8 @@ func (s taskSet) reapplyPolicies(run *broker.TaskRun) error {
 	return task.applyPolicies(run)
 }
 
-// follow reports whether this consumer can make what is to follow a run, should
-// it succeed. It is asked before the run starts, for a success must not fail of it.
+// follow returns an error if this consumer cannot make the follow-ups of a run. It is
+// called before the run starts, so that no success fails because of them.
 func (s taskSet) follow(run *broker.TaskRun) error {
 	if run.Links == nil {
 		return nil

@@ -13,8 +13,7 @@ import (
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// Permanent wraps an error that a task returns so that it is not retried.
-// Permanent(nil) is nil.
+// Permanent wraps an error of a task so that the run is not retried. Permanent(nil) is nil.
 func Permanent(err error) error {
 	if err == nil {
 		return nil
@@ -27,12 +26,11 @@ type permanentError struct{ err error }
 func (e *permanentError) Error() string { return e.err.Error() }
 func (e *permanentError) Unwrap() error { return e.err }
 
-// RetryAfter wraps an error that a task returns so that the next attempt, if
-// the policy leaves one, starts after d instead of the policy's wait. It starts
-// no sooner than that, and at most half of d or a minute later, whichever is less:
-// runs that one overloaded service sends away together come back spread out.
-// RetryAfter of a nil error is nil; a negative d counts as zero, and one of more
-// than 100 years as these.
+// RetryAfter wraps an error of a task so that the next attempt, if the policy leaves one,
+// starts after d instead of the policy's wait. The wait is drawn evenly from d to 1.5 × d,
+// but to d + 1 minute at most, so that runs that an overloaded service refused together
+// come back spread out. RetryAfter of a nil error is nil. A negative d counts as zero, and
+// more than 100 years as 100 years.
 func RetryAfter(d time.Duration, err error) error {
 	if err == nil {
 		return nil
@@ -48,11 +46,11 @@ type retryAfterError struct {
 func (e *retryAfterError) Error() string { return e.err.Error() }
 func (e *retryAfterError) Unwrap() error { return e.err }
 
-// Snooze returns an error by which a task puts its run off: not yet, again after
-// d. The run spends no attempt, and no failure is recorded of it; a policy of
-// [ConsumerConfig] for retries is not asked. A d below a millisecond counts as
-// one, one of more than 100 years as these. The time that a run is put off counts
-// for //task:expire. Wrapped by [Permanent] it is an error like any other.
+// Snooze returns an error with which a task postpones its run: the run starts again after
+// d. It spends no attempt, records no failure, and does not call Retry of
+// [ConsumerConfig]. The time counts for //task:expire. A d below a millisecond counts as a
+// millisecond, and more than 100 years as 100 years. Wrapped by [Permanent] it is an error
+// like any other.
 func Snooze(d time.Duration) error {
 	return &snoozeError{min(max(d, time.Millisecond), maxDelay)}
 }

@@ -11,68 +11,32 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Config configures a [Pool]. Its zero value works.
+// Config configures a [Pool]. Its zero value works. The children's own settings are those
+// of taskrt.ChildConfig, which documents them.
 type Config struct {
 	// Processes is how many children there may be at once, not counting the successor
 	// of an expired one. Defaults to GOMAXPROCS.
 	Processes int
 
-	// StartTimeout is how long a child may take from its start until its hello.
-	// Defaults to 10 seconds.
-	StartTimeout time.Duration
+	Fresh       bool
+	MaxRuns     int
+	MaxAge      time.Duration
+	MaxSize     int64
+	MaxFailures int
+	Idle        time.Duration
 
 	// Grace is the time between asking a child to end its run, or itself, and killing
 	// it with its process group. Defaults to 1 second.
 	Grace time.Duration
+	// StartTimeout is how long a child may take from its start until its hello.
+	// Defaults to 10 seconds.
+	StartTimeout time.Duration
 
-	// Fresh gives each run its own child, which ends with the run.
-	Fresh bool
-
-	// MaxRuns, MaxAge and MaxSize bound the life of a child: the number of its runs,
-	// its age, and its resident size in bytes between two runs, where the system
-	// reports it. When a child reaches a bound, the pool starts a successor, which
-	// replaces it once it is ready. They default to 100,000 runs, 1 hour and 1 GiB;
-	// negative is no bound.
-	MaxRuns int
-	MaxAge  time.Duration
-	MaxSize int64
-
-	// MaxFailures is how many runs of a child may fail in a row. Then the child is
-	// stopped, because a run can damage its process for those that follow.
-	//
-	// These failures do not count: schema errors, permanent errors, errors with a
-	// wait of their own, and runs that snoozed or were cancelled. Timeouts count.
-	//
-	// The bound doubles with each child that reaches it, until any run succeeds.
-	// After a failure a child is used only if no other one is idle. Defaults to 5;
-	// negative is no bound.
-	MaxFailures int
-
-	// Idle is how long a child without a run is kept. Defaults to 5 minutes; negative
-	// keeps it as long as the pool.
-	Idle time.Duration
-
-	// Threads is the GOMAXPROCS of a child. Defaults to the parent's divided by
-	// Processes, but at least 2: one for the run, and one for the garbage collector
-	// and for reading cancellations.
-	Threads int
-
-	// Nice is added to the nice value of a child, 0 to 19, so that the parent renews
-	// leases while all children are busy. Defaults to 5; negative is 0.
-	Nice int
-
-	// OOMScore is a child's oom_score_adj, up to 1000: if the system runs out of
-	// memory, it kills a child before the parent. Defaults to 500; negative leaves it
-	// unchanged.
+	Threads  int
+	Nice     int
 	OOMScore int
-
-	// Env lists the variables of a child's environment. An entry is a name, a pattern
-	// of [path.Match] such as AWS_*, or KEY=value.
-	//
-	// If the list has a name or a pattern, it is an allow-list: of the parent's
-	// variables, a child gets only those and [DefaultEnv]. If not, a child gets all
-	// of them. A KEY=value is added and overrides the parent's. TASKGEN_BROKER passes
-	// only if it is named in full.
+	Cgroup   string
+	// Env is as in taskrt.ChildConfig. The allow-list adds [DefaultEnv].
 	Env []string
 
 	// BrokerURL is the broker's URL, if it is known. A variable of the parent's that
@@ -88,16 +52,6 @@ type Config struct {
 	// word. A child whose Serve lacks one of them is refused. It may have 7,000
 	// entries.
 	Schema []string
-
-	// Cgroup is a directory of a cgroup v2 hierarchy in which the pool may make
-	// groups, with the memory controller enabled for them. Each child then gets a
-	// group: a run's cap holds for all processes of the child together, and those
-	// that have left its process group are killed too.
-	//
-	// Defaults to the parent of the process's own group if that was delegated, as by
-	// systemd's Delegate=memory with DelegateSubgroup=; otherwise there are no
-	// groups.
-	Cgroup string
 
 	// MaxFrame is the size in bytes of the largest frame, which bounds runs, results
 	// and calls. It is at least 1 MiB and at most 1 GiB. Defaults to 16 MiB.

@@ -10,30 +10,27 @@ import (
 	"github.com/taskgen/taskgen/internal/cron"
 )
 
-// Rule says when a task runs without a caller: at an interval or by a cron
-// expression. The zero Rule has no ticks.
+// Rule says when a task runs without a caller. The zero Rule has no ticks. Its fields are
+// those of taskrt.Timing, which documents them.
 type Rule struct {
-	Every  time.Duration // at multiples of this since the Unix epoch
-	Start  bool          // once more when a scheduler starts
-	Cron   string
-	Zone   string        // of Cron, an IANA name; empty: UTC
-	Jitter time.Duration // each tick is moved by less than this
-
-	Missed    Missed
-	MissedMax int // of MissedAll; 0: 100
-
-	// SkipOverlap leaves a tick out while the run of an earlier one lives.
+	Every       time.Duration
+	Start       bool
+	Cron        string
+	Zone        string
+	Jitter      time.Duration
+	Missed      Missed
+	MissedMax   int
 	SkipOverlap bool
 }
 
-// Missed says what becomes of the ticks that no scheduler was up for.
+// Missed has the values of taskrt.Missed, which documents them.
 type Missed int8
 
-// The values are those of package runtime's constants.
+// The values of Missed.
 const (
-	MissedLatest Missed = iota // the last of them runs once
-	MissedSkip                 // none runs
-	MissedAll                  // each runs, the latest MissedMax of them
+	MissedLatest Missed = iota
+	MissedSkip
+	MissedAll
 )
 
 const defaultMissedMax = 100

@@ -16,28 +16,20 @@ import (
 // mostListed is how many names a line of log lists.
 const mostListed = 5
 
-// Config describes a worker.
+// Config describes a worker. Fields without a comment are those of taskrt.ConsumerConfig,
+// which documents them.
 type Config struct {
-	Broker broker.Broker
-	Tasks  []Task
-	Logger *slog.Logger
-	// Slots is how many runs of each kind execute concurrently.
-	Slots [2]int
-	// Queues are the queues to take from, with their weights. A name with * is a
-	// pattern. Defaults to the queues of Tasks, with weight 1.
-	Queues map[string]int
-	// Strict makes the weights an order.
-	Strict bool
-	// Grace is how long runs may go on after the end of Run's context.
-	Grace time.Duration
-	// Lease is for how long the broker keeps runs for a session that is silent.
-	Lease time.Duration
-	// MaxCrashes is how often a run may kill its process before it is a dead letter.
+	Broker     broker.Broker
+	Tasks      []Task
+	Logger     *slog.Logger
+	Slots      [2]int // how many runs of each kind execute concurrently
+	Queues     map[string]int
+	Strict     bool
+	Grace      time.Duration
+	Lease      time.Duration
 	MaxCrashes int
-	// DeadAge is after how long dead letters are deleted. Defaults to never.
-	DeadAge time.Duration
-	// StopHint, if set, returns what follows the line of log that a stop begins with.
-	StopHint func() string
+	DeadAge    time.Duration
+	StopHint   func() string // if set, returns what follows the line of log that a stop begins with
 }
 
 // Task is a task as a worker knows it.
