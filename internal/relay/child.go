@@ -42,7 +42,7 @@ func (b Broker) queue(ctx context.Context, method string, runs []*broker.TaskRun
 
 // Cancel cancels a run. The parent sets the failure.
 func (b Broker) Cancel(ctx context.Context, queue, id string, _ broker.Failure) error {
-	_, err := b.call(ctx, callCancel, codec.AppendString(codec.AppendString(nil, queue), id))
+	_, err := b.call(ctx, callCancel, appendID(queue, id))
 	return err
 }
 
@@ -57,7 +57,7 @@ func (b Broker) WaitRecord(ctx context.Context, queue, id string) (*broker.Recor
 }
 
 func (b Broker) record(ctx context.Context, method, queue, id string) (*broker.Record, error) {
-	r, err := b.call(ctx, method, codec.AppendString(codec.AppendString(nil, queue), id))
+	r, err := b.call(ctx, method, appendID(queue, id))
 	if err != nil {
 		return nil, err
 	}

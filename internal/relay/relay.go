@@ -20,9 +20,9 @@ const (
 	callProgress = "progress"
 	callGroup    = "group"
 
-	callPutEntry    = "put schedule"
-	callDeleteEntry = "delete schedule"
-	callEntries     = "schedules"
+	callPutSchedule    = "put schedule"
+	callDeleteSchedule = "delete schedule"
+	callSchedules      = "schedules"
 )
 
 // ErrPayloadTooLarge is exported by package runtime. It stands here to keep its
@@ -89,18 +89,13 @@ func (s server) answer(ctx context.Context, method string, r *codec.Reader) ([]b
 	switch method {
 	case callQueue, callGroup:
 		return nil, s.queue(ctx, method, r)
-	case callPutEntry, callDeleteEntry, callEntries:
+	case callPutSchedule, callDeleteSchedule, callSchedules:
 		return s.schedules(ctx, method, r)
 	case callProgress:
-		p := broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}
-		if err := r.Done(); err != nil {
-			return nil, fmt.Errorf("read progress: %w", err)
-		}
-		s.backend.Progress(ctx, p)
-		return nil, nil
+		return nil, s.progress(ctx, r)
 	}
-	queue, id := r.String(), r.String()
-	if err := r.Done(); err != nil {
+	queue, id, err := readID(r)
+	if err != nil {
 		return nil, fmt.Errorf("read a request about a run: %w", err)
 	}
 	switch method {
@@ -110,6 +105,15 @@ func (s server) answer(ctx context.Context, method string, r *codec.Reader) ([]b
 		return s.record(ctx, method, queue, id)
 	}
 	return nil, fmt.Errorf("a child process asked for %.32q, which this process does not know", method)
+}
+
+func (s server) progress(ctx context.Context, r *codec.Reader) error {
+	p := readProgress(r)
+	if err := r.Done(); err != nil {
+		return fmt.Errorf("read progress: %w", err)
+	}
+	s.backend.Progress(ctx, p)
+	return nil
 }
 
 // queue queues runs. The parent sets their lineage: a child could send any.
@@ -191,19 +195,38 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 	}
 	b = codec.AppendInt(b, int64(record.Attempt))
 	b = codec.AppendBytes(b, record.Result)
-	b = codec.AppendBool(b, record.Failure != nil)
-	if f := record.Failure; f != nil {
-		b = codec.AppendString(codec.AppendString(codec.AppendString(b, string(f.Kind)), f.Message), f.Stack)
+	b = appendFailure(b, record.Failure)
+	if record.Progress == nil {
+		return codec.AppendBool(b, false)
 	}
-	b = codec.AppendBool(b, record.Progress != nil)
-	if p := record.Progress; p != nil {
-		b = appendProgress(b, p)
+	return appendProgress(codec.AppendBool(b, true), record.Progress)
+}
+
+// appendFailure appends whether there is a failure, and the failure.
+func appendFailure(b []byte, f *broker.Failure) []byte {
+	if f == nil {
+		return codec.AppendBool(b, false)
 	}
-	return b
+	b = codec.AppendBool(b, true)
+	return codec.AppendString(codec.AppendString(codec.AppendString(b, string(f.Kind)), f.Message), f.Stack)
 }
 
 func appendProgress(b []byte, p *broker.Progress) []byte {
 	return codec.AppendString(codec.AppendInt(codec.AppendInt(b, p.Done), p.Total), p.Note)
+}
+
+func readProgress(r *codec.Reader) broker.Progress {
+	return broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}
+}
+
+// appendID returns the request about a run or a schedule of a queue.
+func appendID(queue, id string) []byte {
+	return codec.AppendString(codec.AppendString(nil, queue), id)
+}
+
+func readID(r *codec.Reader) (queue, id string, err error) {
+	queue, id = r.String(), r.String()
+	return queue, id, r.Done()
 }
 
 func readRecord(r *codec.Reader) (*broker.Record, error) {
@@ -213,7 +236,8 @@ func readRecord(r *codec.Reader) (*broker.Record, error) {
 		record.Failure = &broker.Failure{Kind: broker.FailureKind(r.String()), Message: r.String(), Stack: r.String()}
 	}
 	if r.Bool() {
-		record.Progress = &broker.Progress{Done: r.Int64(), Total: r.Int64(), Note: r.String()}
+		p := readProgress(r)
+		record.Progress = &p
 	}
 	if err := r.Done(); err != nil {
 		return nil, fmt.Errorf("read a record: %w", err)

@@ -12,18 +12,15 @@ import (
 
 // PutSchedule has the parent store a schedule.
 func (b Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
-	body, err := appendEntry(nil, e)
+	body, err := appendSchedule(nil, e)
 	if err != nil {
 		return err
 	}
-	r, err := b.call(ctx, callPutEntry, body)
+	r, err := b.call(ctx, callPutSchedule, body)
 	if err != nil {
 		return err
 	}
-	stored, err := readEntry(r)
-	if err == nil {
-		err = r.Done()
-	}
+	stored, err := readOneSchedule(r)
 	if err != nil {
 		return fmt.Errorf("read the parent's answer: %w", err)
 	}
@@ -33,33 +30,21 @@ func (b Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 
 // DeleteSchedule has the parent delete a schedule.
 func (b Broker) DeleteSchedule(ctx context.Context, queue, id string) error {
-	_, err := b.call(ctx, callDeleteEntry, codec.AppendString(codec.AppendString(nil, queue), id))
+	_, err := b.call(ctx, callDeleteSchedule, appendID(queue, id))
 	return err
 }
 
 // Schedules asks the parent for schedules.
 func (b Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
-	body := codec.AppendArrayLen(nil, len(queues))
-	for _, queue := range queues {
-		body = codec.AppendString(body, queue)
-	}
-	r, err := b.call(ctx, callEntries, body)
+	r, err := b.call(ctx, callSchedules, appendStrings(queues))
 	if err != nil {
 		return nil, err
 	}
-	n := r.ArrayLen()
-	entries := make([]*broker.Schedule, 0, codec.Prealloc(n))
-	for ; n > 0 && r.More(); n-- {
-		e, err := readEntry(r)
-		if err != nil {
-			return nil, fmt.Errorf("read the parent's answer: %w", err)
-		}
-		entries = append(entries, e)
-	}
-	if err := r.Done(); err != nil {
+	schedules, err := readSchedules(r)
+	if err != nil {
 		return nil, fmt.Errorf("read the parent's answer: %w", err)
 	}
-	return entries, nil
+	return schedules, nil
 }
 
 // schedules answers the calls about dynamic schedules.
@@ -69,23 +54,20 @@ func (s server) schedules(ctx context.Context, method string, r *codec.Reader) (
 		return nil, err
 	}
 	switch method {
-	case callPutEntry:
-		return s.putEntry(ctx, t, r)
-	case callDeleteEntry:
-		queue, id := r.String(), r.String()
-		if err := r.Done(); err != nil {
+	case callPutSchedule:
+		return s.putSchedule(ctx, t, r)
+	case callDeleteSchedule:
+		queue, id, err := readID(r)
+		if err != nil {
 			return nil, fmt.Errorf("read the id of a schedule: %w", err)
 		}
 		return nil, t.DeleteSchedule(ctx, queue, id)
 	}
-	return listEntries(ctx, t, r)
+	return listSchedules(ctx, t, r)
 }
 
-func (s server) putEntry(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
-	e, err := readEntry(r)
-	if err == nil {
-		err = r.Done()
-	}
+func (s server) putSchedule(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
+	e, err := readOneSchedule(r)
 	if err != nil {
 		return nil, fmt.Errorf("read a schedule: %w", err)
 	}
@@ -93,56 +75,70 @@ func (s server) putEntry(ctx context.Context, t Schedules, r *codec.Reader) ([]b
 	if err := t.PutSchedule(ctx, e); err != nil {
 		return nil, err
 	}
-	return appendEntry(nil, e)
+	return appendSchedule(nil, e)
 }
 
-func listEntries(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
-	var queues []string
-	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
-		queues = append(queues, r.String())
-	}
-	if err := r.Done(); err != nil {
+func listSchedules(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
+	queues, err := readStrings(r)
+	if err != nil {
 		return nil, fmt.Errorf("read names of queues: %w", err)
 	}
-	entries, err := t.Schedules(ctx, queues...)
+	schedules, err := t.Schedules(ctx, queues...)
 	if err != nil {
 		return nil, err
 	}
-	entries = slices.DeleteFunc(entries, func(e *broker.Schedule) bool { return e.Run.Task == "" }) // its stored bytes cannot be read
-	b := codec.AppendArrayLen(nil, len(entries))
-	for _, e := range entries {
-		if b, err = appendEntry(b, e); err != nil {
+	return appendSchedules(schedules)
+}
+
+// appendSchedules leaves out schedules whose stored bytes cannot be read: they have no task.
+func appendSchedules(schedules []*broker.Schedule) (b []byte, err error) {
+	schedules = slices.DeleteFunc(schedules, func(e *broker.Schedule) bool { return e.Run.Task == "" })
+	b = codec.AppendArrayLen(nil, len(schedules))
+	for _, e := range schedules {
+		if b, err = appendSchedule(b, e); err != nil {
 			return nil, err
 		}
 	}
 	return b, nil
 }
 
-func appendEntry(b []byte, e *broker.Schedule) ([]byte, error) {
+func readSchedules(r *codec.Reader) ([]*broker.Schedule, error) {
+	n := r.ArrayLen()
+	schedules := make([]*broker.Schedule, 0, codec.Prealloc(n))
+	for ; n > 0 && r.More(); n-- {
+		e, err := readSchedule(r)
+		if err != nil {
+			return nil, err
+		}
+		schedules = append(schedules, e)
+	}
+	return schedules, r.Done()
+}
+
+// readOneSchedule reads a schedule that is all there is to read.
+func readOneSchedule(r *codec.Reader) (*broker.Schedule, error) {
+	e, err := readSchedule(r)
+	if err == nil {
+		err = r.Done()
+	}
+	return e, err
+}
+
+func appendSchedule(b []byte, e *broker.Schedule) ([]byte, error) {
 	run, err := e.Run.MarshalBinary()
 	if err != nil {
 		return nil, err
 	}
-	b = codec.AppendBytes(codec.AppendString(codec.AppendString(codec.AppendString(b, e.ID), e.Spec), e.Zone), run)
-	for _, at := range []time.Time{e.Since, e.Last} {
-		ns := int64(0)
-		if !at.IsZero() {
-			ns = at.UnixNano()
-		}
-		b = codec.AppendInt(b, ns)
-	}
+	b = codec.AppendString(codec.AppendString(codec.AppendString(b, e.ID), e.Spec), e.Zone)
+	b = codec.AppendBytes(b, run)
+	b = appendTime(appendTime(b, e.Since), e.Last)
 	return codec.AppendInt(b, e.Revision), nil
 }
 
-func readEntry(r *codec.Reader) (*broker.Schedule, error) {
+func readSchedule(r *codec.Reader) (*broker.Schedule, error) {
 	e := &broker.Schedule{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
 	run := r.Bytes()
-	for _, at := range []*time.Time{&e.Since, &e.Last} {
-		if ns := r.Int64(); ns != 0 {
-			*at = time.Unix(0, ns).UTC()
-		}
-	}
-	e.Revision = r.Int64()
+	e.Since, e.Last, e.Revision = readTime(r), readTime(r), r.Int64()
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
@@ -150,4 +146,34 @@ func readEntry(r *codec.Reader) (*broker.Schedule, error) {
 		return nil, err
 	}
 	return e, nil
+}
+
+// appendTime appends a time in nanoseconds since the Unix epoch, 0 for the zero time.
+func appendTime(b []byte, t time.Time) []byte {
+	if t.IsZero() {
+		return codec.AppendInt(b, 0)
+	}
+	return codec.AppendInt(b, t.UnixNano())
+}
+
+func readTime(r *codec.Reader) time.Time {
+	if ns := r.Int64(); ns != 0 {
+		return time.Unix(0, ns).UTC()
+	}
+	return time.Time{}
+}
+
+func appendStrings(list []string) []byte {
+	b := codec.AppendArrayLen(nil, len(list))
+	for _, s := range list {
+		b = codec.AppendString(b, s)
+	}
+	return b
+}
+
+func readStrings(r *codec.Reader) (list []string, err error) {
+	for n := r.ArrayLen(); n > 0 && r.More(); n-- {
+		list = append(list, r.String())
+	}
+	return list, r.Done()
 }
