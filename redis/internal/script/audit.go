@@ -55,7 +55,7 @@ func AuditCountsKeys(q *wire.QueueKeys) []string {
 // AuditCountsArgs are the named arguments of auditcounts.lua.
 type AuditCountsArgs struct {
 	Repair, Brief    bool
-	Batches, Bitmaps string // what their keys open with
+	Batches, Bitmaps string // the beginning of their keys
 	From             string
 }
 
@@ -71,7 +71,7 @@ func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q
 type AuditOwnersArgs struct {
 	Repair, Brief bool
 	Places        int
-	Batches       string // what their keys open with
+	Batches       string // the beginning of their keys
 }
 
 // Append appends them in their order.

@@ -11,7 +11,7 @@ func CommitKeys(q *wire.QueueKeys, token string, group ...string) []string {
 type CommitArgs struct {
 	Token    string
 	Runs     int
-	Reserved string // the token of what reserved the group
+	Reserved string // the token that reserved the group
 }
 
 // Append appends them in their order.

@@ -21,7 +21,7 @@ type EnqueueArgs struct {
 // Append appends them in their order.
 func (a *EnqueueArgs) Append(args []any) []any { return append(args, a.Token, a.Calls) }
 
-// Verdict is what became of one call of an enqueue.
+// Verdict is the outcome of one call of an enqueue.
 type Verdict int64
 
 // Verdicts of enqueue.lua.
@@ -30,14 +30,14 @@ const (
 	IDLives      Verdict = 1 // a live run has one of the ids
 	TickClaimed  Verdict = 2
 	TaskDisabled Verdict = 3 // the task of the tick
-	SourceGone   Verdict = 4 // what the call was to replace is gone, or was replaced already
+	SourceGone   Verdict = 4 // the source of the call is gone, or was replaced already
 	EntryGone    Verdict = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
 	Undecided    Verdict = 6 // a large call that is not decided has reserved an id or a unique key
 	KeyLives     Verdict = 7 // live runs have unique keys: the reply names them
 	NotStored    Verdict = 8 // the reply is the error
 )
 
-// EnqueueReply is what enqueue.lua returns of one call.
+// EnqueueReply is the reply of enqueue.lua to one call.
 type EnqueueReply struct {
 	Verdict Verdict
 	Live    []LiveRun // of KeyLives

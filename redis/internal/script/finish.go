@@ -46,7 +46,7 @@ type FinishFailure struct {
 	Err error
 }
 
-// Waiter is who waits for the end of a run.
+// Waiter is the name of a waiter, and the ended run that it waits for.
 type Waiter struct {
 	Name, RunID string
 }

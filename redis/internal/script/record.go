@@ -2,7 +2,8 @@ package script
 
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
-// RecordKeys has what is committed of large calls last, which not all look at.
+// RecordKeys returns the named keys of record.lua. The last one, of committed large calls, is
+// optional.
 func RecordKeys(q *wire.QueueKeys, id string) []string {
 	return []string{q.Record(id), q.Waiters, q.Progress(id), q.Staged}
 }

@@ -96,7 +96,7 @@ local renew = {
   number = function(key)
     redis.call('SET', key, present)
   end,
-  -- without it the run were taken for one that was seen to
+  -- without it the run would pass for one that was queued or cancelled already
   place = function(key)
     redis.call('SET', key, ARGV[#KEYS + 1], 'PX', 2592000000)
   end,

@@ -37,7 +37,7 @@ type PutEntryReply struct {
 	Since     string // µs after which its ticks come
 	Last      string // the last claimed tick
 	Lost      bool   // the last claimed tick was lost: it is the present now
-	Found     string // what was there instead of it
+	Found     string // the field's value before
 }
 
 // ParsePutEntry parses the reply of putentry.lua.

@@ -33,7 +33,7 @@ func AppendReadBatch(to []byte, batch string) []byte {
 }
 
 // ReadTake reads the reply of take.lua and that of the command behind it, which reads the
-// batch. ParseTake takes what it returns.
+// batch. ParseTake takes its result.
 func ReadTake(in *bufio.Reader) (any, error) {
 	v, err := resp.ReadReply(in, 0)
 	if err != nil {

@@ -21,7 +21,7 @@ type QueueKeys struct {
 	Delayed  string
 	Ready    []string // io high, medium, low, cpu high, medium, low
 	Wake     []string // io, cpu
-	Watched  []string // io, cpu: who to wake of those that take from several queues
+	Watched  []string // io, cpu: the tokens of consumers of several queues
 	InFlight string
 	Leases   string
 	Takes    string
@@ -176,7 +176,7 @@ func (q *QueueKeys) All() []string {
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
 }
 
-// Unknown reports whether this version does not know what a key of the queue is for.
+// Unknown reports whether this version does not know the purpose of a key of the queue.
 // Another version may keep runs in it.
 func (q *QueueKeys) Unknown(key string) bool {
 	rest := strings.TrimPrefix(key, q.Base)

@@ -2,7 +2,7 @@ package wire
 
 import "strings"
 
-// KindsOfKeys are the types of a queue's keys, by what follows their hash tag, as
+// KindsOfKeys are the types of a queue's keys, by the part behind the hash tag, as
 // repair.lua takes them.
 var KindsOfKeys = map[string]string{
 	"delayed": "zset",

@@ -22,7 +22,7 @@ func GlobOf(opens string) string {
 	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`, "]", `\]`).Replace(opens) + "*"
 }
 
-// QueueOf returns the escaped name of a queue by what begins its keys.
+// QueueOf returns the escaped name of the queue whose keys have a beginning.
 func QueueOf(base string) string {
 	name := strings.TrimSuffix(base, "}:")
 	return name[strings.LastIndexByte(name, '{')+1:]

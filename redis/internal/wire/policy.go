@@ -7,10 +7,10 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// The extension of a stored run tells scripts which policies apply, so that they need not
-// read the envelope:
+// The extension of a stored run has the run's policies for scripts, which do not read the
+// envelope:
 //
-//	2     length of what follows, big endian
+//	2     length of the rest, big endian
 //	1, …  length of the fair value, the value
 //	1, …  length of the unique key, the key
 //	1     number of limits, and for each:

@@ -14,7 +14,7 @@ import (
 // run's envelope, without the id. The header:
 //
 //	0     version
-//	1     flags, and in the upper four bits what recoveries leave
+//	1     flags, and in the upper four bits the notes of recoveries
 //	2     kind: 0 io, 1 cpu
 //	3     priority: 0 low, 1 medium, 2 high
 //	4..7  deliveries that have ended, big endian; the envelope's do not count
@@ -135,7 +135,7 @@ func ParseRun(names *broker.Decoder, e []byte, run *broker.TaskRun) error {
 	return nil
 }
 
-// Upgrade is the next step in errors about what a newer version has stored.
+// Upgrade is the next step in errors about data of a newer version.
 const Upgrade = "upgrade, then queue it again (dead retry)"
 
 // NewerID returns the id of a stored run that was read with an error, and whether a

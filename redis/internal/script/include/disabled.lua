@@ -2,7 +2,7 @@
 -- no script: it stands in take.lua instead of the comment that includes it, behind what it
 -- uses of that. While no task is disabled, it costs nothing.
 
--- what is looked at for its task in one call: stored runs and bytes
+-- how many stored runs and bytes may be searched for their task in one call
 local looks, bytes = 2000, 16777216
 local sift, defer -- while tasks are disabled
 if operated then

@@ -1,5 +1,5 @@
-// Command print writes the scripts as they are sent to the server into a folder: for those
-// who send them from other languages (docs/wire.md), and for luacheck.
+// Command print writes the scripts as they are sent to the server into a folder, for
+// programs in other languages (docs/wire.md) and for luacheck.
 package main
 
 import (
