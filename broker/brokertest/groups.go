@@ -48,6 +48,14 @@ func (f *fixture) queueGroup(then *broker.TaskRun, members ...*broker.TaskRun) {
 	require.NoError(f, f.groups().QueueGroup(f.ctx(), then, members...), "QueueGroup of %d", len(members))
 }
 
+// members returns the records of a group's members.
+func (f *fixture) members(of broker.Group) []*broker.Record {
+	f.Helper()
+	records, err := f.groups().Members(f.ctx(), of)
+	require.NoError(f, err, "Members")
+	return records
+}
+
 func (f *fixture) requireNoMembers(of broker.Group, what string) {
 	f.Helper()
 	recs, err := f.groups().Members(f.ctx(), of)
@@ -66,8 +74,7 @@ func groupMemberTaken(f *fixture) {
 		require.Len(f, got, 1)
 	}
 	require.Equal(f, []string{then.ID}, ids(f.take(s, 1, "q")), "the run that gathers them")
-	records, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-	require.NoError(f, err, "Members")
+	records := f.members(then.Links.Awaits)
 	require.Equal(f, broker.StateSucceeded, records[0].State, "member that succeeded")
 	for _, r := range records[1:] {
 		require.Equal(f, broker.StateFailed, r.State, "member that was taken for good")
@@ -130,8 +137,7 @@ func groupMembers(f *fixture) {
 	want := make([]*broker.Record, 4)
 	requireMembers := func(what string) {
 		f.Helper()
-		got, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-		require.NoError(f, err, "Members %s", what)
+		got := f.members(then.Links.Awaits)
 		require.Len(f, got, 4, "members %s", what)
 		for i, w := range want {
 			require.Equal(f, w == nil, got[i] == nil, "whether member %d has not ended, %s", i, what)
@@ -235,8 +241,7 @@ func groupEmpty(f *fixture) {
 	f.queueGroup(then)
 	s := f.openSession(longHold)
 	held := f.requireNext(s, "the run that gathers nothing", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-	require.NoError(f, err, "Members of a group without any")
+	recs := f.members(then.Links.Awaits)
 	require.Empty(f, recs, "members of a group without any")
 	f.finish(s, succeeded(held...)...)
 }
@@ -297,8 +302,7 @@ func groupMemberCancelled(f *fixture) {
 	f.takesNothing(s, "q")
 	f.finish(s, retried(held[1], 0))
 	f.requireNext(s, "the run that gathers a group two of which were cancelled", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-	require.NoError(f, err, "Members")
+	recs := f.members(then.Links.Awaits)
 	require.Equal(f, broker.StateSucceeded, recs[0].State, "state of the member that was not cancelled")
 	for _, rec := range recs[1:] {
 		require.Equal(f, &cancelled, rec.Failure, "failure of a member that was cancelled")
@@ -324,8 +328,7 @@ func groupRequeued(f *fixture) {
 	}
 	requireMembers := func(what string, states ...broker.State) {
 		f.Helper()
-		recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-		require.NoError(f, err, "Members %s", what)
+		recs := f.members(then.Links.Awaits)
 		var got []broker.State
 		for i, rec := range recs {
 			require.Equal(f, members[i].ID, rec.ID, "id of member %d %s", i, what)
@@ -349,8 +352,7 @@ func groupRequeued(f *fixture) {
 	requireMembers("after one succeeded at the third time", good, good, good)
 	f.requeueDead(1, then.ID)
 	run = f.requireNext(s, "the run that gathers the group, again", then)[0]
-	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-	require.NoError(f, err, "Members")
+	recs := f.members(then.Links.Awaits)
 	require.Equal(f, []byte("at last"), recs[0].Result, "result of the first member")
 	f.finish(s, succeeded(run)...)
 	f.requireNoMembers(then.Links.Awaits, "a group that was gathered at last")
@@ -374,8 +376,7 @@ func groupGatheredAgain(f *fixture) {
 			died(held[1]))
 		requireMembers := func(what string) {
 			f.Helper()
-			recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-			require.NoError(f, err, "Members %s", what)
+			recs := f.members(then.Links.Awaits)
 			require.Len(f, recs, 2, "members %s", what)
 			require.Equal(f, []byte("first"), recs[0].Result, "result of the first member %s", what)
 			require.Equal(f, failure("bad"), recs[1].Failure, "failure of the second member %s", what)
@@ -496,8 +497,7 @@ func groupBig(f *fixture) {
 	f.requireOnce(&seen, members, "members of a group of ten thousand")
 	s := f.openSession(longHold)
 	f.requireNext(s, "the run that gathers ten thousand", then)
-	recs, err := f.groups().Members(f.ctx(), then.Links.Awaits)
-	require.NoError(f, err, "Members")
+	recs := f.members(then.Links.Awaits)
 	require.Len(f, recs, len(members), "members")
 	for i, rec := range recs {
 		require.NotNil(f, rec, "record of member %d", i)
