@@ -56,8 +56,8 @@ func run(now func() time.Time) int {
 	return status
 }
 
-// runGenerator runs the generator. For -check and -diff the result also has the clients that
-// go:generate lines write.
+// runGenerator runs the generator. For -check and -diff the result also has the clients
+// that the packages' go:generate lines write.
 func runGenerator(ctx context.Context, opts options, now func() time.Time) (*taskgen.Result, error) {
 	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client}
 	if opts.mode == list {
