@@ -47,21 +47,21 @@ func (c *comparison) breaks(format string, args ...any) {
 // gone reports a removed task, and the new tasks that it may have become.
 func (c *comparison) gone(old, present []*Task) {
 	hint := fmt.Sprintf("keep it, or add //task:alias %s to the task that replaces it", c.old.Name)
-	var heirs []string
+	var successors []string
 	for _, t := range present {
 		isNew := !slices.ContainsFunc(old, func(o *Task) bool { return o.Name == t.Name })
 		if isNew && schema.Params(t.Params) == schema.Params(c.old.Params) {
-			heirs = append(heirs, t.Name)
+			successors = append(successors, t.Name)
 		}
 	}
-	if len(heirs) == 1 {
-		hint = fmt.Sprintf("if %s is its new name, add //task:alias %s there", heirs[0], c.old.Name)
+	if len(successors) == 1 {
+		hint = fmt.Sprintf("if %s is its new name, add //task:alias %s there", successors[0], c.old.Name)
 	}
 	c.breaks("task %s of %s is gone: nothing would execute its queued runs; %s", c.old.Name, c.version, hint)
 }
 
 func (c *comparison) params() {
-	r := reading{version: c.version, left: "runs queued by " + c.version, ticks: c.old.Ticks}
+	r := reading{version: c.version, written: "runs queued by " + c.version, ticks: c.old.Ticks}
 	r.fields("", c.old.Params, c.present.Params)
 	c.report(r.found)
 }
@@ -77,9 +77,9 @@ func (c *comparison) result() {
 	case is == nil:
 		c.breaks("task %s: the result, %s, is gone: callers of %s that wait for one would find none; keep it until none are left", c.present.Name, was, c.version)
 	default:
-		r := reading{version: c.version, left: "results kept by " + c.version, result: true}
+		r := reading{version: c.version, written: "results kept by " + c.version, result: true}
 		if !r.reads(was, is, "") {
-			r.add("the result was %s and is %s: %s could not be read; %s", was, is, r.left, retypeHint(was, is))
+			r.add("the result was %s and is %s: %s could not be read; %s", was, is, r.written, retypeHint(was, is))
 		}
 		c.report(r.found)
 	}
@@ -95,11 +95,11 @@ func (c *comparison) report(found []string) {
 // one reads.
 type reading struct {
 	version string
-	left    string // what the old version leaves: runs or results
-	result  bool
-	ticks   bool // a schedule queues runs without parameters
+	written string // the old values in messages: "runs queued by v1"
+	result  bool   // they are results, not parameters
+	ticks   bool   // a schedule queues runs without parameters
 	found   []string
-	open    [][2]*schema.Type // pairs that are being or were compared
+	met     [][2]*schema.Type // pairs that are being compared or were compared
 }
 
 func (r *reading) add(format string, args ...any) {
@@ -120,31 +120,31 @@ func (r *reading) name(path, key string) string {
 // fields compares the fields of a struct or a task's parameters. Their order does not
 // matter.
 func (r *reading) fields(path string, old, present []schema.Field) {
-	taken := map[string]bool{}
+	read := map[string]bool{} // keys of present fields that read an old one
 	for _, o := range old {
 		p, ok := reader(o.Key, present)
 		if !ok {
 			r.removed(path, o, old, present)
 			continue
 		}
-		taken[p.Key] = true
+		read[p.Key] = true
 		what := r.name(path, p.Key)
 		if (o.Optional || r.ticks && path == "") && !p.Dispensable() {
-			r.add("%s is required now: %s may lack it; %s", what, r.left, r.missingHint(path, p))
+			r.add("%s is required now: %s may lack it; %s", what, r.written, r.missingHint(path, p))
 		}
 		if !r.reads(o.Type, p.Type, join(path, p.Key)) {
-			r.add("%s was %s and is %s: %s could not be read; %s", what, o.Type, p.Type, r.left, r.retypeHint(path, o, p))
+			r.add("%s was %s and is %s: %s could not be read; %s", what, o.Type, p.Type, r.written, r.retypeHint(path, o, p))
 		}
 	}
 	for _, p := range present {
-		if !taken[p.Key] && !p.Dispensable() {
-			r.add("%s is new and required: %s lack it; %s", r.name(path, p.Key), r.left, r.missingHint(path, p))
+		if !read[p.Key] && !p.Dispensable() {
+			r.add("%s is new and required: %s lack it; %s", r.name(path, p.Key), r.written, r.missingHint(path, p))
 		}
 	}
 }
 
-// reader returns the field that reads a key. A field's own name wins over another's
-// old one.
+// reader returns the field that reads a key. A field of that name wins over one that was
+// renamed from it.
 func reader(key string, fields []schema.Field) (schema.Field, bool) {
 	for _, f := range fields {
 		if f.Key == key {
@@ -166,8 +166,8 @@ func join(path, key string) string {
 	return path + "." + key
 }
 
-// removed reports a field that is no longer read. For a result it matters to waiters
-// with the old code, if they require it.
+// removed reports a field that is no longer read. The field of a result matters only to
+// callers with the old code that wait for the result and require the field.
 func (r *reading) removed(path string, o schema.Field, old, present []schema.Field) {
 	what := r.name(path, o.Key)
 	if r.result {
@@ -177,14 +177,14 @@ func (r *reading) removed(path string, o schema.Field, old, present []schema.Fie
 		return
 	}
 	hint := "keep it, unused, until no such run is left"
-	if heirs := heirs(o, old, present); path == "" && len(heirs) == 1 {
-		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s %s", heirs[0], heirs[0], o.Key)
+	if successors := successors(o, old, present); path == "" && len(successors) == 1 {
+		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s %s", successors[0], successors[0], o.Key)
 	}
-	r.add("%s is gone: its values in %s would be dropped; %s", what, r.left, hint)
+	r.add("%s is gone: its values in %s would be dropped; %s", what, r.written, hint)
 }
 
-// heirs returns the new fields that could read the values of o.
-func heirs(o schema.Field, old, present []schema.Field) []string {
+// successors returns the new fields that could read the values of o.
+func successors(o schema.Field, old, present []schema.Field) []string {
 	var names []string
 	for _, p := range present {
 		_, known := reader(p.Key, old)

@@ -13,11 +13,11 @@ import (
 // the struct.
 func (r *reading) reads(old, present *schema.Type, path string) bool {
 	pair := [2]*schema.Type{old, present}
-	if slices.Contains(r.open, pair) {
+	if slices.Contains(r.met, pair) {
 		return true // being compared, or reported already
 	}
 	if old.Kind >= schema.Slice {
-		r.open = append(r.open, pair)
+		r.met = append(r.met, pair)
 	}
 	switch {
 	case present.Kind == schema.Pointer && old.Kind == schema.Pointer:

@@ -25,12 +25,14 @@ type generator struct {
 	file    *jen.File
 	pkg     *scan.Package
 	names   *names
-	helpers []*helper
-	byType  map[string]*helper
-	client  *copier // of a client package; nil for others
-	deep    bool    // rendering a function that counts its depth
-	inMap   bool    // and the function is that of a struct, whose fields are in a map
-	key     bool    // rendering a function that returns only bytes
+	helpers []*helper          // in the order in which they were first needed
+	byType  map[string]*helper // the same by scan.Type.ID
+	client  *copier            // of a client package; nil for others
+
+	// Of the function that is being rendered:
+	deep  bool // it has the parameter depth
+	inMap bool // it encodes a struct, so its values are one level deeper
+	key   bool // it returns bytes and no error
 }
 
 // File returns the generated file of a package that has tasks and no problems. It is

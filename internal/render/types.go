@@ -37,8 +37,8 @@ func (g *generator) typ(t types.Type) *jen.Statement {
 	return jen.Id(types.TypeString(t, nil))
 }
 
-// internal reports whether an alias may be unreachable. The type it stands for is
-// reachable.
+// internal reports whether not every package may import a path. An alias of such a
+// package is written as the type that it stands for.
 func internal(path string) bool { return strings.Contains("/"+path+"/", "/internal/") }
 
 func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.Statement {

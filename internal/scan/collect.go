@@ -34,16 +34,15 @@ func documentedBy(file *ast.File) map[*ast.CommentGroup]*ast.FuncDecl {
 	return functions
 }
 
-// fromComments returns the task that a comment group makes of its function. It returns nil
-// if the group has no directives, after reporting a problem with them, and if they give
-// no kind.
+// fromComments returns the task that a comment group makes of its function, or nil if it
+// makes none: it has no directives, they are misplaced or wrong, or they name no kind.
 func (b *builder) fromComments(group *ast.CommentGroup) *Task {
-	directives := b.directives(b.src.Package, b.file, group, b.fn)
+	directives := b.directives(group)
 	if len(directives) == 0 {
 		return nil
 	}
 	if b.fn == nil {
-		b.misplaced(b.src.Package, b.file, group, directives[0])
+		b.misplaced(group, directives[0])
 		return nil
 	}
 	options, problems := directive.OptionsOf(b.fset, directives)
@@ -55,19 +54,17 @@ func (b *builder) fromComments(group *ast.CommentGroup) *Task {
 }
 
 // directives returns the directives of one comment group and reports comments that
-// only look like one.
-//
-// A comment that may be a sentence is one, unless the group is the doc comment of fn
-// or a function follows below.
-func (s *pass) directives(p *Package, file *ast.File, group *ast.CommentGroup, fn *ast.FuncDecl) []*directive.Directive {
+// only look like one. If such a comment may be an ordinary sentence, it is reported only
+// in the doc comment of a function, or above a function.
+func (b *builder) directives(group *ast.CommentGroup) []*directive.Directive {
 	var found []*directive.Directive
 	for _, comment := range group.List {
 		d, problem := directive.Find(comment)
 		if d != nil {
 			found = append(found, d)
 		}
-		if problem != nil && (!problem.Prose || fn != nil || s.functionAfter(file, group) != nil) {
-			s.directiveProblems(p, []*directive.Problem{problem})
+		if problem != nil && (!problem.Prose || b.fn != nil || b.functionAfter(b.file, group) != nil) {
+			b.directiveProblems(b.src.Package, []*directive.Problem{problem})
 		}
 	}
 	return found
@@ -81,12 +78,12 @@ func (s *pass) directiveProblems(p *Package, problems []*directive.Problem) {
 
 // misplaced reports a directive outside the doc comment of a top-level function, with
 // a hint if a function follows.
-func (s *pass) misplaced(p *Package, file *ast.File, group *ast.CommentGroup, d *directive.Directive) {
+func (b *builder) misplaced(group *ast.CommentGroup, d *directive.Directive) {
 	hint := ""
-	if fn := s.functionAfter(file, group); fn != nil {
+	if fn := b.functionAfter(b.file, group); fn != nil {
 		hint = "; remove the blank line before func " + fn.Name.Name
 	}
-	s.problem(p, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
+	b.problem(b.src.Package, d.Pos, "%s must stand in the doc comment of a top-level function%s", d, hint)
 }
 
 // functionAfter returns the function that stands below a comment, with only blank lines

@@ -27,11 +27,12 @@ type builder struct {
 	src  *source
 	conv *converter
 	file *ast.File
-	fn   *ast.FuncDecl
+	fn   *ast.FuncDecl // nil if the comment is no function's
 	made *Task
-	bad  bool
+	bad  bool // a problem with it was reported
 }
 
+// fail reports a problem with the function, which makes no task then.
 func (b *builder) fail(pos token.Pos, format string, args ...any) {
 	b.bad = true
 	b.problem(b.src.Package, pos, format, args...)
