@@ -74,7 +74,7 @@ func TestABatchOfAWrongType(t *testing.T) {
 	require.Equal(t, []string{"f:" + members[0]}, moved(t, b))
 	done, err := s.Finish(t.Context(), succeeded(got)...)
 	require.NoError(t, err)
-	require.Equal(t, []string{"limited"}, ids(done.Fenced), "nobody can tell any more whose it is")
+	require.Equal(t, []string{"limited"}, ids(done.Fenced), "it is not known any more whose run it is")
 	next := run("next", "q")
 	next.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1}}
 	require.NoError(t, b.QueueTasks(t.Context(), next))

@@ -39,10 +39,10 @@ func TestClusterOfSixNodes(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t)
 	for name, test := range map[string]func(*testing.T, *redistest.Cluster){
-		"hostile names touch no two slots":    testHostileNamesOnACluster,
-		"a user needs few rights":             testFewRightsOnACluster,
-		"failovers in agreement lose nothing": testFailoversInAgreement,
-		"a slot that moves loses nothing":     testMovedSlot,
+		"hostile names touch no two slots":     testHostileNamesOnACluster,
+		"a user needs few rights":              testFewRightsOnACluster,
+		"failovers in agreement lose nothing":  testFailoversInAgreement,
+		"a hash slot that moves loses nothing": testMovedSlot,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, c) })
 	}

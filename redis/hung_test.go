@@ -232,7 +232,7 @@ func TestOutageFillsNoLog(t *testing.T) {
 		err := b.QueueTasks(t.Context(), run("one", "q"))
 		require.ErrorContains(t, err, "connect")
 		require.NotErrorIs(t, err, broker.ErrOutcomeUnknown, "it was not sent")
-		_, err = b.Recover(t.Context(), []string{"another"}) // of "q" the take has just told
+		_, err = b.Recover(t.Context(), []string{"another"}) // of "q" the take has just noted it
 		require.ErrorContains(t, err, "connect")
 	}
 	cancel()

@@ -217,7 +217,7 @@ func (l *life) live() {
 		l.begin(dies, got)
 		if len(got) > 0 {
 			l.try(l.b.Cancel(ctx, l.q, got[0].ID, broker.Failure{Kind: broker.FailureCancelled}))
-			l.dropped[got[0].ID] = true // also if it was heard, and not all of it was done
+			l.dropped[got[0].ID] = true // also if the reply came, and not all of it was done
 		}
 		l.die()
 	}

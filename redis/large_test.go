@@ -239,7 +239,7 @@ func TestLargeCallIsSeenOnceItIsCommitted(t *testing.T) {
 			require.Len(t, listed, 3)
 			require.Equal(t, "run-0", listed[0].Run.ID)
 		},
-		"looked at": func(t *testing.T, b *redis.Broker) {
+		"read": func(t *testing.T, b *redis.Broker) {
 			record, err := b.Record(t.Context(), "q", "run-2999")
 			require.NoError(t, err)
 			require.Equal(t, broker.StateQueued, record.State)

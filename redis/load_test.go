@@ -51,8 +51,8 @@ type fate struct {
 	accepted   bool
 	at         time.Time // when that was known
 	starts     int
-	deliveries int  // the highest number a start was told
-	finishes   int  // that were applied, as far as that was told
+	deliveries int  // the highest number of a start
+	finishes   int  // that were applied, by the replies
 	unsure     bool // a finish returned an error, and may be applied
 }
 
@@ -270,13 +270,13 @@ func (l *load) await(what string, condition func() bool) {
 		select {
 		case <-tick.C:
 		case <-deadline.C:
-			l.Fatalf("waited %v until %s; failures: %v", drained, what, l.told())
+			l.Fatalf("waited %v until %s; failures: %v", drained, what, l.failuresByText())
 		}
 	}
 }
 
-// told is how often calls failed, by their errors.
-func (l *load) told() map[string]int {
+// failuresByText is how often calls failed, by their errors.
+func (l *load) failuresByText() map[string]int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.failures)
@@ -284,7 +284,7 @@ func (l *load) told() map[string]int {
 
 // failed is how many calls failed.
 func (l *load) failed() (n int) {
-	for _, times := range l.told() {
+	for _, times := range l.failuresByText() {
 		n += times
 	}
 	return n

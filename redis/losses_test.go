@@ -262,7 +262,7 @@ func TestLostReplyToRenewDoesNotHideALoss(t *testing.T) {
 	err = s.Renew(t.Context())
 	require.Equal(t, 1, l.count())
 	require.ErrorIs(t, err, broker.ErrLeaseLost)
-	require.NoError(t, s.Renew(t.Context()), "it was told")
+	require.NoError(t, s.Renew(t.Context()), "Renew has reported the loss")
 }
 
 func TestLostReplyToQueueTickQueuesOnce(t *testing.T) {
@@ -321,7 +321,7 @@ func TestRepeatedTakeKeepsItsBatchThoughTheServerForgotItsNumber(t *testing.T) {
 			require.NoError(t, c.Set(t.Context(), base+"outbox", "x", 0).Err())
 			_, err := open(t, shared, redis.Config{Prefix: strings.TrimSuffix(base, ":{q}:")}).Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-			require.Zero(t, c.Exists(t.Context(), base+"outbox").Val(), "it was put aside")
+			require.Zero(t, c.Exists(t.Context(), base+"outbox").Val(), "it was quarantined")
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -450,7 +450,7 @@ func TestLostReplyToRecoverGivesBackOnce(t *testing.T) {
 	}, 5*time.Second, 5*time.Millisecond)
 	require.Equal(t, 1, l.count())
 	require.ErrorIs(t, s.Renew(t.Context()), broker.ErrLeaseLost)
-	require.NoError(t, s.Renew(t.Context()), "it was told")
+	require.NoError(t, s.Renew(t.Context()), "Renew has reported the loss")
 }
 
 func succeeded(runs []*broker.TaskRun) []broker.Outcome {

@@ -405,7 +405,7 @@ func TestManyEntriesThatStayAreReadInParts(t *testing.T) {
 	next[3*many/4].Queue = "healthy" // far from both ends
 	end(next...)
 	left := func() int { return int(client.LLen(t.Context(), outbox).Val()) }
-	require.Eventually(t, func() bool { // what it did is told by nothing else
+	require.Eventually(t, func() bool { // nothing else shows what it did
 		read := calls(t, client, "lrange")[0]
 		_, err := b.Recover(t.Context(), []string{"q"})
 		require.True(t, err == nil || strings.Contains(err.Error(), "WRONGTYPE"), "%v", err)

@@ -244,8 +244,8 @@ func TestCluster(t *testing.T) {
 		require.NoError(t, <-ended)
 		require.Less(t, time.Since(start), time.Second)
 	}
-	// The node that has the names may have come up after that of the first queue, of
-	// which no further run told.
+	// The node of the set of names may have come up after that of the first queue, whose name no
+	// further run adds.
 	require.EventuallyWithT(t, func(c *assert.CollectT) {
 		lengths, err := b.QueueLength(t.Context())
 		require.NoError(c, err)

@@ -77,7 +77,7 @@ func TestFollowUpIsSkippedForALargeCallThatIsStored(t *testing.T) {
 	next.EnsureRules().Unique, next.Keep = "key-7", time.Minute
 	_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: []*broker.TaskRun{next}})
 	require.NoError(t, err)
-	require.Eventually(t, func() bool { // an end waits for what follows it, but not for ever
+	require.Eventually(t, func() bool { // an end waits for its follow-ups, but not for ever
 		r, err := b.Record(t.Context(), "q", "next")
 		return err == nil && r.State == broker.StateFailed
 	}, 10*time.Second, 10*time.Millisecond)

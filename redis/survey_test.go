@@ -199,7 +199,7 @@ func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
 	sum := 0
 	for i := range queues {
 		sum += found[i]
-		require.Equal(t, found[i] == each, all[i], "queue %d of which %d runs are told", i, found[i])
+		require.Equal(t, found[i] == each, all[i], "queue %d of which %d runs are returned", i, found[i])
 	}
 	require.Equal(t, each, found[0])
 	require.Less(t, sum, 30_000, "runs that are kept")

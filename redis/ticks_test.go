@@ -73,7 +73,7 @@ func TestAScheduleGoesOnWhoseLastTickIsLost(t *testing.T) {
 			for range 4 {
 				schedulers.Go(func() {
 					err := queue(first.Add(time.Second))
-					if err != nil && strings.Contains(err.Error(), "WRONGTYPE") { // it is put aside, and tried again
+					if err != nil && strings.Contains(err.Error(), "WRONGTYPE") { // the key is quarantined, and the tick tried again
 						err = queue(first.Add(time.Second))
 					}
 					all.Lock()

@@ -359,7 +359,7 @@ func TestWireIsDocumented(t *testing.T) {
 			}
 			kind, _, several := strings.Cut(rest, ":")
 			if several && !slices.Contains([]string{"io", "cpu", "idle", "wake"}, kind) {
-				rest = kind + ":<" // what follows names one thing
+				rest = kind + ":<" // the rest names one thing
 			}
 			kinds[rest] = true
 		}
