@@ -26,6 +26,9 @@ func WithGrace[T any](ctx context.Context, c *Clients, command func(context.Cont
 	if err := ctx.Err(); err != nil {
 		return none, unsentError{err}
 	}
+	if _, nested := ctx.(graceContext); nested {
+		return command(ctx)
+	}
 	if ctx.Done() == nil {
 		return command(graceContext{ctx})
 	}
