@@ -127,8 +127,26 @@ func (b *Broker) deleteDead(ctx context.Context, q *queue, entries []string, wan
 // retryDead queues the wanted ones of a page of dead letters again. It notes in others those
 // that stay because a live run is in their way.
 func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, others *sentDead) (n int, failed error) {
-	var calls []*enqueueCall
-	var runs []*broker.TaskRun // of each call
+	calls, runs, n, err := b.callsOfDead(ctx, q, entries, others)
+	if err != nil {
+		return n, err
+	}
+	stored, err := b.storeDead(ctx, q, calls)
+	n += stored
+	if err != nil {
+		return n, err
+	}
+	for i, call := range calls {
+		if !others.stays(runs[i], call.result) {
+			failed = errors.Join(failed, call.result)
+		}
+	}
+	return n, failed
+}
+
+// callsOfDead makes a call of each wanted letter of the queue's own, and returns the run of
+// each. It sends the letters of other queues, and returns how many of them it removed.
+func (b *Broker) callsOfDead(ctx context.Context, q *queue, entries []string, others *sentDead) (calls []*enqueueCall, runs []*broker.TaskRun, n int, err error) {
 	for _, entry := range entries {
 		letter := wire.ReadDeadLetter(entry)
 		if _, ok := others.wanted[letter.ID]; !ok || letter.Run == nil {
@@ -143,22 +161,12 @@ func (b *Broker) retryDead(ctx context.Context, q *queue, entries []string, othe
 		}
 		call, err := newEnqueueCall(&q.QueueKeys, []*broker.TaskRun{run})
 		if err != nil {
-			return n, err
+			return nil, nil, n, err
 		}
 		call.source, call.canRetry = append([]byte{'d'}, entry...), true
 		calls, runs = append(calls, call), append(runs, run)
 	}
-	stored, err := b.storeDead(ctx, q, calls)
-	n += stored
-	if err != nil {
-		return n, err
-	}
-	for i, call := range calls {
-		if !others.stays(runs[i], call.result) {
-			failed = errors.Join(failed, call.result)
-		}
-	}
-	return n, failed
+	return calls, runs, n, nil
 }
 
 // renewed returns the run of a dead letter as a new one: else it could be expired.

@@ -37,11 +37,16 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	args := (&script.PutEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}).Append(nil)
-	v, err := b.repeat(ctx, b.scripts.PutEntry, b.clients.Queue, script.EntryKeys(&q.QueueKeys), args...)
+	args := &script.PutEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}
+	v, err := b.repeat(ctx, b.scripts.PutEntry, b.clients.Queue, script.EntryKeys(&q.QueueKeys), args.Append(nil)...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
+	return b.notePut(ctx, q, e, v)
+}
+
+// notePut sets what a reply says of a stored schedule, or returns why it was refused.
+func (b *Broker) notePut(ctx context.Context, q *queue, e *broker.Schedule, v any) error {
 	reply, err := script.ParsePutEntry(v)
 	switch {
 	case err != nil:

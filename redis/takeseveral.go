@@ -37,13 +37,7 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 		if err != nil || len(runs) > 0 {
 			return runs, err
 		}
-		if err := s.failing.allAvoided(queues); err != nil {
-			return nil, err
-		}
-		if err := s.refreshHints(ctx, hints, r); err != nil {
-			return nil, err
-		}
-		if err := s.awaitHints(ctx, hints, r); err != nil {
+		if err := s.waitForHints(ctx, hints, queues, r); err != nil {
 			return nil, err
 		}
 		runs, err = s.takeHinted(ctx, hints, queues, r)
@@ -52,6 +46,18 @@ func (s *session) takeSeveral(ctx context.Context, queues []*queue, r room) ([]*
 			return runs, err
 		}
 	}
+}
+
+// waitForHints blocks until there may be a queue to ask, or it is time to probe again. It
+// returns an error at once if all queues fail.
+func (s *session) waitForHints(ctx context.Context, hints *queueHints, queues []*queue, r room) error {
+	if err := s.failing.allAvoided(queues); err != nil {
+		return err
+	}
+	if err := s.refreshHints(ctx, hints, r); err != nil {
+		return err
+	}
+	return s.awaitHints(ctx, hints, r)
 }
 
 // hintsFor returns the session's hints of the queues. They are new if the last take was
