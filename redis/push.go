@@ -27,11 +27,23 @@ func (b *Broker) pushableList(runs []*broker.TaskRun) int {
 	return n
 }
 
+// pushKeys are the keys of a push.
+type pushKeys struct {
+	ready   string // the ready list
+	wake    string // the wake set of its kind
+	watched string // the list of watches' tokens
+	woken   string // the list to which a token goes from there; "" on a cluster
+}
+
+func (b *Broker) pushKeysOf(q *queue, list int) pushKeys {
+	kind := (list - 1) / 3
+	return pushKeys{q.Fixed[list], q.Wake[kind], q.Watched[kind], b.woken(kind)}
+}
+
 // sendPush sends a batch, and a wake token: to ask first whether a take waits costs more.
 // If only the token is lost, takes poll within two seconds.
 func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
-	ready, kind := q.Fixed[l.list], (l.list-1)/3
-	wake, watched, woken := q.Wake[kind], q.Watched[kind], b.woken(kind)
+	keys := b.pushKeysOf(q, l.list)
 	then, start := b.clients.NewConfirmation(), time.Now()
 	looked := false
 	again := func(err error) bool {
@@ -40,27 +52,20 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 		}
 		first := !looked // another call may have quarantined the key meanwhile
 		looked = true
-		return b.mend(ctx, start, ready) || first
+		return b.mend(ctx, start, keys.ready) || first
 	}
 	err := b.clients.Retry(ctx, again, func() error {
 		if c := b.clients.Queue; c.Direct() {
-			return pushByConn(ctx, c, ready, wake, watched, woken, l, then)
+			return pushByConn(ctx, c, keys, l, then)
 		}
-		args, err := resp.Bulks(slices.Clone(l.stored), l.n) // the command may outlast the call
-		if err != nil {
-			return err
-		}
-		_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (any, error) {
-			return nil, pushByLibrary(ctx, b.clients.Queue, ready, wake, watched, woken, args)
-		})
-		return err
+		return b.pushByLibrary(ctx, keys, l)
 	})
 	if err == nil {
 		err = then.Result()
 	} else if conn.IsDamage(err) && l.kept > 0 {
 		b.dropRecords(ctx, l)
 	}
-	return b.notQueued(ctx, b.blame(ctx, err, ready, wake), conn.IsUnknown(err))
+	return b.notQueued(ctx, b.blame(ctx, err, keys.ready, keys.wake), conn.IsUnknown(err))
 }
 
 // dropRecords deletes the records of runs that were refused, which the transaction has
@@ -81,18 +86,18 @@ func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 
 // pushByConn pushes a batch over a connection of the client's own, and the wake token
 // behind it.
-func pushByConn(ctx context.Context, c conn.Client, ready, wake, watched, woken string, l *pushBatch, then *conn.Confirmation) error {
+func pushByConn(ctx context.Context, c conn.Client, keys pushKeys, l *pushBatch, then *conn.Confirmation) error {
 	read := readPushed
 	if l.kept > 0 {
 		read = readPushedWithRecords
 	}
-	if woken != "" {
+	if keys.woken != "" {
 		read = andToken(read)
 	}
-	stored, err := c.Exec(ctx, ready, func(b []byte) []byte {
-		b = l.append(b, ready, wake)
-		if woken != "" { // behind the transaction, which would fail with it if the user has no right to it
-			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), watched), woken)
+	stored, err := c.Exec(ctx, keys.ready, func(b []byte) []byte {
+		b = l.append(b, keys.ready, keys.wake)
+		if keys.woken != "" { // behind the transaction, which would fail with it if the user has no right to it
+			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), keys.watched), keys.woken)
 			b = resp.AppendBulk(resp.AppendBulk(b, "LEFT"), "RIGHT")
 		}
 		return b
@@ -178,13 +183,21 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 }
 
 // pushByLibrary is pushByConn by the client library, which might send a pipeline twice.
-func pushByLibrary(ctx context.Context, c conn.Client, ready, wake, watched, woken string, stored []any) error {
-	if err := c.RPushOnce(ctx, ready, stored); err != nil {
+func (b *Broker) pushByLibrary(ctx context.Context, keys pushKeys, l *pushBatch) error {
+	stored, err := resp.Bulks(slices.Clone(l.stored), l.n) // the command may outlast the call
+	if err != nil {
 		return err
 	}
-	_, _ = c.ZAdd(ctx, wake, "1")
-	if woken != "" {
-		_, _ = c.LMove(ctx, watched, woken)
-	}
-	return nil
+	_, err = conn.WithGrace(ctx, b.clients, func(ctx context.Context) (any, error) {
+		c := b.clients.Queue
+		if err := c.RPushOnce(ctx, keys.ready, stored); err != nil {
+			return nil, err
+		}
+		_, _ = c.ZAdd(ctx, keys.wake, "1")
+		if keys.woken != "" {
+			_, _ = c.LMove(ctx, keys.watched, keys.woken)
+		}
+		return nil, nil
+	})
+	return err
 }
