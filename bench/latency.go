@@ -66,27 +66,31 @@ func tickLateness(ctx context.Context, e *environment) (sample, error) {
 	if err != nil {
 		return nil, err
 	}
-	scheduling, stop := context.WithCancel(ctx)
-	ended := make(chan error, 1)
-	go func() { ended <- s.Run(scheduling) }()
-	end := time.After(2 * e.length)
-	var late []time.Duration
-	for running := true; running; {
-		select {
-		case d := <-counter.Late:
-			late = append(late, d)
-		case <-end:
-			running = false
-		}
-	}
-	stop()
-	if err := errors.Join(<-ended, c.stop()); err != nil {
+	late, err := lateness(ctx, s, counter.Late, 2*e.length)
+	if err := errors.Join(err, c.stop()); err != nil {
 		return nil, err
 	}
 	if len(late) == 0 {
 		return nil, errors.New("no tick was seen: give it more -time")
 	}
 	return percentiles(late), nil
+}
+
+// lateness runs the scheduler for a time, and returns what its ticks report on late.
+func lateness(ctx context.Context, s *taskrt.Scheduler, late <-chan time.Duration, length time.Duration) ([]time.Duration, error) {
+	ctx, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() { ended <- s.Run(ctx) }()
+	var all []time.Duration
+	for end := time.After(length); ; {
+		select {
+		case d := <-late:
+			all = append(all, d)
+		case <-end:
+			stop()
+			return all, <-ended
+		}
+	}
 }
 
 // idle measures the load of a consumer without work on the server.
@@ -136,17 +140,26 @@ func unevenTasks(length time.Duration) (params []tasks.CounterSleepParams, ideal
 // shortTask returns the length of a short task: a thousandth of the ideal.
 func shortTask(length time.Duration) time.Duration { return length / 200 }
 
+// startFleet starts the consumers of the fleet, which share a counter.
+func startFleet(ctx context.Context, e *environment, ours taskgenSystem) (consumers []consumer, err error) {
+	counter := new(tasks.Counter)
+	consumers = make([]consumer, fleet)
+	for i := range consumers {
+		if consumers[i], err = ours.serve(ctx, e.server.addr, consumeOptions{slots: 1, queues: 1}, counter); err != nil {
+			return nil, err
+		}
+	}
+	return consumers, nil
+}
+
 // uneven queues uneven tasks for a fleet of idle consumers with one slot each, and
 // measures from the first enqueue to the last end.
 func uneven(ctx context.Context, e *environment) (sample, error) {
 	params, ideal := unevenTasks(e.length)
-	ours, counter := taskgenSystem{}, new(tasks.Counter)
-	consumers := make([]consumer, fleet)
-	for i := range consumers {
-		var err error
-		if consumers[i], err = ours.serve(ctx, e.server.addr, consumeOptions{slots: 1, queues: 1}, counter); err != nil {
-			return nil, err
-		}
+	ours := taskgenSystem{}
+	consumers, err := startFleet(ctx, e, ours)
+	if err != nil {
+		return nil, err
 	}
 	b, closer, err := ours.connect(ctx, e.server.addr)
 	if err != nil {

@@ -154,18 +154,18 @@ func fillEach(ctx context.Context, b broker.Broker, n int) ([]string, error) {
 	return queues, nil
 }
 
-// takeAndFinish takes runs once, finishes them and returns how many there were.
+// takeAndFinish takes runs once, finishes them and returns how many were finished.
 func takeAndFinish(ctx context.Context, s broker.Session, want broker.Want) (int, error) {
 	runs, err := s.Take(ctx, want)
 	if err != nil {
 		return 0, err
 	}
-	done := make([]broker.Outcome, len(runs))
+	outcomes := make([]broker.Outcome, len(runs))
 	for i, run := range runs {
-		done[i].Run = run
+		outcomes[i].Run = run
 	}
-	_, err = s.Finish(ctx, done...)
-	return len(runs), err
+	done, err := s.Finish(ctx, outcomes...)
+	return len(runs) - len(done.Fenced), err
 }
 
 // perTaskWithScripts is perTask with the number of scripts that the server executed.

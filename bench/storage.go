@@ -104,19 +104,11 @@ func (d *depthSpent) round(ctx context.Context, e *environment, session broker.S
 	}
 	start := time.Now()
 	for range depthBatches {
-		runs, err := session.Take(ctx, broker.Want{Queues: []string{taskrt.DefaultQueue}, IO: depthBatch})
+		finished, err := takeAndFinish(ctx, session, broker.Want{Queues: []string{taskrt.DefaultQueue}, IO: depthBatch})
 		if err != nil {
 			return err
 		}
-		outcomes := make([]broker.Outcome, len(runs))
-		for i, r := range runs {
-			outcomes[i].Run = r
-		}
-		done, err := session.Finish(ctx, outcomes...)
-		if err != nil {
-			return err
-		}
-		d.tasks += float64(len(runs) - len(done.Fenced))
+		d.tasks += float64(finished)
 	}
 	d.took += time.Since(start)
 	var err error

@@ -93,28 +93,36 @@ func Find(c *ast.Comment) (*Directive, *Problem) {
 	if !ok || parsed.Tool != "task" {
 		return nil, nearMiss(c)
 	}
-	if i := strings.IndexFunc(c.Text, unsafeRune); i >= 0 {
-		return nil, problemf(c.Slash+token.Pos(i), "control character in a directive")
-	}
 	d := &Directive{Name: parsed.Name, Pos: c.Slash, text: c.Text}
-	if table[d.Name].source {
-		d.Rest = Word{parsed.Args, parsed.ArgsPos}
-		return d, nil
+	if problem := d.parseArgs(parsed); problem != nil {
+		return nil, problem
 	}
-	args, err := parsed.ParseArgs()
-	if err != nil {
-		return nil, problemf(parsed.ArgsPos, "%s: a quoted argument has no closing quote, or text follows it", d)
-	}
-	for _, arg := range args {
-		if strings.IndexFunc(arg.Arg, unsafeRune) >= 0 {
-			return nil, problemf(arg.Pos, "control character in a directive")
-		}
-	}
-	d.Args = args
 	if _, known := table[d.Name]; !known {
 		return nil, unknown(d)
 	}
 	return d, nil
+}
+
+// parseArgs sets the arguments, or the rest if the directive has Go source.
+func (d *Directive) parseArgs(parsed ast.Directive) *Problem {
+	if i := strings.IndexFunc(d.text, unsafeRune); i >= 0 {
+		return problemf(d.Pos+token.Pos(i), "control character in a directive")
+	}
+	if table[d.Name].source {
+		d.Rest = Word{parsed.Args, parsed.ArgsPos}
+		return nil
+	}
+	args, err := parsed.ParseArgs()
+	if err != nil {
+		return problemf(parsed.ArgsPos, "%s: a quoted argument has no closing quote, or text follows it", d)
+	}
+	for _, arg := range args {
+		if strings.IndexFunc(arg.Arg, unsafeRune) >= 0 {
+			return problemf(arg.Pos, "control character in a directive")
+		}
+	}
+	d.Args = args
+	return nil
 }
 
 // unsafeRune reports characters that do not belong in a name or log line: control
