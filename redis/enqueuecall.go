@@ -222,7 +222,7 @@ func (c *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
 		// Nothing is stored, as it should be.
 	case script.TaskDisabled:
 		c.result = fmt.Errorf("queue tick of %s: %w", c.task, broker.ErrDisabled)
-	case script.EntryGone:
+	case script.ScheduleGone:
 		c.result = fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", c.task, broker.ErrNoSchedule)
 	case script.TickClaimed:
 		c.result = fmt.Errorf("queue tick of %s: %w", c.task, broker.ErrDuplicate)

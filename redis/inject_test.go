@@ -79,7 +79,7 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 	}
 	for _, script := range []string{
 		"enqueue", "take", "finish", "giveback", "recordrunning", "renew", "expired", "record", "markbegun", "control", "cancelinflight",
-		"heartbeat", "endwaiting", "group", "pending", "freeunique", "putentry", "deleteentry",
+		"heartbeat", "endwaiting", "group", "pending", "freeunique", "putschedule", "deleteschedule",
 		"stage", "commit", "unstage",
 	} {
 		t.Run(script, func(t *testing.T) {
@@ -374,7 +374,7 @@ func (l *life) check(fail string) {
 			l.Errorf("%s: run %s ran %d times: %v", fail, id, n, l.errs)
 		}
 	}
-	allowed := []string{"dead", "takes", "leases", "starts", "rates", "ticks", "last", "entries:changes", "idle:io", "wake:io", "idle:cpu", "wake:cpu", "waiters"}
+	allowed := []string{"dead", "takes", "leases", "starts", "rates", "ticks", "last", "schedules:changes", "idle:io", "wake:io", "idle:cpu", "wake:cpu", "waiters"}
 	for _, key := range keysOf(l, l.c, prefix(l.T)+":{"+l.q+"}") {
 		rest := strings.TrimPrefix(key, l.key(""))
 		if !slices.Contains(allowed, rest) && l.c.TTL(l.Context(), key).Val() < 0 {

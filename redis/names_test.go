@@ -127,19 +127,19 @@ func TestChangesOfSchedulesOutliveOneThatIsNoNumber(t *testing.T) {
 		require.NoError(t, b.PutSchedule(t.Context(), &broker.Schedule{ID: "e", Spec: "@every 1h", Run: run("e", queue)}))
 	}
 	server := raw(t, shared)
-	require.NoError(t, server.Set(t.Context(), prefix(t)+":{bad}:entries:changes", "abc", 0).Err())
-	require.NoError(t, server.Del(t.Context(), prefix(t)+":{list}:entries").Err())
-	require.NoError(t, server.RPush(t.Context(), prefix(t)+":{list}:entries", "abc").Err())
+	require.NoError(t, server.Set(t.Context(), prefix(t)+":{bad}:schedules:changes", "abc", 0).Err())
+	require.NoError(t, server.Del(t.Context(), prefix(t)+":{list}:schedules").Err())
+	require.NoError(t, server.RPush(t.Context(), prefix(t)+":{list}:schedules", "abc").Err())
 	for range 2 {
 		changes, err := b.ScheduleChanges(t.Context())
 		require.NoError(t, err)
 		require.EqualValues(t, 1, changes["good"])
 		require.NotContains(t, changes, "bad")
 		entries, err := b.Schedules(t.Context())
-		require.ErrorContains(t, err, "the key "+prefix(t)+":{list}:entries is a list, not a hash")
+		require.ErrorContains(t, err, "the key "+prefix(t)+":{list}:schedules is a list, not a hash")
 		require.Len(t, entries, 2)
 	}
-	require.Equal(t, 1, strings.Count(text(), "{bad}:entries:changes"), text())
+	require.Equal(t, 1, strings.Count(text(), "{bad}:schedules:changes"), text())
 }
 
 // lockedBuffer is a buffer that goroutines may log to at the same time.

@@ -37,8 +37,8 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 		return err
 	}
 	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	args := &script.PutEntryArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}
-	v, err := b.repeat(ctx, b.scripts.PutEntry, b.clients.Queue, script.EntryKeys(&q.QueueKeys), args.Append(nil)...)
+	args := &script.PutScheduleArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}
+	v, err := b.repeat(ctx, b.scripts.PutSchedule, b.clients.Queue, script.ScheduleKeys(&q.QueueKeys), args.Append(nil)...)
 	if err != nil {
 		return b.fail(ctx, "put schedule "+e.ID, err)
 	}
@@ -47,7 +47,7 @@ func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 
 // notePut sets what a reply says of a stored schedule, or returns why it was refused.
 func (b *Broker) notePut(ctx context.Context, q *queue, e *broker.Schedule, v any) error {
-	reply, err := script.ParsePutEntry(v)
+	reply, err := script.ParsePutSchedule(v)
 	switch {
 	case err != nil:
 		return fmt.Errorf("put schedule %s: %w", e.ID, err)
@@ -66,7 +66,7 @@ func (b *Broker) notePut(ctx context.Context, q *queue, e *broker.Schedule, v an
 
 // setStored sets what the reply says of a stored schedule: its revision, since when it
 // exists, and its last tick.
-func setStored(e *broker.Schedule, reply script.PutEntryReply) (err error) {
+func setStored(e *broker.Schedule, reply script.PutScheduleReply) (err error) {
 	if e.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err != nil {
 		return err
 	}
@@ -84,8 +84,8 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 	if err != nil {
 		return fmt.Errorf("delete schedule %.64q: %w", id, err)
 	}
-	args := (&script.DeleteEntryArgs{ID: id}).Append(nil)
-	v, replyLost, err := b.repeatTracked(ctx, b.scripts.DeleteEntry, b.clients.Queue, conn.ReadAny, script.EntryKeys(&q.QueueKeys), args...)
+	args := (&script.DeleteScheduleArgs{ID: id}).Append(nil)
+	v, replyLost, err := b.repeatTracked(ctx, b.scripts.DeleteSchedule, b.clients.Queue, conn.ReadAny, script.ScheduleKeys(&q.QueueKeys), args...)
 	switch {
 	case err != nil:
 		return b.fail(ctx, fmt.Sprintf("delete schedule %.64q", id), err)
@@ -131,7 +131,7 @@ func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sch
 func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *queue) ([]*broker.Schedule, error) {
 	seen := map[string]bool{} // a page may have what another had
 	for cursor := uint64(0); ; {
-		p, err := b.clients.Work.HScan(ctx, q.Entries, cursor, schedulePage)
+		p, err := b.clients.Work.HScan(ctx, q.Schedules, cursor, schedulePage)
 		if err != nil {
 			return nil, err
 		}

@@ -42,7 +42,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		}
 		g.task, g.tick, g.canRetry = wire.TicksField(run.Task, entry), tick, true
 		err = b.enqueue(ctx, q, g, "queue tick of "+run.Task)
-		if g.verdict != script.EntryGone || again && entry != "" {
+		if g.verdict != script.ScheduleGone || again && entry != "" {
 			return err
 		}
 		if again {
@@ -60,7 +60,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 // schedule was deleted or changed.
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
 	v, err := b.repeat(ctx, b.scripts.RestoreTick, b.clients.Work, script.RestoreTickKeys(&q.QueueKeys),
-		(&script.RestoreTickArgs{Field: wire.TicksField(task, entry), Tick: tick, Entry: entry}).Append(nil)...)
+		(&script.RestoreTickArgs{Field: wire.TicksField(task, entry), Tick: tick, Schedule: entry}).Append(nil)...)
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
 	}

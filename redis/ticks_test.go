@@ -115,7 +115,7 @@ func TestADeletedScheduleWithoutALastTickStaysGone(t *testing.T) {
 	require.ErrorIs(t, b.QueueScheduleTick(t.Context(), old, tickRun("e", tick), tick), broker.ErrNoSchedule, "one that was changed")
 	require.NoError(t, b.DeleteSchedule(t.Context(), "q", "e"))
 	require.ErrorIs(t, b.QueueScheduleTick(t.Context(), changed, tickRun("e", tick), tick), broker.ErrNoSchedule, "one that was deleted")
-	require.Zero(t, c.Exists(t.Context(), key, prefix(t)+":{q}:entries").Val(), "keys that are left")
+	require.Zero(t, c.Exists(t.Context(), key, prefix(t)+":{q}:schedules").Val(), "keys that are left")
 	require.Empty(t, text())
 }
 

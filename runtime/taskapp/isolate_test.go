@@ -83,7 +83,7 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 		{"good", "{bad}:inflight is a list, not a set", 1, []string{"status"}},
 		{waits.ID, "{bad}:inflight is a list, not a set", 1, []string{"runs"}},
 		{"ID", "{bad}:dead is a string, not a list", 1, []string{"dead", "list"}},
-		{"record", "{bad}:entries is a list, not a hash", 1, []string{"list"}},
+		{"record", "{bad}:schedules is a list, not a hash", 1, []string{"list"}},
 		{"waits", "{bad}:rec:" + waits.ID + " is a list, not a string", 0, []string{"run", waits.ID}},
 		{"dead letters deleted", "{bad}:dead is a string, not a list", 1, []string{"dead", "delete", "--all"}},
 		{"dead letters queued again", "{bad}:dead is a string, not a list", 1, []string{"dead", "retry", "--all"}},
@@ -104,11 +104,11 @@ func TestOneQueuesGarbageFreezesNoSchedules(t *testing.T) {
 	f := newFleet(t)
 	ctx, server := f.ctx, f.raw()
 	require.NoError(t, server.SAdd(ctx, "taskgen:queues", "abc", "list", "empty", "bad name").Err())
-	require.NoError(t, server.Set(ctx, "taskgen:{abc}:entries:changes", "abc", 0).Err())
-	require.NoError(t, server.Set(ctx, "taskgen:{list}:entries:changes", "1", 0).Err())
-	require.NoError(t, server.RPush(ctx, "taskgen:{list}:entries", "x").Err())
-	require.NoError(t, server.Set(ctx, "taskgen:{empty}:entries:changes", "1", 0).Err())
-	require.NoError(t, server.HSet(ctx, "taskgen:{empty}:entries", "odd", "garbage", "odd too", "").Err())
+	require.NoError(t, server.Set(ctx, "taskgen:{abc}:schedules:changes", "abc", 0).Err())
+	require.NoError(t, server.Set(ctx, "taskgen:{list}:schedules:changes", "1", 0).Err())
+	require.NoError(t, server.RPush(ctx, "taskgen:{list}:schedules", "x").Err())
+	require.NoError(t, server.Set(ctx, "taskgen:{empty}:schedules:changes", "1", 0).Err())
+	require.NoError(t, server.HSet(ctx, "taskgen:{empty}:schedules", "odd", "garbage", "odd too", "").Err())
 	p := f.serve(0)
 	// After the first look at what there is.
 	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "skipped=2") }, 10*time.Second, 10*time.Millisecond, p.log.String())
@@ -118,7 +118,7 @@ func TestOneQueuesGarbageFreezesNoSchedules(t *testing.T) {
 		starts, _ := f.counts()
 		return starts["tock"] > 0
 	}, 20*time.Second, 10*time.Millisecond, p.log.String())
-	for _, said := range []string{"{abc}:entries:changes", "{list}:entries is a list, not a hash", "odd"} {
+	for _, said := range []string{"{abc}:schedules:changes", "{list}:schedules is a list, not a hash", "odd"} {
 		require.Contains(t, p.log.String(), said)
 	}
 }

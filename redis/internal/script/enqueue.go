@@ -31,7 +31,7 @@ const (
 	TickClaimed  Verdict = 2
 	TaskDisabled Verdict = 3 // the task of the tick
 	SourceGone   Verdict = 4 // the source of the call is gone, or was replaced already
-	EntryGone    Verdict = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
+	ScheduleGone Verdict = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
 	Undecided    Verdict = 6 // a large call that is not decided has reserved an id or a unique key
 	KeyLives     Verdict = 7 // live runs have unique keys: the reply names them
 	NotStored    Verdict = 8 // the reply is the error

@@ -22,7 +22,7 @@ type Scripts struct {
 	MarkBegun, FreeUnique, RecordRunning, Spare                            Script
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
 	Group, Pending, Stage, Commit, Unstage                                 Script
-	PutEntry, DeleteEntry, RestoreTick, Rewind                             Script
+	PutSchedule, DeleteSchedule, RestoreTick, Rewind                       Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -52,7 +52,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.MarkBegun, "markbegun", MarkBegunKeys(q, ""), new(MarkBegunArgs), repairable},
 		{&s.Commit, "commit", CommitKeys(q, wire.StageOpens, q.Group("")), new(CommitArgs), repairable},
 		{&s.Control, "control", ControlKeys(q), new(ControlArgs), repairable},
-		{&s.DeleteEntry, "deleteentry", EntryKeys(q), new(DeleteEntryArgs), repairable},
+		{&s.DeleteSchedule, "deleteschedule", ScheduleKeys(q), new(DeleteScheduleArgs), repairable},
 		{&s.EndWaiting, "endwaiting", EndWaitingKeys(q, "place"), new(EndWaitingArgs), !repairable},
 		{&s.Enqueue, "enqueue", EnqueueKeys(q), new(EnqueueArgs), !repairable},
 		{&s.Expired, "expired", ExpiredKeys(q), new(ExpiredArgs), repairable},
@@ -65,7 +65,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Repair, "repair", nil, none, !repairable},
 		{&s.Outbox, "outbox", []string{"list"}, new(OutboxArgs), !repairable},
 		{&s.Pending, "pending", PendingKeys(q, "", q.Unique("")), new(PendingArgs), !repairable},
-		{&s.PutEntry, "putentry", EntryKeys(q), new(PutEntryArgs), repairable},
+		{&s.PutSchedule, "putschedule", ScheduleKeys(q), new(PutScheduleArgs), repairable},
 		{&s.Record, "record", RecordKeys(q, ""), new(RecordArgs), repairable},
 		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), repairable},
 		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !repairable},

@@ -170,7 +170,7 @@ func keyNames(q *wire.QueueKeys, keys []string) []string {
 		switch {
 		case kind == "io" || kind == "cpu":
 			kind = "ready"
-		case kind == "entries" && several:
+		case kind == "schedules" && several:
 			kind = "changes"
 		case kind == "pending" && several:
 			kind = "pendingRun"

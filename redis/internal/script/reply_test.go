@@ -60,9 +60,9 @@ func TestRepliesAreParsed(t *testing.T) {
 	require.Equal(t, PendingReply{Holder: "run-1"}, ParsePending("run-1"))
 	require.Equal(t, PendingReply{Undecided: true}, ParsePending(int64(2)))
 
-	put, err := ParsePutEntry([]any{"1", "2", "3", ""})
+	put, err := ParsePutSchedule([]any{"1", "2", "3", ""})
 	require.NoError(t, err)
-	require.Equal(t, PutEntryReply{Revision: "1", Since: "2", Last: "3", Lost: true}, put)
+	require.Equal(t, PutScheduleReply{Revision: "1", Since: "2", Last: "3", Lost: true}, put)
 
 	require.Equal(t, []RepairedKey{{1, "list", "q:broken:1"}}, ParseRepair([]any{[]any{int64(2), "list", "q:broken:1"}, []any{int64(3), "", "0"}}, 2))
 
@@ -82,7 +82,7 @@ func TestRepliesAreParsed(t *testing.T) {
 		"record":         func(v any) error { _, err := ParseRecord(v); return err },
 		"renew":          func(v any) error { _, err := ParseRenew(v); return err },
 		"outbox":         func(v any) error { _, _, err := ParseOutbox(v); return err },
-		"putentry":       func(v any) error { _, err := ParsePutEntry(v); return err },
+		"putschedule":    func(v any) error { _, err := ParsePutSchedule(v); return err },
 		"watch":          func(v any) error { _, err := ParseWatch(v, 1); return err },
 		"auditcounts":    func(v any) error { _, _, err := ParseAuditPage(v); return err },
 	} {

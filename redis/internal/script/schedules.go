@@ -6,33 +6,33 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// EntryKeys returns the named keys of the scripts of schedules.
-func EntryKeys(q *wire.QueueKeys) []string { return []string{q.Entries, q.Changes, q.Ticks} }
+// ScheduleKeys returns the named keys of the scripts of schedules.
+func ScheduleKeys(q *wire.QueueKeys) []string { return []string{q.Schedules, q.Changes, q.Ticks} }
 
-// DeleteEntryArgs are the named arguments of deleteentry.lua.
-type DeleteEntryArgs struct {
+// DeleteScheduleArgs are the named arguments of deleteschedule.lua.
+type DeleteScheduleArgs struct {
 	ID string
 }
 
 // Append appends them in their order.
-func (a *DeleteEntryArgs) Append(args []any) []any { return append(args, a.ID) }
+func (a *DeleteScheduleArgs) Append(args []any) []any { return append(args, a.ID) }
 
-// PutEntryArgs are the named arguments of putentry.lua.
-type PutEntryArgs struct {
+// PutScheduleArgs are the named arguments of putschedule.lua.
+type PutScheduleArgs struct {
 	ID, Task  string
 	Rule, Run []byte
 	Most      int
 }
 
 // Append appends them in their order.
-func (a *PutEntryArgs) Append(args []any) []any {
+func (a *PutScheduleArgs) Append(args []any) []any {
 	return append(args, a.ID, a.Task, a.Rule, a.Run, a.Most)
 }
 
-// PutEntryReply is the reply of putentry.lua.
-type PutEntryReply struct {
-	TooMany   bool // there are that many entries
-	OtherTask bool // the id is that of another task's entry
+// PutScheduleReply is the reply of putschedule.lua.
+type PutScheduleReply struct {
+	TooMany   bool // there are that many schedules
+	OtherTask bool // the id is that of another task's schedule
 	Revision  string
 	Since     string // µs after which its ticks come
 	Last      string // the last claimed tick
@@ -40,17 +40,17 @@ type PutEntryReply struct {
 	Found     string // the field's value before
 }
 
-// ParsePutEntry parses the reply of putentry.lua.
-func ParsePutEntry(v any) (r PutEntryReply, err error) {
+// ParsePutSchedule parses the reply of putschedule.lua.
+func ParsePutSchedule(v any) (r PutScheduleReply, err error) {
 	switch v {
 	case int64(0):
-		return PutEntryReply{TooMany: true}, nil
+		return PutScheduleReply{TooMany: true}, nil
 	case int64(1):
-		return PutEntryReply{OtherTask: true}, nil
+		return PutScheduleReply{OtherTask: true}, nil
 	}
 	reply, ok := v.([]any)
 	if !ok || len(reply) < 3 {
-		return r, fmt.Errorf("unexpected reply %T of putentry.lua", v)
+		return r, fmt.Errorf("unexpected reply %T of putschedule.lua", v)
 	}
 	r.Revision, r.Since, r.Last = text(reply[0]), text(reply[1]), text(reply[2])
 	if len(reply) > 3 {

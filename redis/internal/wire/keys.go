@@ -30,17 +30,17 @@ type QueueKeys struct {
 	Waiters  string
 	Ticks    string
 
-	Paused   string
-	Disabled string
-	Entries  string
-	Changes  string
-	Deferred string
-	Enabling string
-	Outbox   string
-	Pending  string
-	Last     string
-	Stages   string // large calls whose runs are not in the queue yet
-	Staged   string // those of them that are committed
+	Paused    string
+	Disabled  string
+	Schedules string // dynamic ones
+	Changes   string // how often schedules changed
+	Deferred  string
+	Enabling  string
+	Outbox    string
+	Pending   string
+	Last      string
+	Stages    string // large calls whose runs are not in the queue yet
+	Staged    string // those of them that are committed
 
 	// Keys of limits and fair values (waiting.lua, roundrobin.lua).
 	Waiting, Rounds, Policy, Recheck, Running, Starts, Rates string
@@ -62,17 +62,17 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Waiters:  base + "waiters",
 		Ticks:    base + "ticks",
 
-		Paused:   base + "paused",
-		Disabled: base + "disabled",
-		Entries:  base + "entries",
-		Changes:  base + "entries:changes",
-		Deferred: base + "deferred",
-		Enabling: base + "enabling",
-		Outbox:   base + "outbox",
-		Pending:  base + "pending",
-		Last:     base + "last",
-		Stages:   base + "stages",
-		Staged:   base + "staged",
+		Paused:    base + "paused",
+		Disabled:  base + "disabled",
+		Schedules: base + "schedules",
+		Changes:   base + "schedules:changes",
+		Deferred:  base + "deferred",
+		Enabling:  base + "enabling",
+		Outbox:    base + "outbox",
+		Pending:   base + "pending",
+		Last:      base + "last",
+		Stages:    base + "stages",
+		Staged:    base + "staged",
 
 		Waiting: base + "waiting",
 		Rounds:  base + "rounds",
@@ -172,7 +172,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
-		q.Entries, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
+		q.Schedules, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
 }
 

@@ -11,7 +11,7 @@ var KindsOfKeys = map[string]string{
 	"watched:io": "list", "watched:cpu": "list",
 	"inflight": "inflight", "leases": "leases", "takes": "takes",
 	"dead": "list", "dropped": "count", "waiters": "hash", "ticks": "hash",
-	"entries": "hash", "entries:changes": "number",
+	"schedules": "hash", "schedules:changes": "number",
 	"disabled": "set", "deferred": "zset", "enabling": "zset", "outbox": "list", "pending": "hash", "last": "hash",
 	"stages": "stages", "staged": "staged",
 	"waiting": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
