@@ -26,7 +26,7 @@ for _ = 1, 500 do
     n = n + 1
     if repair then
       backlogs.forget(backlog)
-      backlogs.setState(backlog, 'r', numberOf(entry))
+      backlogs.setState(backlog, 'r', backlogs.numberOf(entry))
     end
   elseif repair and string.sub(turn, 1, 1) == 'k' then
     redis.call('ZADD', K.recheck, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to

@@ -20,7 +20,6 @@
 -- include putback.lua
 -- include deadletters.lua
 -- include wake.lua
--- include readylists.lua
 -- include read.lua
 -- include steps.lua
 
@@ -54,7 +53,7 @@ local there, remove, restore = find()
 if not there then
   return {0, {}, 0}
 end
-local err = applySteps(A.steps, remove)
+local err = steps().apply(A.steps, remove)
 if err then
   restore()
   error(err)

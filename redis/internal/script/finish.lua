@@ -45,15 +45,9 @@
 -- include putback.lua
 -- include deadletters.lua
 -- include wake.lua
--- include readylists.lua
 -- include read.lua
 -- include steps.lua
 local fenced, failures = {}, {}
-
-local function fence(place, i)
-  fenced[#fenced + 1] = place
-  fenced[#fenced + 1] = i
-end
 
 local function fail(place, i, err)
   local n = #failures
@@ -73,104 +67,89 @@ local function either(ended, plain)
   return table.concat(bytes)
 end
 
--- Reads what a batch is, and whether it is there. If the bitmap has fewer ends than the caller
--- knows, the server has forgotten ends: the batch is not complete, which the session will
--- find out.
-local function readBatch(place)
-  local b = {place = place, applied = {}, failed = false}
-  b.name, b.complete = nextArg(), nextArg() == '1'
-  local endedBefore = tonumber(nextArg())
-  b.plain = nextArg() -- the bitmap of the runs without steps
-  b.key, b.bitmap = nextKey(), nextKey()
-  b.held = redis.call('EXISTS', b.key) == 1
-  if b.held and b.complete and endedBefore > 0 and redis.call('BITCOUNT', b.bitmap) < endedBefore then
-    b.complete = false
+-- Applies n outcomes with steps, but fences the runs that have ended before. Then it marks the
+-- others in the bitmap, unless the batch is complete. Returns the indexes of the runs whose
+-- outcome was applied, and whether some outcomes failed.
+local function applyOutcomes(n, place, batch, bitmap, held, complete, someEnded)
+  local applied, failed = {}, false
+  for _ = 1, n do
+    local index, letters = tonumber(nextArg()), nextArg()
+    if not held or someEnded and redis.call('GETBIT', bitmap, index) == 1 then
+      fenced[#fenced + 1] = place
+      fenced[#fenced + 1] = index
+      steps().skip(letters)
+    else
+      local err = steps().apply(letters, function()
+        if not complete then
+          redis.call('SETBIT', bitmap, index, 1)
+        end
+      end, batch, index)
+      if err then
+        fail(place, index, err)
+        failed = true
+      else
+        applied[#applied + 1] = index
+        someEnded = someEnded or not complete
+      end
+    end
   end
-  return b
+  return applied, failed
 end
 
--- sets the records of the runs without steps, or fences these runs
-local function endPlain(b)
-  if not b.held and #b.plain > 0 then
-    fence(b.place, -1)
+-- The loop has no functions of its own, nor tables: each would cost every call.
+for place = 1, tonumber(A.batches) do
+  local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
+  local plain = nextArg() -- the bitmap of the runs without steps
+  local batch, bitmap = nextKey(), nextKey()
+  local held = redis.call('EXISTS', batch) == 1
+  if held and complete and endedBefore > 0 and redis.call('BITCOUNT', bitmap) < endedBefore then
+    complete = false -- the server has forgotten ends, which the session will find out
+  end
+
+  -- 1. the runs without steps
+  if not held and #plain > 0 then
+    fenced[#fenced + 1] = place
+    fenced[#fenced + 1] = -1
   end
   for _ = 1, tonumber(nextArg()) do
     local key, record, keep = nextKey(), nextArg(), nextArg()
-    if b.held then
+    if held then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
     end
   end
-end
-
--- adds the runs without steps to the bitmap
-local function markPlain(b)
-  if #b.plain > 0 then
-    redis.call('SET', b.bitmap, either(b.ended, b.plain))
+  local outcomes = tonumber(nextArg())
+  local ended = held and (outcomes > 0 or not complete) and redis.call('GET', bitmap)
+  if held and not complete and #plain > 0 then
+    redis.call('SET', bitmap, either(ended, plain))
   end
-end
 
--- applies n outcomes with steps, but fences runs that have ended before
-local function applyOutcomes(b, n)
-  local someEnded = b.ended
-  for _ = 1, n do
-    local i, letters = tonumber(nextArg()), nextArg()
-    if not b.held or someEnded and redis.call('GETBIT', b.bitmap, i) == 1 then
-      fence(b.place, i)
-      skipSteps(letters)
+  -- 2. the outcomes with steps
+  local applied, failed
+  if outcomes > 0 then
+    applied, failed = applyOutcomes(outcomes, place, batch, bitmap, held, complete, ended)
+  end
+
+  -- 3. the batch
+  if not failed and (not held or complete) then
+    local deleted = redis.pcall('DEL', batch, bitmap)
+    if type(deleted) == 'table' then
+      fail(place, -1, deleted)
+      failed = held
     else
-      local err = applySteps(letters, function()
-        if not b.complete then
-          redis.call('SETBIT', b.bitmap, i, 1)
-        end
-      end, b.key, i)
-      if err then
-        fail(b.place, i, err)
-        b.failed = true
-      else
-        b.applied[#b.applied + 1] = i
-        someEnded = someEnded or not b.complete
+      local unlisted = redis.pcall('SREM', K.inflight, name)
+      if type(unlisted) == 'table' then
+        fail(0, -1, unlisted)
       end
     end
   end
-end
-
-local function deleteBatch(b)
-  local deleted = redis.pcall('DEL', b.key, b.bitmap)
-  if type(deleted) == 'table' then
-    fail(b.place, -1, deleted)
-    b.failed = b.held
-    return
-  end
-  local unlisted = redis.pcall('SREM', K.inflight, b.name)
-  if type(unlisted) == 'table' then
-    fail(0, -1, unlisted)
-  end
-end
-
--- marks the ends of a batch that stays though it was to be complete: no outcome may be applied
--- a second time
-local function keepBatch(b)
-  markPlain(b)
-  for _, i in ipairs(b.applied) do
-    redis.call('SETBIT', b.bitmap, i, 1)
-  end
-end
-
-for place = 1, tonumber(A.batches) do
-  local b = readBatch(place)
-  endPlain(b)
-  local outcomes = tonumber(nextArg())
-  b.ended = b.held and (outcomes > 0 or not b.complete) and redis.call('GET', b.bitmap)
-  if b.held and not b.complete then
-    markPlain(b)
-  end
-  applyOutcomes(b, outcomes)
-  if not b.failed and (not b.held or b.complete) then
-    deleteBatch(b)
-  end
-  if b.failed and b.complete then
-    keepBatch(b)
+  if failed and complete then -- the batch stays: no outcome may be applied a second time
+    if #plain > 0 then
+      redis.call('SET', bitmap, either(ended, plain))
+    end
+    for _, index in ipairs(applied or {}) do
+      redis.call('SETBIT', bitmap, index, 1)
+    end
   end
 end
 

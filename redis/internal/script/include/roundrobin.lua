@@ -111,7 +111,7 @@ local function addRounds(self)
       local backlog = member and backlogOf(member)
       local entry = backlog and self.first(K.waiting, backlog)
       if entry then
-        self.setState(backlog, 'r', numberOf(entry), member)
+        self.setState(backlog, 'r', self.numberOf(entry), member)
         self.rotate(value, turn)
         self.promoted[list] = true
         list = list + 1
@@ -212,7 +212,7 @@ local function addRounds(self)
       self.forget(backlog, seen)
       return
     end
-    local stored = storedRunOf(entry)
+    local stored = self.storedRunOf(entry)
     local run = self.read(stored) or {limits = {}}
     local deferred = defer and defer(stored)
     local by, at
@@ -220,7 +220,7 @@ local function addRounds(self)
       by, at = closing(run)
     end
     if by then
-      self.setState(backlog, 'k' .. by.hash, numberOf(entry), seen)
+      self.setState(backlog, 'k' .. by.hash, self.numberOf(entry), seen)
     else
       if not deferred then
         begin(run)
@@ -242,7 +242,7 @@ local function addRounds(self)
       next, at = closing(run)
       local following = self.first(K.waiting, backlog)
       if following then
-        self.setState(backlog, next and 'k' .. next.hash or 'r', numberOf(following), seen)
+        self.setState(backlog, next and 'k' .. next.hash or 'r', self.numberOf(following), seen)
       else
         self.forget(backlog, seen)
       end

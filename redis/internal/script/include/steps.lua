@@ -1,6 +1,6 @@
 -- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
--- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua,
--- readylists.lua and read.lua.
+-- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua
+-- and read.lua.
 --
 -- The steps of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
@@ -32,10 +32,6 @@ local waiters = {} -- in turn a waiter and the id of the ended run that it waits
 local sent = 0 -- entries added to the outbox
 local deadLength = 0 -- of the dead list, if it grew
 
-local batch, index -- of the run in hand, if it is in flight
-local due -- when the run in hand is due again, 13 digits
-local undos = {} -- functions that take back the steps of the run in hand
-
 local someWait -- whether somebody waits for the end of any run
 
 -- notes who waits for the end of the run that has this record
@@ -56,16 +52,21 @@ local function noteWaiters(record)
   end
 end
 
--- returns a function that applies letters, or only reads their keys and arguments
 local function newSteps()
-  local steps = {}
-  local follow
+  local self, does, follow = {}, {}, nil
+  local batch, index -- of the run in hand, if it is in flight
+  local due -- when the run in hand is due again, 13 digits
+  local undos = {} -- functions that take back the steps of the run in hand
+
+  local function kindOf(list)
+    return list <= 3 and 1 or 2
+  end
 
   local function undoable(undo)
     undos[#undos + 1] = undo
   end
 
-  steps[STEP.FREE_ID] = function(apply)
+  does[STEP.FREE_ID] = function(apply)
     local key = nextKey()
     if apply then
       local owner = redis.call('GET', key)
@@ -78,7 +79,7 @@ local function newSteps()
     end
   end
 
-  steps[STEP.FREE_UNIQUE] = function(apply)
+  does[STEP.FREE_UNIQUE] = function(apply)
     local key, id = nextKey(), nextArg()
     if apply then
       local owner = redis.call('GET', key)
@@ -91,7 +92,7 @@ local function newSteps()
     end
   end
 
-  steps[STEP.RELEASE_LIMITS] = function(apply)
+  does[STEP.RELEASE_LIMITS] = function(apply)
     local stored = apply and batch and redis.call('LRANGE', batch, index, index)[1]
     if stored then
       if release(stored) then
@@ -103,7 +104,7 @@ local function newSteps()
     end
   end
 
-  steps[STEP.READY] = function(apply)
+  does[STEP.READY] = function(apply)
     local list, stored = tonumber(nextArg()), nextArg()
     if apply then
       local entry = putBack(list, stored)
@@ -114,7 +115,7 @@ local function newSteps()
     end
   end
 
-  steps[STEP.DELAY] = function(apply)
+  does[STEP.DELAY] = function(apply)
     local delay, list, stored = tonumber(nextArg()), tonumber(nextArg()), nextArg()
     if apply then
       due = string.format('%013.0f', math.min(now() + delay, 9999999999999)) -- a record has 13 digits
@@ -129,14 +130,14 @@ local function newSteps()
     end
   end
 
-  steps[STEP.WAKE] = function(apply)
+  does[STEP.WAKE] = function(apply)
     local list = tonumber(nextArg())
     if apply then
       woken[kindOf(list)] = true
     end
   end
 
-  steps[STEP.BURY] = function(apply)
+  does[STEP.BURY] = function(apply)
     local failureAndRun = nextArg()
     if apply then
       deadLength = redis.call('LPUSH', K.dead, deadLetter(failureAndRun))
@@ -147,7 +148,7 @@ local function newSteps()
     end
   end
 
-  steps[STEP.RECORD] = function(apply)
+  does[STEP.RECORD] = function(apply)
     local key, state, map = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, state .. (due or '0000000000000') .. map)
@@ -156,7 +157,7 @@ local function newSteps()
 
   local cancelFailure = '' -- while the steps of a cancelled run are applied
 
-  steps[STEP.END_RECORD] = function(apply)
+  does[STEP.END_RECORD] = function(apply)
     local key, record, keep = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, record .. cancelFailure, 'PX', keep)
@@ -173,7 +174,7 @@ local function newSteps()
     end)
   end
 
-  steps[STEP.SEND] = function(apply)
+  does[STEP.SEND] = function(apply)
     local entry = nextArg()
     if apply then
       send(entry)
@@ -183,7 +184,7 @@ local function newSteps()
   -- The end of the last member adds the run that awaits the group to the outbox. A member
   -- ends once; but if it ended with a failure, and was queued again, its success counts
   -- instead.
-  steps[STEP.END_MEMBER] = function(apply)
+  does[STEP.END_MEMBER] = function(apply)
     local group, member, ended = nextKey(), nextArg(), nextArg()
     local before = apply and redis.call('HGET', group, 'left')
     if not before then
@@ -238,44 +239,49 @@ local function newSteps()
     follow(string.sub(letters, n + 1), apply and not failure)
   end
 
+  -- applies letters, or only reads their keys and arguments
   function follow(letters, apply)
     if string.sub(letters, 1, 1) == STEP.UNLESS_CANCELLED then
       unlessCancelled(string.sub(letters, 2), apply)
       return
     end
     for letter in string.gmatch(letters, '.') do
-      steps[letter](apply)
+      does[letter](apply)
     end
   end
 
-  return follow
+  -- reads the keys and arguments of an outcome's steps, and applies none
+  function self.skip(letters)
+    follow(letters, false)
+  end
+
+  -- Applies the steps of an outcome, and then calls last. A run in flight has a batch, and an
+  -- index there. Returns nil, or the error after which nothing of the outcome is applied.
+  function self.apply(letters, last, ofBatch, atIndex)
+    local keysBefore, argsBefore = keysRead, argsRead
+    batch, index, due, undos = ofBatch, atIndex, nil, {}
+    local ok, err = pcall(function()
+      follow(letters, true)
+      last()
+    end)
+    if ok then
+      return nil
+    end
+    for i = #undos, 1, -1 do
+      undos[i]()
+    end
+    keysRead, argsRead = keysBefore, argsBefore
+    follow(letters, false)
+    return err
+  end
+
+  return self
 end
 
-local followSteps -- made when it is needed first: most calls have no steps
+local outcomeSteps -- made when it is needed first: most calls have no steps
 
--- reads the keys and arguments of an outcome's steps, and applies none
-local function skipSteps(letters)
-  followSteps = followSteps or newSteps()
-  followSteps(letters, false)
-end
-
--- Applies the steps of an outcome, and then calls last. A run in flight has a batch, and an
--- index there. Returns nil, or the error after which nothing of the outcome is applied.
-local function applySteps(letters, last, ofBatch, atIndex)
-  local keysBefore, argsBefore = keysRead, argsRead
-  followSteps = followSteps or newSteps()
-  batch, index, due, undos = ofBatch, atIndex, nil, {}
-  local ok, err = pcall(function()
-    followSteps(letters, true)
-    last()
-  end)
-  if ok then
-    return nil
-  end
-  for i = #undos, 1, -1 do
-    undos[i]()
-  end
-  keysRead, argsRead = keysBefore, argsBefore
-  followSteps(letters, false)
-  return err
+-- returns the functions for outcomes with steps
+local function steps()
+  outcomeSteps = outcomeSteps or newSteps()
+  return outcomeSteps
 end

@@ -3,7 +3,7 @@
 
 -- removes an entry of waiting, and has the backlogs of its limits rechecked
 local function removeWaiting(entry)
-  local run = waiting().read(storedRunOf(entry))
+  local run = waiting().read(waiting().storedRunOf(entry))
   for _, limit in ipairs(run and run.limits or {}) do
     redis.call('ZADD', K.recheck, 0, limit.hash)
   end

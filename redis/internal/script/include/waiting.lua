@@ -32,19 +32,19 @@ local function hasPolicies(stored)
   return bit.band(string.byte(stored, 2) or 0, 8) == 8
 end
 
--- the number and the stored run of an entry of waiting, behind the backlog's name
-local function numberOf(entry)
-  return string.sub(entry, 34, 49)
-end
-
-local function storedRunOf(entry)
-  return string.sub(entry, 50)
-end
-
 -- In the functions below a value is its state, ready list and hash, as rounds has it. Seen is
 -- the member of rounds that led to a backlog or a value: it goes if nothing stands for it.
 local function newWaiting()
   local self = {none = '0000000000000000'}
+
+  -- the number and the stored run of an entry of waiting, behind the backlog's name
+  function self.numberOf(entry)
+    return string.sub(entry, 34, 49)
+  end
+
+  function self.storedRunOf(entry)
+    return string.sub(entry, 50)
+  end
 
   function self.hash(text)
     return text == '' and self.none or string.sub(redis.sha1hex(text), 1, 16)
