@@ -64,23 +64,17 @@ end
 
 local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
--- Returns whether the session has used the number. If takes has no number of the session, the
--- batch says it; if that is no number, or further ahead than a session can be, nobody knows.
-local function isUsed()
-  local used = redis.call('HGET', K.takes, session)
-  if not used then
-    return redis.call('EXISTS', batch) == 1
-  end
-  local last = tonumber(used)
-  if not last or last ~= last or last > number + 1e12 then
-    redis.call('HSET', K.takes, session, A.number)
-    return true
-  end
-  return last >= number
+-- Whether the session has used the number: takes says it. If takes has no number of the
+-- session, the batch says it; if that is no number, or further ahead than a session can be,
+-- nobody knows.
+local used = redis.call('HGET', K.takes, session)
+local usedLast = tonumber(used or 0)
+if not usedLast or usedLast ~= usedLast or usedLast > number + 1e12 then
+  redis.call('HSET', K.takes, session, A.number)
+  usedLast = number
 end
-
 local reply, apart = {}, A.apart == '1'
-if isUsed() then
+if used and usedLast >= number or not used and redis.call('EXISTS', batch) == 1 then
   if redis.call('EXISTS', batch) == 0 then
     redis.call('SREM', K.inflight, session .. ':' .. A.number) -- of a take that failed
     return {-2}
@@ -367,8 +361,7 @@ for priority = 1, 3 do -- high, medium, low
   end
 end
 
--- notes which kinds to wake for backlogs, and forgets the rounds if nothing waits
-local function finishRounds()
+if rounds then -- which kinds to wake for backlogs
   for list in pairs(rounds.promoted) do
     arrived[kindOf(list)] = true
   end
@@ -386,10 +379,6 @@ local function finishRounds()
   if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.waiting) == 0 then
     redis.call('DEL', K.rounds, K.policy, K.recheck)
   end
-end
-
-if rounds then
-  finishRounds()
 end
 for kind = 1, 2 do
   if wanted[kind] and left[kind] or not wanted[kind] and arrived[kind] then
