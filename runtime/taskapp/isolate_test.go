@@ -71,7 +71,7 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	require.NoError(t, server.SAdd(ctx, "taskgen:queues", "bad").Err())
 	waits, err := tasks.QueueRecorderRecord(ctx, "waits", taskrt.OnQueue("good"), taskrt.Delay(time.Hour))
 	require.NoError(t, err)
-	for _, key := range []string{"inflight", "entries", "delayed", "disabled", "rec:" + waits.ID} {
+	for _, key := range []string{"inflight", "schedules", "delayed", "disabled", "rec:" + waits.ID} {
 		require.NoError(t, server.RPush(ctx, "taskgen:{bad}:"+key, "x").Err())
 	}
 	require.NoError(t, server.Set(ctx, "taskgen:{bad}:dead", "x", 0).Err())
