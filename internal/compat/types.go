@@ -87,15 +87,9 @@ func takesNil(t *schema.Type) bool {
 // isBinary reports whether values of the type can be read as binary. This includes
 // strings, and types that marshal themselves as binary or text.
 func isBinary(t *schema.Type) bool {
-	switch t.Kind {
-	case schema.Bytes, schema.FixedBytes:
-		return true
-	case schema.Scalar:
-		return t.Name == "string"
-	case schema.Own:
-		return t.Method == "binary" || t.Method == "text"
-	}
-	return false
+	return t.Kind == schema.Bytes || t.Kind == schema.FixedBytes ||
+		t.Kind == schema.Scalar && t.Name == "string" ||
+		t.Kind == schema.Own && (t.Method == "binary" || t.Method == "text")
 }
 
 // readsScalar reports whether a scalar type holds every value of another. An int

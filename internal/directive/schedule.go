@@ -110,8 +110,12 @@ func (b *builder) choice(p *parts, what string, words ...string) string {
 	if slices.Contains(words, arg.Text) {
 		return arg.Text
 	}
-	last := len(words) - 1
-	b.problem(arg.Pos, "%s: unknown %s %q%s; write %s or %s", p, what, arg.Text, Suggest(arg.Text, words),
-		strings.Join(words[:last], ", "), words[last])
+	b.problem(arg.Pos, "%s: unknown %s %q%s; write %s", p, what, arg.Text, Suggest(arg.Text, words), oneOf(words))
 	return ""
+}
+
+// oneOf lists words: high, medium or low.
+func oneOf(words []string) string {
+	last := len(words) - 1
+	return strings.Join(words[:last], ", ") + " or " + words[last]
 }

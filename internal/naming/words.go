@@ -5,30 +5,36 @@ import (
 	"unicode"
 )
 
-// Kebab writes a Go name with hyphens: dataIDs is data-ids, URLPath url-path.
-func Kebab(name string) string {
-	var b strings.Builder
+// Words splits a Go name into its words: HTTPFetch is HTTP and Fetch, FetchURLs2 is
+// Fetch and URLs2. Underscores separate words and are dropped.
+func Words(name string) []string {
+	var words []string
 	for part := range strings.SplitSeq(name, "_") {
-		runes := []rune(part)
-		for i, r := range runes {
-			if b.Len() > 0 && (i == 0 || beginsWord(runes, i)) {
-				b.WriteByte('-')
+		r := []rune(part)
+		start := 0
+		for i := 1; i < len(r); i++ {
+			if beginsWord(r, i) {
+				words = append(words, string(r[start:i]))
+				start = i
 			}
-			b.WriteRune(unicode.ToLower(r))
+		}
+		if start < len(r) {
+			words = append(words, string(r[start:]))
 		}
 	}
-	return b.String()
+	return words
 }
 
-// Unexported writes an exported Go name with its first word in lower case: DataID is
-// dataID, URLPath urlPath.
+// Kebab writes a Go name with hyphens: dataIDs is data-ids, URLPath url-path.
+func Kebab(name string) string { return strings.ToLower(strings.Join(Words(name), "-")) }
+
+// Unexported writes a Go name with its first word in lower case: DataID is dataID,
+// HTTPFetch httpFetch.
 func Unexported(name string) string {
-	runes := []rune(name)
-	n := 1
-	for n < len(runes) && runes[n] != '_' && !beginsWord(runes, n) {
-		n++
+	if w := Words(name); len(w) > 0 && strings.HasPrefix(name, w[0]) {
+		return strings.ToLower(w[0]) + name[len(w[0]):]
 	}
-	return strings.ToLower(string(runes[:n])) + string(runes[n:])
+	return name
 }
 
 // beginsWord reports whether r[i] is a capital that begins a word: behind a small letter

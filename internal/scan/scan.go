@@ -17,6 +17,7 @@ import (
 	"slices"
 
 	"github.com/taskgen/taskgen/internal/directive"
+	"github.com/taskgen/taskgen/internal/naming"
 )
 
 // OutputName is the file that taskgen writes in each package with tasks.
@@ -137,7 +138,7 @@ func (t *Task) stub(verb string) string {
 	if t.Exported {
 		return verb + t.GoName
 	}
-	return lowerFirst(verb) + upperFirst(t.GoName)
+	return naming.Unexported(verb) + upperFirst(t.GoName)
 }
 
 // BatchName returns the name of the generated function that queues many runs.
@@ -156,7 +157,7 @@ func (t *Task) GeneratedNames() []string {
 func (t *Task) ParamsName() string { return t.GoName + "Params" }
 
 // DefinitionName returns the name of the generated variable that defines the task.
-func (t *Task) DefinitionName() string { return lowerFirst(t.GoName) + "Task" }
+func (t *Task) DefinitionName() string { return naming.Unexported(t.GoName) + "Task" }
 
 // Link returns the function's name in a doc link: FetchData or Mailer.Send.
 func (t *Task) Link() string {

@@ -129,7 +129,7 @@ func (b *builder) receiver(sig *types.Signature) bool {
 func methodName(receiver, method string) string {
 	name := receiver + upperFirst(method)
 	if !token.IsExported(receiver) || !token.IsExported(method) {
-		return lowerFirst(name)
+		return naming.Unexported(name)
 	}
 	return name
 }
