@@ -130,7 +130,7 @@ func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.Ta
 	for i, h := range handles {
 		run := byID[h.ID]
 		if run == nil && h.after != nil {
-			return nil, fmt.Errorf("member %d, run %s, follows another, and a group waits for single runs; have its task do the steps of both, or gather the first runs and let what gathers do the rest", i, h.ID)
+			return nil, fmt.Errorf("member %d, run %s, follows another, and a group waits for single runs; have its task do the work of both, or gather the first runs and let what gathers do the rest", i, h.ID)
 		}
 		if run == nil {
 			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given, or is one twice, or is followed by another", i, h.ID)

@@ -266,7 +266,7 @@ func TestMembersOfAGroupAreSingleRuns(t *testing.T) {
 		last, err := chain(ctx)
 		return []*taskrt.Handle[int64]{last}, err
 	}, sums)
-	require.ErrorContains(t, err, "follows another, and a group waits for single runs; have its task do the steps of both")
+	require.ErrorContains(t, err, "follows another, and a group waits for single runs; have its task do the work of both")
 	_, err = taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
 		_, err := chain(ctx)
 		return []*taskrt.Handle[int64]{first}, err

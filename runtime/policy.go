@@ -32,19 +32,19 @@ func (d *Definition[P, R]) applyPolicies(p *P, run *broker.TaskRun) {
 	}
 }
 
-// smoothStep is the shortest time that a smooth rate is counted in: to wake a
-// consumer for each start of thousands a second would be all that it does.
-const smoothStep = 20 * time.Millisecond
+// smoothWindow is the shortest time in which a smooth rate is counted, so that thousands of
+// starts a second do not each wake a consumer.
+const smoothWindow = 20 * time.Millisecond
 
-// appendRate appends the limits that a rate is. A smooth one is the same rate
-// counted in the time that one start has, or as many as smoothStep has; if these
-// do not add up to the rate it is counted in its own time as well.
+// appendRate appends the limits that make up a rate. A smooth rate is counted in a shorter
+// time: that of one start, or of the starts in smoothWindow. If a multiple of this is not
+// the rate, the rate is counted in its own time as well.
 func (l *Limit) appendRate(limits []broker.Limit, key string) []broker.Limit {
 	whole := broker.Limit{Key: key, Max: l.Rate, Per: l.Per}
 	each := time.Duration(math.Ceil(float64(l.Per) / float64(l.Rate)))
 	n := 1
-	if each < smoothStep {
-		n = int(math.Ceil(float64(smoothStep) / float64(l.Per) * float64(l.Rate)))
+	if each < smoothWindow {
+		n = int(math.Ceil(float64(smoothWindow) / float64(l.Per) * float64(l.Rate)))
 	}
 	if !l.Smooth || n >= l.Rate {
 		return append(limits, whole)
@@ -52,12 +52,12 @@ func (l *Limit) appendRate(limits []broker.Limit, key string) []broker.Limit {
 	if l.Rate%n != 0 {
 		limits = append(limits, whole)
 	}
-	step := time.Duration(math.Ceil(float64(l.Per) / float64(l.Rate) * float64(n)))
-	return append(limits, broker.Limit{Key: key + "/smooth", Max: n, Per: step})
+	window := time.Duration(math.Ceil(float64(l.Per) / float64(l.Rate) * float64(n)))
+	return append(limits, broker.Limit{Key: key + "/smooth", Max: n, Per: window})
 }
 
-// policyKey is the name and, unless the policy goes by the task alone, a digest
-// of what it goes by: values can be long, or secret.
+// policyKey returns the name and, if the policy depends on parameters, a digest of their
+// values, which can be long, or secret.
 func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) string {
 	if appendKey == nil {
 		return name
@@ -66,7 +66,7 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 	return name + "/" + base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
-// policiesOf returns the policies that a broker keeps.
+// policiesOf returns the policies of a broker.
 func policiesOf(b broker.Broker) broker.PolicySet {
 	if p, ok := b.(broker.Policies); ok {
 		return p.Policies()

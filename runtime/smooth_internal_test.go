@@ -27,9 +27,9 @@ func TestSmoothRatesAddUp(t *testing.T) {
 		l := Limit{Rate: test.max, Per: test.per, Smooth: true}
 		got := l.appendRate(nil, "k")
 		require.Equal(t, test.want, got)
-		step := got[len(got)-1]
+		last := got[len(got)-1]
 		if len(got) == 1 {
-			require.LessOrEqual(t, int(test.per/step.Per)*step.Max, test.max)
+			require.LessOrEqual(t, int(test.per/last.Per)*last.Max, test.max)
 		}
 		l.Smooth = false
 		require.Equal(t, []broker.Limit{{Key: "k", Max: test.max, Per: test.per}}, l.appendRate(nil, "k"))

@@ -42,7 +42,7 @@ type renewal struct {
 // If the lease may be over, renewLoop ends the contexts of the session's runs before the
 // broker gives them to another consumer. Time counts from when the last successful
 // renewal was sent. Renewals do not wait for each other's replies: tasks that use up the
-// processors delay each step of one.
+// processors delay each message of a renewal.
 func (s *session) renewLoop(ctx context.Context, sent time.Time) {
 	lease := s.cfg.Lease
 	s.queueLeases.start(sent)
