@@ -16,8 +16,8 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// TestRunsHeldUpBehindALongOneGoToAnotherConsumer: short runs have a consumer
-// with one slot take more ahead; then a long one takes its slot.
+// TestRunsHeldUpBehindALongOneGoToAnotherConsumer has short runs make a consumer with one
+// slot prefetch more, before a long run takes its slot.
 func TestRunsHeldUpBehindALongOneGoToAnotherConsumer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -62,7 +62,7 @@ func TestRunsHeldUpBehindALongOneGoToAnotherConsumer(t *testing.T) {
 	})
 }
 
-// TestATaskThatEndsItsGoroutineCostsNoSlot: each ends a worker of the consumer.
+// TestATaskThatEndsItsGoroutineCostsNoSlot has tasks end the goroutines of their slots.
 func TestATaskThatEndsItsGoroutineCostsNoSlot(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -100,8 +100,8 @@ func (stuckSession) Finish(ctx context.Context, _ ...broker.Outcome) (broker.Fin
 	return broker.Finished{}, ctx.Err()
 }
 
-// TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver: that waits while the
-// broker is behind by more outcomes than a consumer keeps.
+// TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver has more outcomes wait for the
+// broker than a consumer keeps, so that Finish blocks.
 func TestTheContextOfATaskEndsBeforeItsOutcomeIsHandedOver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)

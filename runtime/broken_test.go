@@ -31,7 +31,7 @@ func (e unsayable) Is(error) bool {
 	return false
 }
 
-// TestErrorsThatPanicAreFailedAttempts: an error is the application's code too.
+// TestErrorsThatPanicAreFailedAttempts has tasks return errors whose methods panic.
 func TestErrorsThatPanicAreFailedAttempts(t *testing.T) {
 	const wanting = "the Error method of type runtime_test.unsayable panicked: speechless"
 	for _, test := range []struct {
@@ -76,8 +76,8 @@ func TestErrorsThatPanicAreFailedAttempts(t *testing.T) {
 	}
 }
 
-// TestAGoexitOfTheApplicationLosesNoOutcome: what OnEvent and Retry do, which a
-// test's FailNow is enough for, keeps no run from its end.
+// TestAGoexitOfTheApplicationLosesNoOutcome has OnEvent and Retry call runtime.Goexit, as
+// FailNow of a test does.
 func TestAGoexitOfTheApplicationLosesNoOutcome(t *testing.T) {
 	for _, test := range []struct {
 		name     string

@@ -92,7 +92,7 @@ func TestFailuresOfAChildAreToldApart(t *testing.T) {
 	require.EqualValues(t, 9, square)
 }
 
-// TestChildSnoozes: a CPU-bound task puts its run off as any other does.
+// TestChildSnoozes has a CPU-bound task snooze.
 func TestChildSnoozes(t *testing.T) {
 	b := newMemory(t)
 	events := make(chan taskrt.Event, 100)
@@ -243,8 +243,8 @@ func TestAChildsEnvironmentIsItsConsumersUnlessItIsListed(t *testing.T) {
 	}
 }
 
-// TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened: a program of its own reads the
-// URL from a variable of its own.
+// TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened has a program read the URL from a
+// variable with a name of its own.
 func TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened(t *testing.T) {
 	server := redistest.Start(t)
 	ctx := childContext(t)

@@ -257,7 +257,8 @@ func TestWaitEndsWithItsContext(t *testing.T) {
 	require.Equal(t, taskrt.State("queued"), status.State)
 }
 
-// TestOptionsAreThoseOfOneCall: the client uses the memory of a run again.
+// TestOptionsAreThoseOfOneCall checks that the options of a call do not stay in the
+// memory that the next one uses.
 func TestOptionsAreThoseOfOneCall(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(t.Context(), b)

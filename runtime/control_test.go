@@ -58,7 +58,7 @@ func TestCancelEndsARunWhereverItIs(t *testing.T) {
 	})
 }
 
-// TestSuccessOfACancelledRunCounts: who ignores the cancelling and succeeds has succeeded.
+// TestSuccessOfACancelledRunCounts has a task ignore that it is cancelled.
 func TestSuccessOfACancelledRunCounts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -76,7 +76,7 @@ func TestSuccessOfACancelledRunCounts(t *testing.T) {
 	})
 }
 
-// TestCPURunsTellProgressAndAreStopped: both ways across the processes.
+// TestCPURunsTellProgressAndAreStopped checks both directions between the processes.
 func TestCPURunsTellProgressAndAreStopped(t *testing.T) {
 	b := newMemory(t)
 	consume(t, b, taskrt.ConsumerConfig{Processes: 1}, tasks.Tasks(nil))

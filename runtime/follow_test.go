@@ -194,8 +194,8 @@ func wait[R any](h *taskrt.Handle[R]) func(context.Context) error {
 	}
 }
 
-// TestARunWithAnIDThatWasUsedBeforeIsWaitedFor: the record that is there under
-// its id is of another, until it is queued.
+// TestARunWithAnIDThatWasUsedBeforeIsWaitedFor has the record of an earlier run stand
+// under the id until the run is queued.
 func TestARunWithAnIDThatWasUsedBeforeIsWaitedFor(t *testing.T) {
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
@@ -265,8 +265,8 @@ func TestCancelOfWhatFollows(t *testing.T) {
 	})
 }
 
-// TestAGatheringRunExpiresFromItsOwnQueueing: the members may take longer than
-// it may wait.
+// TestAGatheringRunExpiresFromItsOwnQueueing has the members take longer than the time of
+// //task:expire.
 func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
 	t.Parallel()
 	onBoth(t, func(t *testing.T, b broker.Broker) {
@@ -290,8 +290,8 @@ func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
 	})
 }
 
-// TestACoreBrokersConsumerTellsOfWhatItLeavesOut: there it queues what follows
-// itself.
+// TestACoreBrokersConsumerTellsOfWhatItLeavesOut has a consumer queue follow-ups itself,
+// as its broker has no leases.
 func TestACoreBrokersConsumerTellsOfWhatItLeavesOut(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -308,8 +308,8 @@ func TestACoreBrokersConsumerTellsOfWhatItLeavesOut(t *testing.T) {
 	})
 }
 
-// TestAFollowerTooLargeToBeStoredFailsItsRunAlone: what a task returns can make
-// that of the run behind it, while others end in the same request.
+// TestAFollowerTooLargeToBeStoredFailsItsRunAlone has a result make a follow-up too
+// large, while other runs end in the same request.
 func TestAFollowerTooLargeToBeStoredFailsItsRunAlone(t *testing.T) {
 	large := &taskrt.Definition[struct{}, string]{
 		Spec:         taskrt.Spec{Name: "large", Result: "string", Keep: time.Hour},
@@ -382,8 +382,7 @@ func (s slowSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (br
 	return s.Session.Finish(ctx, outcomes...)
 }
 
-// TestOutcomesGoInPortions: what ends while the broker is slow is not handed over
-// in one piece, however large that is.
+// TestOutcomesGoInPortions has many large outcomes gather while the broker is slow.
 func TestOutcomesGoInPortions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		m := newMemory(t)

@@ -54,7 +54,7 @@ func TestGroupGathersResultsInOrder(t *testing.T) {
 	})
 }
 
-// TestGroupInTheMiddle: a group can be followed, its gathering run as any other.
+// TestGroupInTheMiddle has a run follow the one that gathers a group.
 func TestGroupInTheMiddle(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
 		gathered := func(ctx context.Context) (*taskrt.Handle[string], error) {
@@ -74,8 +74,8 @@ func TestGroupInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestAGroupIsAllThatItsMembersFunctionQueues: what is left out would be lost,
-// and what is in it twice would be waited for for ever.
+// TestAGroupIsAllThatItsMembersFunctionQueues has the function return too few handles,
+// and one twice.
 func TestAGroupIsAllThatItsMembersFunctionQueues(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(context.Background(), b)
@@ -122,7 +122,8 @@ func (f *forgetful) Members(ctx context.Context, group broker.Group) ([]*broker.
 	return f.Broker.Members(ctx, group)
 }
 
-// TestAnOutageSpendsNoAttemptOfAGatheringRun: it has not started.
+// TestAnOutageSpendsNoAttemptOfAGatheringRun has the broker fail when a run asks for the
+// results of its group.
 func TestAnOutageSpendsNoAttemptOfAGatheringRun(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &forgetful{Broker: newMemory(t)}
@@ -171,8 +172,8 @@ func TestAGroupThatIsTooLargeFailsForGood(t *testing.T) {
 	})
 }
 
-// TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded: both are queued again, one
-// after the other.
+// TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded queues the dead member again, and
+// after it the gathering run.
 func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

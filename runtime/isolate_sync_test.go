@@ -255,7 +255,7 @@ func TestAnOutcomeThatCannotBeRecordedIsToldAtTheEnd(t *testing.T) {
 	})
 }
 
-// TestARunWhoseFollowersABrokerRefusesIsADeadLetter: a broker may store less at once
+// TestARunWhoseFollowersABrokerRefusesIsADeadLetter has a broker that stores less at once
 // than the contract allows.
 func TestARunWhoseFollowersABrokerRefusesIsADeadLetter(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -20,8 +20,8 @@ func stored(task string, payload []byte) *broker.TaskRun {
 	return &broker.TaskRun{ID: "foreign-" + task, Task: task, Queue: "default", QueuedAt: time.Now(), Payload: payload, Keep: time.Hour}
 }
 
-// TestPayloadsBeyondTheLimit: what was stored past a client's limit is buried
-// undecoded, with a text that names the limit; at the limit it runs.
+// TestPayloadsBeyondTheLimit checks that a run beyond the limit becomes a dead letter
+// undecoded, with a text that names the limit, and that a run at the limit executes.
 func TestPayloadsBeyondTheLimit(t *testing.T) {
 	const limit = 1 << 20
 	payload := func(size int) []byte {

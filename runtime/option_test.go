@@ -111,8 +111,8 @@ func refused(t *testing.T, queue func(context.Context, []taskrt.QueueOption) err
 	require.Empty(t, schedules)
 }
 
-// TestOptionsThatSayNothing: what is computed may come to nothing, and the last
-// of an option given twice holds.
+// TestOptionsThatSayNothing checks zero values of options, and options that are given
+// twice.
 func TestOptionsThatSayNothing(t *testing.T) {
 	soon := time.Now().Add(time.Hour).Truncate(time.Second)
 	for _, test := range []struct {
@@ -148,8 +148,8 @@ func TestOptionsThatSayNothing(t *testing.T) {
 	}
 }
 
-// TestWhatThenWouldLoseIsRefused: values that the result would replace, and
-// options that the application's function keeps to itself.
+// TestWhatThenWouldLoseIsRefused has next set the parameter of the result, and not pass
+// on its options.
 func TestWhatThenWouldLoseIsRefused(t *testing.T) {
 	type options = []taskrt.QueueOption
 	batch := func(ctx context.Context) ([]*taskrt.Handle[int64], error) {

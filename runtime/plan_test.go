@@ -31,8 +31,8 @@ func halves(numbers ...int64) func(ctx context.Context) ([]*taskrt.Handle[int64]
 	}
 }
 
-// TestThenQueuesNothingBesides: what the first function queues besides the run
-// whose handle it returns would be queued apart from it.
+// TestThenQueuesNothingBesides has the first function queue a second run, whose request
+// would be a separate one.
 func TestThenQueuesNothingBesides(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(context.Background(), b)
@@ -69,8 +69,8 @@ func TestThenQueuesNothingBesides(t *testing.T) {
 	require.EqualValues(t, map[string]int64{"default": 1}, lengths)
 }
 
-// TestARunCanBeFollowedByTwo: the inner Then's first run is returned, not its
-// second.
+// TestARunCanBeFollowedByTwo has the first function return the handle of the inner Then's
+// first run.
 func TestARunCanBeFollowedByTwo(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
 		var inner *taskrt.Handle[int64]
@@ -90,8 +90,8 @@ func TestARunCanBeFollowedByTwo(t *testing.T) {
 	})
 }
 
-// TestRunsThatBelongTogetherHaveOneClient: the other client's broker would never
-// see them.
+// TestRunsThatBelongTogetherHaveOneClient has a function queue with the client of another
+// broker.
 func TestRunsThatBelongTogetherHaveOneClient(t *testing.T) {
 	one, two := newMemory(t), newMemory(t)
 	ctx, other := clientContext(context.Background(), one), taskrt.NewClient(two, taskrt.ClientConfig{})
@@ -121,8 +121,8 @@ func TestRunsThatBelongTogetherHaveOneClient(t *testing.T) {
 	require.NoError(t, err, "all of it")
 }
 
-// TestMiddlewareSeesAllRunsThatBelongTogether: what it puts into their headers is
-// there when they run.
+// TestMiddlewareSeesAllRunsThatBelongTogether checks that the headers of a middleware
+// reach all runs.
 func TestMiddlewareSeesAllRunsThatBelongTogether(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -178,8 +178,8 @@ func TestMiddlewareSeesAllRunsThatBelongTogether(t *testing.T) {
 	})
 }
 
-// TestARunWaitsForWhoCanMakeWhatFollows: its success is not lost for that another
-// task is not known where it runs.
+// TestARunWaitsForWhoCanMakeWhatFollows has a consumer that does not have the follow-up's
+// task.
 func TestARunWaitsForWhoCanMakeWhatFollows(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -250,8 +250,8 @@ func TestGroupsOfEverySize(t *testing.T) {
 	})
 }
 
-// TestMembersOfAGroupAreSingleRuns: what follows one would be waited for by
-// nobody, and what it follows may keep it from ever coming.
+// TestMembersOfAGroupAreSingleRuns has members that are followed by others, or follow
+// others.
 func TestMembersOfAGroupAreSingleRuns(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(context.Background(), b)

@@ -208,8 +208,8 @@ func TestQueueMiddlewareWrapsQueueing(t *testing.T) {
 	})
 }
 
-// TestLimitedRunsGetSlotsThatComeFree: a consumer whose slots were all in use
-// when it asked for more asks again once one is free.
+// TestLimitedRunsGetSlotsThatComeFree has all slots of a consumer in use when it asks for
+// more.
 func TestLimitedRunsGetSlotsThatComeFree(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

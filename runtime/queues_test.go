@@ -13,8 +13,8 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// TestQueuesThatMatchAreTakenFrom: those that were there, and hundreds that come
-// while the consumer runs, but none that does not match.
+// TestQueuesThatMatchAreTakenFrom has hundreds of queues appear while the consumer runs,
+// and some that do not match.
 func TestQueuesThatMatchAreTakenFrom(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

@@ -68,7 +68,7 @@ func TestVersionsWithDifferentSchedules(t *testing.T) {
 	}
 }
 
-// TestAScheduleThatChangesGoesOnWhereTheOldOneEnded: none is up in between.
+// TestAScheduleThatChangesGoesOnWhereTheOldOneEnded has no scheduler up between the two.
 func TestAScheduleThatChangesGoesOnWhereTheOldOneEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -87,7 +87,8 @@ func TestAScheduleThatChangesGoesOnWhereTheOldOneEnded(t *testing.T) {
 	})
 }
 
-// TestAFirstTickThatIsMissedIsMadeUpFor: its schedule began before.
+// TestAFirstTickThatIsMissedIsMadeUpFor has no scheduler up when a schedule's first tick
+// passes.
 func TestAFirstTickThatIsMissedIsMadeUpFor(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -214,8 +215,8 @@ func TestALoopThatPanicsStartsAgain(t *testing.T) {
 	})
 }
 
-// TestAClockThatRanAheadRepeatsNothing: a scheduler two hours ahead has claimed
-// a tick, and its clock was put right since.
+// TestAClockThatRanAheadRepeatsNothing has a scheduler two hours ahead claim a tick
+// before its clock is put right.
 func TestAClockThatRanAheadRepeatsNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

@@ -215,7 +215,7 @@ func TestImpossibleSchedulesAreRefused(t *testing.T) {
 	}
 }
 
-// TestPoliciesThatAreNotKeptAreRefused: a broker of three methods keeps none.
+// TestPoliciesThatAreNotKeptAreRefused has a broker of three methods.
 func TestPoliciesThatAreNotKeptAreRefused(t *testing.T) {
 	for directive, spec := range map[string]taskrt.Spec{
 		"unique":      {Unique: time.Minute},

@@ -176,8 +176,8 @@ func TestSchedulesThatSayNoInstantsAreRefused(t *testing.T) {
 	require.ErrorIs(t, err, taskrt.ErrDuplicate, "another task's id")
 }
 
-// TestSchedulesMadeAtRunTimeSurviveRestarts: each tick is queued once, missed
-// ones by the task's rule, and those of an unknown task are left to others.
+// TestSchedulesMadeAtRunTimeSurviveRestarts checks that each tick is queued once, missed
+// ones by the task's rule, and that ticks of an unknown task are left to others.
 func TestSchedulesMadeAtRunTimeSurviveRestarts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

@@ -110,8 +110,8 @@ func TestSecretsStayHidden(t *testing.T) {
 	require.Contains(t, seen["log"], "leak(...)", "stacks are there, without arguments")
 }
 
-// TestSecretsOfACrash: a child process that panics on another goroutine prints
-// the secret; it is in no log and no record.
+// TestSecretsOfACrash has a child process panic on another goroutine and print the
+// secret.
 func TestSecretsOfACrash(t *testing.T) {
 	t.Parallel()
 	b := memory.New()
@@ -166,8 +166,8 @@ func TestSecretsThatRunsLeftBehindStayHidden(t *testing.T) {
 	}
 }
 
-// TestSchemaErrorsQuoteNoSecret: what does not fit the task is not shown either,
-// nor a piece of it, while that of other parameters is.
+// TestSchemaErrorsQuoteNoSecret checks that errors quote values of other parameters, but
+// no piece of a secret one.
 func TestSchemaErrorsQuoteNoSecret(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {

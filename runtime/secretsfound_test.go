@@ -44,8 +44,8 @@ func saying[P any](t *testing.T, params P, secrets []string, text string) string
 	return failed.Message
 }
 
-// TestTextsThatOnlyResembleASecretStay: a text may end in what a secret, or a
-// form of it, begins with.
+// TestTextsThatOnlyResembleASecretStay has texts that end as a secret, or a form of it,
+// begins.
 func TestTextsThatOnlyResembleASecretStay(t *testing.T) {
 	t.Parallel()
 	type params struct {
@@ -61,8 +61,7 @@ func TestTextsThatOnlyResembleASecretStay(t *testing.T) {
 	require.Equal(t, "refused: ***, ***", saying(t, p, []string{"who", "where"}, "refused: CANARY-user, https://user:CANARY@example.com/"))
 }
 
-// TestACutLineEndsInNoSecret: of a line that was too long to be logged whole,
-// the end may be the beginning of a secret.
+// TestACutLineEndsInNoSecret has a long line be cut within a secret.
 func TestACutLineEndsInNoSecret(t *testing.T) {
 	t.Parallel()
 	b := memory.New()
@@ -79,8 +78,8 @@ func TestACutLineEndsInNoSecret(t *testing.T) {
 	require.NotContains(t, log.String(), "CANARY")
 }
 
-// TestManySecretNumbers: numbers beyond a bound are not looked for one by one,
-// which would take more memory than the run; all is hidden instead.
+// TestManySecretNumbers has so many numbers that everything is hidden, as finding each
+// would take more memory than the run.
 func TestManySecretNumbers(t *testing.T) {
 	t.Parallel()
 	type params struct{ Numbers []int64 }
@@ -105,8 +104,8 @@ type byPointer struct{ name [4]byte }
 
 func (q *byPointer) String() string { return "CANARY<" + string(q.name[:]) + ">" }
 
-// TestSecretsThatAreHardToFind: no method of one hides another, and characters
-// are text too.
+// TestSecretsThatAreHardToFind has secrets of types with methods of their own, and of
+// characters.
 func TestSecretsThatAreHardToFind(t *testing.T) {
 	t.Parallel()
 	type params struct {
@@ -125,8 +124,8 @@ func TestSecretsThatAreHardToFind(t *testing.T) {
 	require.Equal(t, "***, ***, ***, ***, ***, ***.", said)
 }
 
-// TestSecretsAreFoundInEscapesOfAnyForm: which bytes are escaped, in which case and how
-// often is up to the program that does it.
+// TestSecretsAreFoundInEscapesOfAnyForm escapes other bytes, in other cases and more
+// often than this program does.
 func TestSecretsAreFoundInEscapesOfAnyForm(t *testing.T) {
 	t.Parallel()
 	type params struct{ Password string }

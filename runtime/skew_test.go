@@ -36,8 +36,8 @@ func other() *taskrt.Definition[otherVersion, taskrt.None] {
 	}
 }
 
-// TestRunsOfAnotherVersionAreLeftToIt: who cannot read a run of another version
-// of its task leaves it, attempts unspent, for an hour.
+// TestRunsOfAnotherVersionAreLeftToIt checks that a consumer leaves runs that it cannot
+// read to others for an hour, attempts unspent.
 func TestRunsOfAnotherVersionAreLeftToIt(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

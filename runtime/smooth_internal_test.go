@@ -9,8 +9,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// TestSmoothRatesAddUp: within any time as long as the rate's no more start than
-// it allows, and a rate of thousands a second does not wake a consumer for each.
+// TestSmoothRatesAddUp checks that no more runs start in any time than the rate allows,
+// and that a rate of thousands a second does not wake a consumer for each.
 func TestSmoothRatesAddUp(t *testing.T) {
 	for _, test := range []struct {
 		max  int

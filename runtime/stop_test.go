@@ -60,8 +60,8 @@ func (s downSession) Close(ctx context.Context) error {
 	return s.Session.Close(ctx)
 }
 
-// TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease: to give it back would count
-// its start as none.
+// TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease has the broker be away at a stop. The
+// runs are not given back, which would not count their delivery.
 func TestWhatCannotBeRecordedAtTheStopIsLeftToTheLease(t *testing.T) {
 	for name, hold := range map[string]time.Duration{"done": 0, "cancelled": time.Hour} {
 		t.Run(name, func(t *testing.T) {

@@ -130,8 +130,8 @@ func TestMisuseOfThenIsRefusedBeforeAnythingIsQueued(t *testing.T) {
 	require.ErrorContains(t, err, "17 deep: at most 16 and 16 are allowed")
 }
 
-// TestPoliciesOfWhatFollowsGoByTheResult: its key is not known when it is asked
-// for.
+// TestPoliciesOfWhatFollowsGoByTheResult has the key of a follow-up depend on the result
+// of the run before it.
 func TestPoliciesOfWhatFollowsGoByTheResult(t *testing.T) {
 	var j journal
 	inBubble(t, taskrt.ConsumerConfig{}, &j, func(t *testing.T, ctx context.Context) {
@@ -183,8 +183,7 @@ func TestEventsAndRetriesOfTheApplication(t *testing.T) {
 	})
 }
 
-// TestWhatFollowsIsRefusedWhereItIsNotKept: a broker that has leases, but no
-// policies, would forget what is to follow.
+// TestWhatFollowsIsRefusedWhereItIsNotKept has a broker with leases and without policies.
 func TestWhatFollowsIsRefusedWhereItIsNotKept(t *testing.T) {
 	b := newMemory(t)
 	leased := struct {
@@ -201,8 +200,8 @@ func TestWhatFollowsIsRefusedWhereItIsNotKept(t *testing.T) {
 	require.NoError(t, err, "alone")
 }
 
-// TestAContextKeptFromThenQueuesNothing: nobody would queue what is added to a
-// plan that was submitted, so the stub must not say that it is.
+// TestAContextKeptFromThenQueuesNothing calls a stub with the context of a function that
+// has returned.
 func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
 	ctx := clientContext(context.Background(), newMemory(t))
 	var kept []context.Context
@@ -226,8 +225,8 @@ func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
 	}
 }
 
-// TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept: to leave them out
-// silently is worse.
+// TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept has follow-ups with policies
+// that the broker does not have.
 func TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(t.Context(), core{b})
