@@ -62,8 +62,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return nil
 }
 
-// closePool ends children whose runs are over. One that does not go by itself
-// has nothing to lose when it is killed.
+// closePool ends the children. Their runs have ended, so killing one that does not exit by
+// itself loses nothing.
 func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) {
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), childGrace)
 	defer cancel()

@@ -8,12 +8,10 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// SupportsGeneratedV1 is defined by every runtime that runs what taskgen
-// generates today. Generated code refers to it, so that code and runtime that
-// do not fit fail to build on that line, whichever of the two is older: a
-// change of what generated code may use or do defines SupportsGeneratedV2,
-// which taskgen then writes, and V1 stays as long as the code that refers to it
-// runs as before. A runtime that no longer runs it must drop V1.
+// SupportsGeneratedV1 makes the build fail if generated code and this package do not fit
+// together: generated code refers to it. A change of what generated code uses adds
+// SupportsGeneratedV2, to which taskgen then refers. V1 stays as long as the code that
+// refers to it works as before, and is removed after that.
 const SupportsGeneratedV1 = true
 
 // None is the result of a task that returns only an error.
@@ -142,8 +140,8 @@ type Keys[P any] struct {
 	Fair        func(*P, []byte) []byte
 }
 
-// decodeParams sets p from payload. It makes at most memory bytes; 0 is the
-// codec's default for a payload of that size.
+// decodeParams sets p from payload. It allocates at most memory bytes; 0 is the codec's
+// default for a payload of that size.
 func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, memory int, p *P) error {
 	r.Reset(payload)
 	defer r.Reset(nil)
@@ -174,7 +172,7 @@ func (d *Definition[P, R]) decodeResult(b []byte, result *R) error {
 	return nil
 }
 
-// zeroResult returns the encoded zero value of the result, nil where there is none.
+// zeroResult returns the encoded zero value of the result, nil if the task has none.
 func (d *Definition[P, R]) zeroResult() []byte {
 	if d.AppendResult == nil {
 		return nil
@@ -187,7 +185,7 @@ func (d *Definition[P, R]) zeroResult() []byte {
 	return b
 }
 
-// keyed reports whether a policy of the task goes by parameters.
+// keyed reports whether a policy of the task depends on parameters.
 func (d *Definition[P, R]) keyed() bool {
 	k := &d.Keys
 	return k.Unique != nil || k.Concurrency != nil || k.Rate != nil || k.Fair != nil

@@ -12,9 +12,10 @@ import (
 )
 
 // QueueTask queues one run of a task whose parameters are encoded, see
-// [Task.EncodeParams]: it is for a program that gets to know its tasks at run time, such
-// as a command line. It returns the run that it queued, and beside an error the run
-// that it tried to queue, if it got so far. Its errors are those of a generated stub.
+// [Task.EncodeParams]. It is for programs that choose the task at run time, such as a
+// command line. It returns the run that it queued, and beside an error the run that it
+// would have queued, as far as it was made. It blocks until the broker has replied. Its
+// errors are those of a generated function. It may be called concurrently.
 func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...QueueOption) (*broker.TaskRun, error) {
 	run, err := c.makeRun(ctx, &t, payload, opts)
 	if err == nil {
@@ -44,7 +45,7 @@ func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	return c.wrap(c.broker.QueueTasks, runs)(ctx)
 }
 
-// check refuses runs that cannot be queued by way of this client.
+// check refuses runs that this client cannot queue.
 func (c *Client) check(runs []*broker.TaskRun) error {
 	if err := c.checkUsable(); err != nil {
 		return err
@@ -74,8 +75,8 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 	return nil
 }
 
-// wrap puts the middleware around the queueing of runs. It sees those that follow
-// them, which are queued inside them.
+// wrap puts the middleware around the queueing of runs. The middleware sees their
+// follow-ups too, which travel within the runs.
 func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx context.Context) error {
 	if len(c.middleware) == 0 {
 		return func(ctx context.Context) error { return queue(ctx, runs...) }
@@ -99,7 +100,7 @@ func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx conte
 	return func(ctx context.Context) error { return handler(ctx, all...) }
 }
 
-// appendFollowing appends the runs that are to follow a run.
+// appendFollowing appends the follow-ups of a run, and theirs.
 func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
 	for _, c := range run.Links.OrZero().Then {
 		runs = appendFollowing(append(runs, c.Run), c.Run)
@@ -107,8 +108,8 @@ func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.Task
 	return runs
 }
 
-// advise adds to the error of an enqueue what to do about it, where that is not
-// what one would do at first.
+// advise adds to ErrNotReplicated what to do: the obvious, queueing again, may execute the
+// run twice.
 func advise(err error) error {
 	if !errors.Is(err, ErrNotReplicated) {
 		return err
@@ -197,7 +198,7 @@ func (c *Client) queueCall(ctx context.Context, call enqueueCall) error {
 	return c.wrap(queue, runs)(ctx)
 }
 
-// checkSize refuses a run that carries too much, what follows it included.
+// checkSize refuses a run that is too large together with its follow-ups.
 func (c *Client) checkSize(run *broker.TaskRun) error {
 	if len(run.Links.OrZero().Then) == 0 {
 		return c.checkPayload(run.Payload)
@@ -208,7 +209,8 @@ func (c *Client) checkSize(run *broker.TaskRun) error {
 	return nil
 }
 
-// refuseSkipFailed is for runs that gather no group, and for what follows them.
+// refuseSkipFailed refuses the option SkipFailed for a run that gathers no group, and for
+// its follow-ups.
 func refuseSkipFailed(run *broker.TaskRun) error {
 	if run.Links == nil {
 		return nil
@@ -224,9 +226,8 @@ func refuseSkipFailed(run *broker.TaskRun) error {
 	return nil
 }
 
-// refusePolicies refuses a run with a policy that its broker does not keep: a policy
-// that is silently left out is worse than none. Those of what follows are the broker's
-// to keep too.
+// refusePolicies refuses a run with a policy that its broker does not have, so that no
+// policy is silently ignored. The policies of its follow-ups count too.
 func refusePolicies(run *broker.TaskRun, kept broker.PolicySet) error {
 	for _, c := range run.Links.OrZero().Then {
 		if err := refusePolicies(c.Run, kept); err != nil {

@@ -70,7 +70,7 @@ func (e *RunError) Error() string {
 }
 
 // Is makes errors.Is(err, ErrCancelled) true of a cancelled run, and
-// errors.Is(err, ErrDuplicate) of one that was left out.
+// errors.Is(err, ErrDuplicate) of one that was skipped.
 func (e *RunError) Is(target error) bool {
 	return target == ErrCancelled && e.Kind == Cancelled || target == ErrDuplicate && e.Kind == Duplicate
 }

@@ -147,7 +147,7 @@ func (x *exec) handle(ctx *runContext) (err error) {
 	return err
 }
 
-// call executes the task where its kind says.
+// call executes the task here or in a child process, by its kind.
 func (x *exec) call(ctx context.Context) (err error) {
 	memory := x.cfg.Codec.memory(x.stored.Payload)
 	if x.pool == nil {

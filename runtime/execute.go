@@ -63,8 +63,8 @@ func (x *execution) Cancel() { x.stop(fmt.Errorf("%w on request", ErrCancelled))
 // Progress implements [worker.Execution].
 func (x *execution) Progress() *broker.Progress { return x.progress.Load() }
 
-// end passes on the outcome of the run. It does so also if the task panicked or called
-// runtime.Goexit, or if other code of the application did that is called here.
+// end decides the outcome of the run and passes it to Finish, also if the task, or other
+// code of the application, panicked or called runtime.Goexit.
 func (x *execution) end() {
 	if v := recover(); v != nil {
 		x.err = &panicError{v, debug.Stack()}
@@ -88,8 +88,8 @@ func (x *execution) end() {
 	x.executor.events.ended(&o, &x.info, took)
 }
 
-// outcome decides what became of the run. The decision asks the error, whose
-// methods are the application's: when one panics, that is the error.
+// outcome returns the outcome of the run. It calls methods of the error, which are the
+// application's: if one panics, the panic becomes the error.
 func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 	attempt, deliveries := x.Run().Attempt, x.Run().Deliveries
 	defer func() {
@@ -101,8 +101,8 @@ func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 	return x.decide(ended, x.result, x.err)
 }
 
-// handle is the innermost handler. It makes errors of panics already, so that
-// middleware sees them as such.
+// handle is the innermost handler. It makes errors of panics, so that middleware gets
+// them as errors.
 func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 	x.called = true
 	defer func() {
@@ -114,7 +114,7 @@ func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 	return err
 }
 
-// call executes a run where its task's kind says.
+// call executes a run here or in a child process, by its task's kind.
 func (x *execution) call(ctx context.Context) ([]byte, error) {
 	run := x.Run()
 	memory := x.executor.cfg.Codec.memory(run.Payload)
@@ -198,15 +198,15 @@ func (e *executor) refuseFollowUps(run *broker.TaskRun, now time.Time, err error
 // to others. An older one becomes a dead letter.
 const maxOtherVersionAge = time.Hour
 
-// otherVersionWait draws after how long a run is delivered again that this consumer cannot
-// execute. A consumer that can may be there already, or may have to be started first, so
-// the wait grows with the run's age.
+// otherVersionWait draws the wait before a run that this consumer cannot execute is
+// delivered again. A consumer that can may be there already, or may have to be started
+// first, so the wait grows with the run's age.
 func otherVersionWait(age time.Duration) time.Duration {
 	most := min(max(age, 200*time.Millisecond), 10*time.Second)
 	return most/2 + rand.N(most/2)
 }
 
-// dueTime is when a run could have started first, by its producer's clock.
+// dueTime returns from when a run could start, by its producer's clock.
 func dueTime(run *broker.TaskRun) time.Time {
 	if !run.Due.IsZero() {
 		return run.Due
@@ -214,7 +214,7 @@ func dueTime(run *broker.TaskRun) time.Time {
 	return run.QueuedAt.Add(run.Delay)
 }
 
-// decide decides what becomes of a run that was executed.
+// decide returns the outcome of a run that was executed.
 func (x *execution) decide(ended time.Time, result []byte, err error) broker.Outcome {
 	c, run := x.executor, x.Run()
 	if err == nil && len(result) > c.cfg.MaxResult {
@@ -246,8 +246,8 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 	return c.failed(x, run, err)
 }
 
-// stopped decides what becomes of a run that failed after its context was cancelled, false
-// if that makes no difference.
+// stopped returns the outcome of a run that failed after its context was cancelled, false
+// if the cancelling does not matter.
 func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool) {
 	switch cause := context.Cause(x); {
 	case errors.Is(cause, worker.ErrLeaseLost):
@@ -267,7 +267,7 @@ func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool
 	return broker.Outcome{}, false
 }
 
-// failed decides what becomes of a run whose attempt failed by its own doing.
+// failed returns the outcome of a run whose attempt failed, and not because of a stop.
 func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
 	task := x.task
 	failure := failureOf(x, x.secrets, err)

@@ -89,7 +89,7 @@ func enqueueGroup[A, B any](ctx context.Context,
 		return nil, err
 	}
 	if after.Keyed {
-		// What it goes by has to be known now: do other results make another key?
+		// The key must be known now, so other results must not give another key.
 		in.zero = nil
 		_, other, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
 			return next(ctx, make([]A, 1), opts...)

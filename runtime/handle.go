@@ -177,7 +177,7 @@ type RunProgress = broker.Progress
 // predecessor is the handle of a run that another follows.
 type predecessor interface {
 	id() string
-	// ended waits until the run has ended and returns its record.
+	// ended blocks until the run has ended, and returns its record.
 	ended(ctx context.Context) (*broker.Record, error)
 	Status(ctx context.Context) (Status, error)
 	Cancel(ctx context.Context) error
@@ -186,11 +186,11 @@ type predecessor interface {
 func (h *Handle[R]) id() string { return h.ID }
 
 const (
-	// longestMove is how long the first's success and the second's being queued
-	// can lie apart for one who asks: they may be on different servers.
+	// longestMove is how long a follow-up may take to appear after the success before
+	// it: the queues of the two may be on different servers.
 	longestMove = 5 * time.Second
-	// longestDoubt is that where a run with the second's own id is known, which
-	// may be in its way, or have ended long before.
+	// longestDoubt is the same while the record of another run has the follow-up's id.
+	// That run may be live, or may have ended long ago.
 	longestDoubt = time.Second
 )
 
@@ -212,15 +212,14 @@ func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	return h.record(ctx, recorder.WaitRecord)
 }
 
-// isOwn reports whether a record with the id of a run that follows another is
-// that run's, and not of one that has, or had, its id too. Of a run that nobody
-// could read it says neither task nor parent.
+// isOwn reports whether a record with the id of a follow-up is the follow-up's, and not of
+// another run with the id. A record without a task is of a run that could not be read.
 func (h *Handle[R]) isOwn(record *broker.Record) bool {
 	return !h.ownID || record.ParentID == h.after.id() || record.Task == ""
 }
 
-// awaitOwn returns the record of a run whose predecessor has succeeded. It waits
-// for one until it is clear that there will be none, at most for the time given.
+// awaitOwn returns the record of a follow-up whose predecessor has succeeded. It waits for
+// the record until it is clear that there will be none, at most for the time given.
 func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
 	began := time.Now()
 	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
@@ -230,7 +229,7 @@ func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broke
 		case err == nil && h.isOwn(record):
 			return record, nil
 		case err == nil && waited >= longestDoubt:
-			// It is, or was, in the way. Of what has no record of its own this is it.
+			// The other run is, or was, in the way: the follow-up was skipped.
 			return &broker.Record{
 				ID: h.ID, Task: h.def.name(), Queue: h.queue, ParentID: h.after.id(), State: broker.StateFailed,
 				Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: h.ID},
@@ -243,8 +242,7 @@ func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broke
 	}
 }
 
-// statusBefore is the status of a run that is to follow another, which has not
-// succeeded.
+// statusBefore returns the status of a follow-up whose predecessor has not succeeded.
 func (h *Handle[R]) statusBefore(before Status) Status {
 	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
 	if before.State == broker.StateFailed {

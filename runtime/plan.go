@@ -12,8 +12,8 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// plan is what stubs that are called with its context would queue. It is queued
-// once what follows it is known.
+// plan records what generated functions that are called with its context would queue. Then
+// and Group queue it once the follow-up is known.
 type plan struct {
 	client *Client // that is to queue it
 
@@ -49,15 +49,15 @@ func recordPlan[R any](ctx context.Context, c *Client, f func(ctx context.Contex
 	return r, p, err
 }
 
-// end has the plan take no more calls: nobody would queue their runs.
+// end makes the plan refuse further calls, whose runs would never be queued.
 func (p *plan) end() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.over = true
 }
 
-// addToPlan adds what a client would queue to a context's plan. It is false for a
-// context without.
+// addToPlan adds what a client would queue to the plan of ctx. It returns false if ctx has
+// none.
 func addToPlan(ctx context.Context, c *Client, call enqueueCall) (bool, error) {
 	p, ok := ctx.Value(planKey{}).(*plan)
 	if !ok {
@@ -75,8 +75,7 @@ func addToPlan(ctx context.Context, c *Client, call enqueueCall) (bool, error) {
 	return true, nil
 }
 
-// refusePlanned is for what takes effect at once, though its context is that of a
-// plan, of which nothing may come.
+// refusePlanned refuses the context of a plan, for calls that take effect at once.
 func refusePlanned(ctx context.Context) error {
 	if ctx.Value(planKey{}) != nil {
 		return errors.New("the functions given to Then and Group only queue runs; do this outside of them")
@@ -95,8 +94,7 @@ func (p *plan) only(id string) (enqueueCall, error) {
 	return p.calls[0], nil
 }
 
-// find returns the run with an id, also of what follows others; nil if there is
-// none.
+// find returns the run with an id, also of a follow-up, nil if there is none.
 func (p *plan) find(id string) *broker.TaskRun {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -202,7 +200,7 @@ func (p *plan) count() int {
 	return n
 }
 
-// byID returns the runs of the plan that are followed by nothing.
+// byID returns the runs of the plan that have no follow-up, without groups.
 func (p *plan) byID() map[string]*broker.TaskRun {
 	p.mu.Lock()
 	defer p.mu.Unlock()

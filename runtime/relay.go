@@ -7,15 +7,15 @@ import (
 	"github.com/taskgen/taskgen/internal/relay"
 )
 
-// serveCalls returns what answers the calls of runs in child processes.
+// serveCalls returns the function that serves the calls of runs in child processes.
 func serveCalls(c *Client) func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
 	return func(ctx context.Context, run *broker.TaskRun, method string, body []byte) ([]byte, error) {
 		return relay.Serve(ctx, relayBackend{c}, run, method, body), nil
 	}
 }
 
-// relayBackend does with the consumer's client what a run in a child process asks
-// for. The child does not check sizes.
+// relayBackend serves the calls of a run in a child process with the consumer's client. It
+// checks sizes, which the child does not.
 type relayBackend struct{ client *Client }
 
 func (b relayBackend) Queue(ctx context.Context, runs ...*broker.TaskRun) error {
@@ -46,7 +46,7 @@ func (b relayBackend) Cancel(ctx context.Context, queue, id string) error {
 	return b.client.cancel(ctx, queue, id)
 }
 
-// Progress notes progress of the run that ctx belongs to: the consumer made ctx.
+// Progress reports the progress of the run that ctx, made by the consumer, belongs to.
 func (b relayBackend) Progress(ctx context.Context, p broker.Progress) {
 	Progress(ctx, p.Done, p.Total, p.Note)
 }

@@ -10,16 +10,16 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// risksEvery is the mean time between two looks at a server's risks: its
-// configuration can be changed while it runs.
+// risksEvery is the mean time between two questions for a server's risks: the server's
+// configuration can change while it runs.
 const risksEvery = 20 * time.Second
 
-// WatchRisks logs once when the broker's server becomes less safe than it was, and once
-// when it is as safe as before: see [broker.RiskReporter]. It starts with what is so at
-// the call, of which it logs nothing. It does not log that the server cannot be reached.
-// It blocks until ctx ends, and returns at once if the broker reports no risks.
+// WatchRisks logs each risk of the broker's server that appears after the call, see
+// [broker.RiskReporter], and logs when a risk has gone. It does not log that the server
+// cannot be reached. It blocks until ctx ends. If the broker is no RiskReporter, it
+// returns at once.
 //
-// [Consumer.Run] does the same. Call WatchRisks in a process that has a scheduler alone.
+// [Consumer.Run] does the same. Call WatchRisks in a process that has only a scheduler.
 func WatchRisks(ctx context.Context, b broker.Broker, logger *slog.Logger) {
 	watchRisks(ctx, b, risksEvery, logger)
 }
@@ -50,7 +50,7 @@ func watchRisks(ctx context.Context, b broker.Broker, every time.Duration, logge
 	}
 }
 
-// logRisks logs which risks have come, and which have gone.
+// logRisks logs the risks that have appeared, and those that have gone.
 func logRisks(logger *slog.Logger, before []string, now broker.Risks) {
 	for _, risk := range now.Found {
 		if !slices.Contains(before, risk) {

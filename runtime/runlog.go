@@ -51,8 +51,8 @@ func (h *boundedHandler) WithGroup(name string) slog.Handler {
 	return &boundedHandler{h.Handler.WithGroup(name), h.log, h.given + len(name)}
 }
 
-// sizeOf is about how many bytes an attribute takes. How a value that is neither text
-// nor bytes is written is the handler's to know.
+// sizeOf estimates how many bytes an attribute takes. Only the handler knows how it writes
+// a value that is neither text nor bytes.
 func sizeOf(a slog.Attr) int {
 	size := len(a.Key)
 	switch a.Value.Kind() {

@@ -136,8 +136,7 @@ func TestPermanentlySnoozedIsAFailure(t *testing.T) {
 	})
 }
 
-// TestSnoozingExpires: a run that is never ready is not put off for ever, if its
-// task says so.
+// TestSnoozingCountsForExpiry has a run snooze until its time of //task:expire is over.
 func TestSnoozingCountsForExpiry(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)

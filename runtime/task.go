@@ -97,7 +97,7 @@ type Param struct {
 	Optional bool     // a run may lack it
 }
 
-// Params returns the parameters of the task in their order.
+// Params returns the parameters of the task, in order.
 func (t Task) Params() []Param {
 	typ := t.params
 	if typ.Kind() != reflect.Struct {
@@ -127,9 +127,9 @@ func (t Task) NewParams() any {
 	return params
 }
 
-// EncodeParams returns the payload of a run with the parameters, a pointer as
-// [Task.NewParams] returns. If a value cannot be encoded it returns an error, which
-// quotes none of a task with secret parameters.
+// EncodeParams returns the payload of a run. params is a pointer as [Task.NewParams]
+// returns. It returns an error if a value cannot be encoded. The error of a task with
+// secret parameters quotes no value.
 func (t Task) EncodeParams(params any) (payload []byte, err error) {
 	defer recovered(&err)
 	if payload, err = t.encode(params); err != nil {
@@ -138,9 +138,9 @@ func (t Task) EncodeParams(params any) (payload []byte, err error) {
 	return payload, nil
 }
 
-// DecodeParams returns the parameters of a payload as [Task.NewParams] does. If the
-// payload does not fit the task it returns an error, and beside it the parameters that
-// could be read.
+// DecodeParams returns the parameters of a payload, as [Task.NewParams] does. If the payload
+// does not fit the task, it returns an error and beside it the parameters that it could
+// read.
 func (t Task) DecodeParams(payload []byte) (params any, err error) {
 	defer recovered(&err)
 	return t.decode(payload)
@@ -149,14 +149,14 @@ func (t Task) DecodeParams(payload []byte) (params any, err error) {
 // HasResult reports whether the task returns more than an error.
 func (t Task) HasResult() bool { return t.hasResult }
 
-// DecodeResult returns a result as the task returned it. It is None if the task has no
+// DecodeResult returns a result as the task returned it, or [None] if the task has no
 // result.
 func (t Task) DecodeResult(b []byte) (result any, err error) {
 	defer recovered(&err)
 	return t.decodeResult(b)
 }
 
-// recovered makes an error of a panic in the application's marshalling.
+// recovered makes a panic in the application's marshalling the error.
 func recovered(err *error) {
 	if r := recover(); r != nil {
 		*err = fmt.Errorf("the program's own marshalling panicked: %.200s", fmt.Sprint(r))
@@ -183,7 +183,7 @@ func MergeTasks(sets ...[]Task) ([]Task, error) {
 	return tasks, nil
 }
 
-// newTaskSet refuses two tasks under one name.
+// newTaskSet returns the tasks of all sets. It refuses two tasks with one name.
 func newTaskSet(sets [][]Task) (taskSet, error) {
 	s := taskSet{byName: make(map[string]*Task)}
 	for _, set := range sets {
@@ -202,7 +202,7 @@ func newTaskSet(sets [][]Task) (taskSet, error) {
 	return s, nil
 }
 
-// summary is the first sentence of what a task's doc says.
+// summary returns the first sentence of a task's doc.
 func summary(t *Task) string {
 	first, _, _ := strings.Cut(t.spec.Doc, ".")
 	return strings.Join(strings.Fields(first), " ")

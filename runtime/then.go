@@ -25,8 +25,9 @@ import (
 //   - first calls one generated Queue… function, or Then or [Group] again, and returns its
 //     handle. It queues nothing else.
 //   - next is a generated Queue… function, or calls one and passes the result on as its
-//     first parameter. Then calls next once, with the zero value in place of the result.
-//     If the first task has no result, next gets [None] and ignores it.
+//     first parameter. Then calls next once, with the zero value in place of the result;
+//     another value there is an error. If the first task has no result, next gets [None]
+//     and ignores it.
 //   - opts are the options of the second run. Then passes them to next, which passes them
 //     on. Its Delay counts from the first run's success.
 //

@@ -61,7 +61,7 @@ func (e *snoozeError) Error() string {
 	return fmt.Sprintf("snoozed for %s", e.after)
 }
 
-// snoozed returns for how long a task's error puts its run off, 0 if it does not.
+// snoozed returns for how long a task's error snoozes its run, 0 if it does not.
 func snoozed(err error) time.Duration {
 	if child := (*childError)(nil); errors.As(err, &child) {
 		return child.Snooze
@@ -80,9 +80,8 @@ type panicError struct {
 
 func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 
-// newBrokenError is what stands for an error one of whose methods panicked with
-// v: the function that recovered calls it. What [Permanent] or [RetryAfter] said
-// of the error holds of it too.
+// newBrokenError returns an error that replaces err, a method of which panicked with v. The
+// function that recovered calls it. Marks of [Permanent] and [RetryAfter] stay.
 func newBrokenError(err error, v any) error {
 	switch marked := err.(type) {
 	case *permanentError:
@@ -97,7 +96,7 @@ func newBrokenError(err error, v any) error {
 	return &brokenError{fmt.Sprintf("the %s of type %T panicked: %v", method, err, v), debug.Stack()}
 }
 
-// canSay reports whether an error's text can be had.
+// canSay reports whether an error's Error method returns.
 func canSay(err error) (ok bool) {
 	defer func() { ok = recover() == nil }()
 	_ = err.Error()
@@ -123,8 +122,8 @@ type childError struct{ *subprocess.Response }
 
 func (e *childError) Error() string { return e.Failure.Message }
 
-// schemaError marks bytes that do not fit the task's types: running them again
-// would not help.
+// schemaError is the error of bytes that do not fit the task's types, so that a retry would
+// not help.
 type schemaError struct{ err error }
 
 func (e *schemaError) Error() string { return e.err.Error() }
@@ -135,8 +134,8 @@ const (
 	maxStack   = 64 << 10 // bytes kept of a stack
 )
 
-// verdict returns what the task's error says of a next attempt: that there is
-// none, or the wait before it if that is more than zero.
+// verdict returns whether the task's error forbids a next attempt, and the wait that it asks
+// for before it, 0 if it asks for none.
 func verdict(err error) (permanent bool, after time.Duration) {
 	if child := (*childError)(nil); errors.As(err, &child) {
 		return child.Permanent, child.RetryAfter
@@ -147,8 +146,8 @@ func verdict(err error) (permanent bool, after time.Duration) {
 	return isPermanent(err) || errors.Is(err, subprocess.ErrTooLarge), after
 }
 
-// failureOf describes an error for the run's record, bounded in size, the run's
-// secrets hidden.
+// failureOf returns the failure for an error, bounded in size and without the run's
+// secrets.
 func failureOf(ctx context.Context, secrets *secret.Run, err error) broker.Failure {
 	f := broker.Failure{Kind: Failed, Message: err.Error()}
 	var (
@@ -177,8 +176,8 @@ func failureOf(ctx context.Context, secrets *secret.Run, err error) broker.Failu
 	return f
 }
 
-// exitKind maps how a child process ended to how its run failed. A process
-// whose answers cannot be understood is as good as crashed.
+// exitKind returns the kind of failure for the exit of a child process. A process whose
+// answers cannot be understood counts as crashed.
 func exitKind(exit *subprocess.ExitError) FailureKind {
 	if exit.Kind == subprocess.Protocol {
 		return Crashed
@@ -191,11 +190,12 @@ var (
 	errDecisionGoexit = errors.New("the application's Retry, or a method of its error, called runtime.Goexit")
 )
 
-// errNotCalled is of a middleware that ends a run well on its own.
+// errNotCalled is the error of a middleware that skips a task with a result and returns
+// nil.
 var errNotCalled = Permanent(errors.New("a middleware returned nil without calling the task, which has a result"))
 
-// gatherError is a broker that could not be asked for results: the run never
-// started, and the reason is not in it.
+// gatherError is the error of asking a broker for the results of a group. The run has not
+// started, and is not the reason.
 type gatherError struct{ err error }
 
 func (e *gatherError) Error() string { return e.err.Error() }
