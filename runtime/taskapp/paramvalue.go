@@ -62,16 +62,8 @@ func (f *paramFlag) Type() string {
 func (f *paramFlag) Set(text string) error {
 	f.given = true
 	text, err := f.values.read(text)
-	if err != nil && f.Secret && f.values.ctx.Err() != nil {
-		f.err = fmt.Errorf("the value of flag --%s was interrupted while it was read", f.flag)
-		return nil
-	}
-	if errors.Is(err, errInputTaken) && f.Secret {
-		f.err = fmt.Errorf("the value of flag --%s: %w", f.flag, err)
-		return nil
-	}
 	if err != nil && f.Secret {
-		f.err = fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
+		f.err = f.secretInputError(err)
 		return nil
 	}
 	if err != nil {
@@ -94,6 +86,18 @@ func (f *paramFlag) Set(text string) error {
 	}
 	f.value.Set(target)
 	return nil
+}
+
+// secretInputError returns the error of reading a secret value. It shows nothing of what
+// was given, which may be the secret itself.
+func (f *paramFlag) secretInputError(err error) error {
+	switch {
+	case f.values.ctx.Err() != nil:
+		return fmt.Errorf("the value of flag --%s was interrupted while it was read", f.flag)
+	case errors.Is(err, errInputTaken):
+		return fmt.Errorf("the value of flag --%s: %w", f.flag, err)
+	}
+	return fmt.Errorf("the value of flag --%s begins with @, and what follows names no file that can be read; an @ that is meant is written twice", f.flag)
 }
 
 // valueReader reads values of flags from a file (@FILE) or standard input (@-). @@

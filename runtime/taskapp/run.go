@@ -8,6 +8,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -245,52 +246,73 @@ func (d *runDetail) addRun(c *commandLine, run *broker.TaskRun) {
 }
 
 func (c *commandLine) printRun(d *runDetail) error {
-	w := c.table()
-	line := func(name, value string) {
-		if value != "" {
-			fmt.Fprintf(w, "%s\t%s\n", name, text.Printable(value))
-		}
-	}
-	when := func(name string, t time.Time) {
-		if !t.IsZero() {
-			line(name, fmt.Sprintf("%s (%s ago)", t.UTC().Format(time.RFC3339), age(t)))
-		}
-	}
-	line("run", d.ID)
-	line("task", d.Task)
-	line("queue", d.Queue)
-	line("state", d.State)
-	line("priority", d.Priority)
-	line("attempts", fmt.Sprint(d.Attempts))
-	when("queued", d.QueuedAt)
-	if !d.Due.IsZero() {
-		line("due", fmt.Sprintf("%s (in %s)", d.Due.UTC().Format(time.RFC3339), span(max(time.Until(d.Due), 0))))
-	}
-	when("ended", d.EndedAt)
-	line("expires", d.Expire)
-	line("kept", d.Keep)
-	line("session", d.Session)
-	line("progress", d.Progress.text())
-	line("parent", d.Parent)
-	line("root", d.Root)
-	line("group", d.Group)
-	line("gathers", d.Gathers)
-	for _, key := range slices.Sorted(maps.Keys(d.Headers)) {
-		line("header", key+": "+d.Headers[key])
-	}
-	for _, p := range d.Params {
-		line("param", p.name+": "+string(p.value))
-	}
-	line("params", d.ParamsError)
-	line("result", string(d.Result)+d.ResultError)
-	if d.Failure != nil {
-		line("failure", strings.TrimPrefix(d.Failure.Kind+": ", ": ")+d.Failure.Message)
-	}
+	w := detailTable{c.table()}
+	w.writeState(d)
+	w.writeRelatives(d)
+	w.writeData(d)
 	if err := w.Flush(); err != nil || d.Failure == nil || d.Failure.Stack == "" {
 		return err
 	}
+	return c.printStack(d.Failure.Stack)
+}
+
+// detailTable writes a line for each detail of a run that is not empty.
+type detailTable struct{ *tabwriter.Writer }
+
+func (w detailTable) line(name, value string) {
+	if value != "" {
+		fmt.Fprintf(w, "%s\t%s\n", name, text.Printable(value))
+	}
+}
+
+func (w detailTable) time(name string, t time.Time) {
+	if !t.IsZero() {
+		w.line(name, fmt.Sprintf("%s (%s ago)", t.UTC().Format(time.RFC3339), age(t)))
+	}
+}
+
+func (w detailTable) writeState(d *runDetail) {
+	w.line("run", d.ID)
+	w.line("task", d.Task)
+	w.line("queue", d.Queue)
+	w.line("state", d.State)
+	w.line("priority", d.Priority)
+	w.line("attempts", fmt.Sprint(d.Attempts))
+	w.time("queued", d.QueuedAt)
+	if !d.Due.IsZero() {
+		w.line("due", fmt.Sprintf("%s (in %s)", d.Due.UTC().Format(time.RFC3339), span(max(time.Until(d.Due), 0))))
+	}
+	w.time("ended", d.EndedAt)
+	w.line("expires", d.Expire)
+	w.line("kept", d.Keep)
+	w.line("session", d.Session)
+	w.line("progress", d.Progress.text())
+}
+
+func (w detailTable) writeRelatives(d *runDetail) {
+	w.line("parent", d.Parent)
+	w.line("root", d.Root)
+	w.line("group", d.Group)
+	w.line("gathers", d.Gathers)
+}
+
+func (w detailTable) writeData(d *runDetail) {
+	for _, key := range slices.Sorted(maps.Keys(d.Headers)) {
+		w.line("header", key+": "+d.Headers[key])
+	}
+	for _, p := range d.Params {
+		w.line("param", p.name+": "+string(p.value))
+	}
+	w.line("params", d.ParamsError)
+	w.line("result", string(d.Result)+d.ResultError)
+	if d.Failure != nil {
+		w.line("failure", strings.TrimPrefix(d.Failure.Kind+": ", ": ")+d.Failure.Message)
+	}
+}
+
+func (c *commandLine) printStack(stack string) error {
 	fmt.Fprintln(c.stdout, "stack")
-	for frame := range strings.Lines(d.Failure.Stack) {
+	for frame := range strings.Lines(stack) {
 		frame = strings.ReplaceAll(strings.TrimRight(frame, "\r\n"), "\t", "    ")
 		if _, err := fmt.Fprintln(c.stdout, "  "+text.Printable(frame)); err != nil {
 			return err
