@@ -225,7 +225,7 @@ func (g *generator) readScalar(t *scan.Type) *jen.Statement {
 		return g.r().Dot("Bytes").Call()
 	case t.Kind == scan.Bytes:
 		return g.codec("BytesOf").Types(g.typ(t.Elem.Go)).Call(g.r())
-	case isDuration(t.Go):
+	case t.IsDuration():
 		return g.r().Dot("Duration").Call()
 	}
 	read := g.r().Dot(title(types.Typ[t.Basic.Kind()].Name())).Call()

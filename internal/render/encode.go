@@ -295,7 +295,7 @@ func (g *generator) appendScalar(t *scan.Type, v operand) *jen.Statement {
 		}
 		return g.codec("AppendBytesOf").Call(g.b(), slice)
 	}
-	if isDuration(t.Go) {
+	if t.IsDuration() {
 		return g.codec("AppendDuration").Call(g.b(), v.value())
 	}
 	name, kind := appender(t.Basic)

@@ -149,10 +149,5 @@ func exact(t types.Type, kind types.BasicKind) bool {
 	return ok && b.Kind() == kind
 }
 
-func isDuration(t types.Type) bool {
-	named, ok := types.Unalias(t).(*types.Named)
-	return ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "time" && named.Obj().Name() == "Duration"
-}
-
 // byteElem reports whether the elements are of type byte itself.
 func byteElem(t *scan.Type) bool { return exact(t.Elem.Go, types.Uint8) }

@@ -16,7 +16,7 @@ func (g *generator) value(v *scan.Value) *jen.Statement {
 		return g.typ(v.Type.Go).Call(jen.Id(v.Lit))
 	case v.Lit != "":
 		return jen.Id(v.Lit)
-	case isDuration(v.Type.Go):
+	case v.Type.IsDuration():
 		return g.duration(v.Duration)
 	case !v.Time.IsZero():
 		at := func(part int) *jen.Statement { return jen.Lit(part) }

@@ -60,6 +60,11 @@ func (f *Field) Name() string { return f.Path[strings.LastIndexByte(f.Path, '.')
 // type-check.
 func (t *Type) ID() string { return types.TypeString(types.Unalias(t.Go), nil) }
 
+// IsDuration reports whether the type is time.Duration.
+func (t *Type) IsDuration() bool {
+	return types.TypeString(types.Unalias(t.Go), nil) == "time.Duration"
+}
+
 // Fallible reports whether encoding a value can fail: a type in it marshals itself,
 // or contains itself and so may be nested too deeply.
 func (t *Type) Fallible() bool {

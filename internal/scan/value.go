@@ -44,7 +44,7 @@ type valuer struct {
 // defaultOf returns the value of a parameter's default, or nil after a problem.
 func (b *builder) defaultOf(p *Param, source directive.Word) *Value {
 	v := &valuer{builder: b, param: p, source: source}
-	if isDuration(p.Type) {
+	if p.Type.IsDuration() {
 		if d, err := time.ParseDuration(source.Text); err == nil {
 			return &Value{Type: p.Type, Duration: d}
 		}
@@ -52,7 +52,7 @@ func (b *builder) defaultOf(p *Param, source directive.Word) *Value {
 	expr, err := parser.ParseExprFrom(token.NewFileSet(), "", source.Text, parser.SkipObjectResolution)
 	var list scanner.ErrorList
 	switch {
-	case isDuration(p.Type) && (err != nil || !isString(expr)):
+	case p.Type.IsDuration() && (err != nil || !isString(expr)):
 		v.problem(1, "%s is not a duration; write a number with its unit, as in 30s, 5m or 1h30m", shorten(source.Text))
 		return nil
 	case errors.As(err, &list):
@@ -104,7 +104,7 @@ func (v *valuer) value(expr ast.Expr, t *Type, written ast.Expr) *Value {
 		return v.wrong(expr, t, "")
 	}
 	switch {
-	case isDuration(t):
+	case t.IsDuration():
 		return v.duration(expr, t)
 	case t.Kind == Time && isString(expr):
 		return v.time(expr, t)
@@ -120,11 +120,6 @@ func (v *valuer) value(expr ast.Expr, t *Type, written ast.Expr) *Value {
 		return v.basic(expr, t, basic)
 	}
 	return v.wrong(expr, t, "")
-}
-
-func isDuration(t *Type) bool {
-	named, ok := types.Unalias(t.Go).(*types.Named)
-	return ok && named.Obj().Pkg() != nil && named.Obj().Pkg().Path() == "time" && named.Obj().Name() == "Duration"
 }
 
 func isString(expr ast.Expr) bool {

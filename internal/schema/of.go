@@ -48,7 +48,7 @@ func (c converter) fill(t *Type, s *scan.Type) {
 	switch s.Kind {
 	case scan.Basic:
 		t.Kind, t.Name = Scalar, types.Typ[s.Basic.Kind()].Name()
-		if isDuration(s.Go) {
+		if s.IsDuration() {
 			t.Name = "duration"
 		}
 	case scan.Time:
@@ -92,8 +92,4 @@ func declared(t types.Type) string {
 		}
 	}
 	return name
-}
-
-func isDuration(t types.Type) bool {
-	return types.TypeString(types.Unalias(t), nil) == "time.Duration"
 }
