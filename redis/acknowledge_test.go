@@ -67,6 +67,7 @@ func ways(b *redis.Broker) map[string]func(ctx context.Context, id string) error
 }
 
 func TestAcknowledgeByReplica(t *testing.T) {
+	t.Parallel()
 	master, replica := startPair(t)
 	b := open(t, master, redis.Config{Acknowledge: redis.Replica, Timeout: 8 * time.Second})
 	for name, queue := range ways(b) {
@@ -160,6 +161,7 @@ func TestMasterKilledWhileItsReplicaIsStopped(t *testing.T) {
 
 // TestTooFewReplicasToWrite has the server refuse the call before it writes anything.
 func TestTooFewReplicasToWrite(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t, "--min-replicas-to-write", "1")
 	client := goredis.NewClient(&goredis.Options{Addr: s.Addr()})
 	_, err := s.Do("CONFIG", "SET", "min-replicas-to-write", "0")
@@ -180,6 +182,7 @@ func TestTooFewReplicasToWrite(t *testing.T) {
 // TestRepeatedEnqueueIsConfirmed repeats an enqueue whose reply was lost on a
 // connection that has written nothing, while the replica has not got it.
 func TestRepeatedEnqueueIsConfirmed(t *testing.T) {
+	t.Parallel()
 	master, replica := startPair(t)
 	l := new(losses)
 	client := goredis.NewClient(&goredis.Options{Addr: master.Addr(), Dialer: l.dial})
@@ -261,6 +264,7 @@ func (c *cutConn) Read(b []byte) (int, error) {
 }
 
 func TestAcknowledgeOfAURL(t *testing.T) {
+	t.Parallel()
 	clean(t, shared)
 	url := shared.URL() + "?prefix=" + prefix(t) + "&acknowledge="
 	b := openURL(t, url+"replica", redis.Config{Timeout: 600 * time.Millisecond})
@@ -283,6 +287,7 @@ func TestAcknowledgeOfAURL(t *testing.T) {
 }
 
 func TestAcknowledgeByAUserOfFewRights(t *testing.T) {
+	t.Parallel()
 	s := redistest.Start(t)
 	allow(t, s)
 	cfg := redis.Config{Prefix: "app", Acknowledge: redis.Replica, Timeout: 600 * time.Millisecond}

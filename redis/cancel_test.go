@@ -271,6 +271,7 @@ func TestHeartbeat(t *testing.T) {
 // TestCancelAmongLargeRuns cancels runs, waiting and in flight, behind more bytes than one
 // command reads.
 func TestCancelAmongLargeRuns(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	s := join(t, b, time.Minute)
 	sizes := []int{700 << 10, 10, 700 << 10, 600 << 10, 300 << 10, 10}

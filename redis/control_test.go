@@ -38,6 +38,7 @@ func queueInfo(t *testing.T, b *redis.Broker, queue string) *broker.QueueInfo {
 // TestPausedQueueHandsNothingOut has takes meet the pause and wait without a spin. The end
 // of the pause wakes them, and meanwhile a run becomes due.
 func TestPausedQueueHandsNothingOut(t *testing.T) {
+	t.Parallel()
 	for _, queues := range [][]string{{"q"}, {"q", "other"}} {
 		t.Run(fmt.Sprintf("%d queues", len(queues)), func(t *testing.T) {
 			server := redistest.Start(t)
@@ -89,6 +90,7 @@ func TestPausedQueueReturnsWhatWasTaken(t *testing.T) {
 // TestDisabledTaskWaitsInItsOrder has runs of three tasks of both kinds and all
 // priorities, more than one take reads.
 func TestDisabledTaskWaitsInItsOrder(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const each = 2500
 	var list []*broker.TaskRun

@@ -305,6 +305,7 @@ func useControls(t *testing.T, b *redis.Broker, queue string) {
 
 // TestTLSByURL has a server whose certificate nobody vouches for.
 func TestTLSByURL(t *testing.T) {
+	t.Parallel()
 	s := redistest.StartTLS(t)
 	allow(t, s.Server)
 	url := func(password string) string { return "rediss://app:" + password + "@" + s.TLSAddr() }

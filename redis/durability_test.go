@@ -58,6 +58,7 @@ func TestDurability(t *testing.T) {
 }
 
 func TestDurabilityCountsReplicas(t *testing.T) {
+	t.Parallel()
 	master, _ := startPair(t)
 	d := durability(t, openURL(t, master.URL(), redis.Config{}))
 	require.Equal(t, 1, d.Replicas)

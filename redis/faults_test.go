@@ -22,6 +22,7 @@ import (
 )
 
 func TestScriptFlushIsNotNoticed(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
 	ctx, stop := context.WithCancel(t.Context())
@@ -110,6 +111,7 @@ func (l *ledger) consume(ctx context.Context, s broker.Session, max int) {
 // TestKilledServerLosesNothingAcknowledged kills the server under load, with
 // every write synced before its reply.
 func TestKilledServerLosesNothingAcknowledged(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t, "--appendfsync", "always")
 	b := open(t, server, redis.Config{Timeout: time.Second})
 	consumer := join(t, b, 300*time.Millisecond)
@@ -224,6 +226,7 @@ func TestUnreadableEntryDoesNotStopRecovery(t *testing.T) {
 }
 
 func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	b, client := open(t, server, redis.Config{}), raw(t, server)
 	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 30)...))
@@ -255,6 +258,7 @@ func TestFullMemoryRefusesOnlyNewRuns(t *testing.T) {
 // TestConcurrentQueueingWithCancels checks the replies to callers that share commands: a
 // run that was accepted is there once, and one that was refused is not.
 func TestConcurrentQueueingWithCancels(t *testing.T) {
+	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	var (
 		callers                     sync.WaitGroup

@@ -39,6 +39,7 @@ func startLoading(t *testing.T, s *redistest.Server, d time.Duration) (loaded <-
 // TestCallsWaitForAServerThatLoads: a server that was started again will be there. If
 // calls failed until then, their runs would be lost.
 func TestCallsWaitForAServerThatLoads(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	b := open(t, server, redis.Config{})
 	kept, own := run("kept", "q"), run("own", "q")

@@ -278,6 +278,7 @@ func TestLostReplyToQueueTickQueuesOnce(t *testing.T) {
 }
 
 func TestLostReplyToTakeReturnsTheSameBatch(t *testing.T) {
+	t.Parallel()
 	for _, lost := range []int{1, 2, 20} {
 		b, l := openLossy(t, shared)
 		require.NoError(t, b.QueueTasks(t.Context(), runs("q", 5)...))

@@ -185,6 +185,7 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 // TestMemberThatCannotBeRead ends a member by its dead letter, if the damage leaves its
 // number in the group to be read.
 func TestMemberThatCannotBeRead(t *testing.T) {
+	t.Parallel()
 	damage := map[string]func(stored string) string{
 		"cut off in its parameters": func(e string) string { return e[:len(e)-4] },
 		"with text for a number":    func(e string) string { return strings.Replace(e, "\xa1j\x01", "\xa1j\xa0", 1) },

@@ -162,6 +162,7 @@ func TestOutboxIsReadInPortions(t *testing.T) {
 // TestFinishDoesNotWaitForAnotherQueue holds back the reply of the server of a follow-up.
 // Other ends in the queue are applied meanwhile.
 func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
+	t.Parallel()
 	l := new(losses)
 	clean(t, shared)
 	client := goredis.NewClient(&goredis.Options{Addr: shared.Addr(), Dialer: l.dial})
@@ -386,7 +387,8 @@ func TestADeadLetterOfAnotherQueueIsQueuedOnce(t *testing.T) {
 // entries go at once, and all are read in turn, though not by each recovery.
 func TestManyEntriesThatStayAreReadInParts(t *testing.T) {
 	t.Parallel()
-	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	server := redistest.Start(t) // whose commands nobody else counts
+	b, client := open(t, server, redis.Config{}), raw(t, server)
 	b.Unmendable()
 	s := join(t, b, time.Minute)
 	const many = 2000

@@ -195,6 +195,7 @@ func storedAt(t *testing.T, c *goredis.Client, key string) []string {
 }
 
 func TestWireStoredRuns(t *testing.T) {
+	t.Parallel()
 	wireVectors(t, "stored-runs.json", func(v *storedRunVector) string { return v.Name },
 		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *storedRunVector) {
 			run := v.Run.run(t)
@@ -224,6 +225,7 @@ func TestWireStoredRuns(t *testing.T) {
 }
 
 func TestWireRefused(t *testing.T) {
+	t.Parallel()
 	wireVectors(t, "refused.json", func(v *refusedVector) string { return v.Name },
 		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *refusedVector) {
 			bad := string(unhex(t, v.Hex))

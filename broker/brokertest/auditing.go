@@ -111,7 +111,7 @@ func auditLapsed(f *fixture) {
 
 // auditAtWork audits while runs are taken, tried again and finished.
 func auditAtWork(f *fixture) {
-	const workers, audits = 4, 3
+	const workers, audits = 4, 2
 	ctx, stop := context.WithCancel(f.within(endurance))
 	defer stop()
 	var all []*broker.TaskRun

@@ -147,7 +147,7 @@ func endedContextTakesNothing(f *fixture) {
 // cancelsLoseNothing cancels takes at any moment while runs are queued one by
 // one, so that cancels meet deliveries.
 func cancelsLoseNothing(f *fixture) {
-	const total, fetchers = 2_000, 8
+	const total, fetchers = 800, 8
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
@@ -198,7 +198,7 @@ type takeFunc func(ctx context.Context) ([]*broker.TaskRun, error)
 
 func (f *fixture) handOver(newTake func() takeFunc) {
 	f.Helper()
-	const rounds = 200
+	const rounds = 100
 	cancelled := 0
 	for range rounds {
 		ctx, cancel := context.WithCancel(f.ctx())

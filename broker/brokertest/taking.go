@@ -175,7 +175,7 @@ func takeWakes(f *fixture) {
 }
 
 func cancelledTakeLosesNothing(f *fixture) {
-	const total, sessions = 1_500, 6
+	const total, sessions = 600, 6
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
