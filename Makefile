@@ -3,6 +3,11 @@
 GO ?= go
 PKG ?= ./redis ./runtime ./... # what takes longest begins first
 
+# The tests that have a longer form.
+SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|$\
+	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
+	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears
+
 .PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
 
 help: ## list the targets
@@ -18,7 +23,7 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 test: redis-server ## run all tests with the race detector
-	$(GO) test -race -timeout 20m -parallel 4 $(PKG) # most tests wait most of their time
+	$(GO) test -race -timeout 20m -p 3 -parallel 8 $(PKG) # most tests wait most of their time
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	$(GO) test -run 'FiveYears|TellWhatNextDoes' ./internal/cron # which compute for long
 	cd bench && $(GO) test ./...
@@ -27,10 +32,7 @@ test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -run 'FiveYears' ./internal/cron
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'StartsLeaveNothing|OrphansAreReaped|AChildWaits' ./internal/subprocess
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 20m -run 'SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors' ./runtime ./runtime/taskapp
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -run 'NoRunIsLostToAnErrorOfAScript|ContractAsDeployed' ./redis
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 3 -parallel 8 -run '$(SOAK)' ./redis ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
 	cd tools/man && $(GO) run . ../../bin/man
