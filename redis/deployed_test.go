@@ -18,63 +18,28 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestContractAsDeployed holds the broker to its contract on Redis as it is deployed: one
+// TestContractAsDeployed holds the broker to its contract on Redis as it is run: one
 // server and a cluster, TLS, a unix socket, a user of few rights, a client of the caller's
-// own. Ways to connect to the same server take turns in one suite, check by check. The
-// soak runs the suite a second time on one server for a user with all rights, and once
-// under sentinels: to all other code that is a server as any other, and other tests
-// connect to it.
+// own. These take turns in one suite, check by check. The soak runs a whole suite on each
+// of one server and a cluster, and on one server for a user with all rights and on what
+// sentinels watch: once they are connected the latter are a server as any other, and other
+// tests connect to them.
 func TestContractAsDeployed(t *testing.T) {
 	t.Parallel()
-	var suites sync.WaitGroup // the suite waits most of its time
-	suites.Go(func() {
-		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", func(t *testing.T) []opener {
-			s := redistest.StartTLS(t)
-			allow(t, s.Server)
-			allowUser(t, s.Server, "auditor", auditRights...)
-			allowUser(t, s.Server, "server", riskRights...)
-			t.Cleanup(func() { requireNothingRefused(t, s.Server) })
-			user := func(t *testing.T) string {
-				switch {
-				case strings.Contains(t.Name(), "/Auditor/"):
-					return "auditor"
-				case strings.Contains(t.Name(), "/RiskReporter/"):
-					return "server"
-				}
-				return "app"
-			}
-			return []opener{
-				func(t *testing.T) *redis.Broker { return byURL("redis://" + user(t) + ":pass@" + s.Addr())(t) },
-				func(t *testing.T) *redis.Broker { return byURL("unix://" + user(t) + ":pass@" + s.Socket())(t) },
-				func(t *testing.T) *redis.Broker {
-					return byClient(func() goredis.UniversalClient {
-						return goredis.NewClient(&goredis.Options{
-							Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: user(t), Password: "pass",
-						})
-					})(t)
-				},
-			}
-		})
-	})
-	suites.Go(func() {
-		holdToContract(t, "a cluster by its URL and by a client", func(t *testing.T) []opener {
-			c := redistest.StartCluster(t)
-			for _, node := range c.Nodes { // a busy machine is no failover
-				_, err := node.Do("CONFIG", "SET", "cluster-node-timeout", "60000")
-				require.NoError(t, err)
-			}
-			return []opener{
-				byURL(c.URL()),
-				byClient(func() goredis.UniversalClient {
-					return goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs()})
-				}),
-			}
-		})
-	})
 	if os.Getenv("TASKGEN_SOAK") == "" {
-		suites.Wait()
+		holdToContract(t, "one server and a cluster in turn", func(t *testing.T) []opener {
+			server, cluster := ofFewRights(t), ofACluster(t)
+			return []opener{server[0], cluster[0], server[1], cluster[1], server[2]}
+		})
 		return
 	}
+	var suites sync.WaitGroup // a suite waits most of its time
+	suites.Go(func() {
+		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", ofFewRights)
+	})
+	suites.Go(func() {
+		holdToContract(t, "a cluster by its URL and by a client", ofACluster)
+	})
 	suites.Go(func() {
 		holdToContract(t, "all rights", func(t *testing.T) []opener {
 			return []opener{byURL(redistest.Start(t).URL())}
@@ -88,6 +53,51 @@ func TestContractAsDeployed(t *testing.T) {
 		})
 	})
 	suites.Wait()
+}
+
+// ofFewRights starts a server and opens brokers by a URL, by a unix socket and by a client
+// with TLS, each as a user that has no more rights than a broker needs.
+func ofFewRights(t *testing.T) []opener {
+	s := redistest.StartTLS(t)
+	allow(t, s.Server)
+	allowUser(t, s.Server, "auditor", auditRights...)
+	allowUser(t, s.Server, "server", riskRights...)
+	t.Cleanup(func() { requireNothingRefused(t, s.Server) })
+	user := func(t *testing.T) string {
+		switch {
+		case strings.Contains(t.Name(), "/Auditor/"):
+			return "auditor"
+		case strings.Contains(t.Name(), "/RiskReporter/"):
+			return "server"
+		}
+		return "app"
+	}
+	return []opener{
+		func(t *testing.T) *redis.Broker { return byURL("redis://" + user(t) + ":pass@" + s.Addr())(t) },
+		func(t *testing.T) *redis.Broker { return byURL("unix://" + user(t) + ":pass@" + s.Socket())(t) },
+		func(t *testing.T) *redis.Broker {
+			return byClient(func() goredis.UniversalClient {
+				return goredis.NewClient(&goredis.Options{
+					Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: user(t), Password: "pass",
+				})
+			})(t)
+		},
+	}
+}
+
+// ofACluster starts a cluster and opens brokers by its URL and by a client.
+func ofACluster(t *testing.T) []opener {
+	c := redistest.StartCluster(t)
+	for _, node := range c.Nodes { // a busy machine is no failover
+		_, err := node.Do("CONFIG", "SET", "cluster-node-timeout", "60000")
+		require.NoError(t, err)
+	}
+	return []opener{
+		byURL(c.URL()),
+		byClient(func() goredis.UniversalClient {
+			return goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs()})
+		}),
+	}
 }
 
 // holdToContract runs the suite as a subtest, with brokers opened in turn.

@@ -22,8 +22,8 @@ import (
 // still.
 const (
 	loadLease = time.Second
-	resumed   = 10 * time.Second
-	drained   = 40 * time.Second
+	resumed   = 30 * time.Second
+	drained   = 2 * time.Minute
 )
 
 // load is producers and consumers that work while a test breaks something, and what they
@@ -90,7 +90,7 @@ func (l *load) stop(channel chan struct{}, goroutines *sync.WaitGroup) {
 // produce queues runs, every second one with an own id. It queues each once, and repeats
 // no call that was refused or whose outcome is unknown.
 func (l *load) produce(producer int) {
-	pace := time.NewTicker(3 * time.Millisecond)
+	pace := time.NewTicker(10 * time.Millisecond)
 	defer pace.Stop()
 	for n := 0; ; n++ {
 		select {
