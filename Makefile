@@ -23,7 +23,7 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 test: redis-server ## run all tests with the race detector
-	$(GO) test -race -timeout 20m -p 3 -parallel 8 $(PKG) # most tests wait most of their time
+	GOGC=400 $(GO) test -race -timeout 20m -p 4 -parallel 5 $(PKG) # most tests wait most of their time
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	$(GO) test -run 'FiveYears|TellWhatNextDoes' ./internal/cron # which compute for long
 	cd bench && $(GO) test ./...
@@ -32,7 +32,7 @@ test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 3 -parallel 8 -run '$(SOAK)' ./redis ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
 	cd tools/man && $(GO) run . ../../bin/man

@@ -41,6 +41,8 @@ func stacks() []byte {
 func rank(stack []byte) int {
 	head, _, _ := bytes.Cut(stack, []byte("\n"))
 	switch {
+	case bytes.Contains(stack, []byte("os/signal.loop(")): // it runs because it has just received the signal
+		return 2
 	case bytes.Contains(head, []byte("[run")): // running, runnable
 		return 0
 	case bytes.Contains(stack, []byte("internal/subprocess.(*server).")) && !bytes.Contains(stack, []byte(".execute(")):
