@@ -88,11 +88,11 @@ type Timing struct {
 	Missed    Missed // defaults to MissedLatest
 	MissedMax int    // of MissedAll; defaults to 100
 
-	// SkipOverlap skips a tick while the run of an earlier one is live.
+	// SkipOverlap queues no tick while the run of an earlier one is live: queued or running.
 	SkipOverlap bool
 }
 
-// Missed is what happens to ticks for which no scheduler was up.
+// Missed is what happens to ticks while no scheduler was up, or the task was disabled.
 type Missed int8
 
 // What can happen to missed ticks.
@@ -102,8 +102,8 @@ const (
 	MissedAll                  // each runs, the latest MissedMax of them
 )
 
-// Limit bounds the runs of a task across all consumers, separately for each value of the
-// task's limit key.
+// Limit bounds the runs of a task within one queue, across all consumers, separately for
+// each value of the task's limit key.
 type Limit struct {
 	Concurrency int           // runs at once; 0: any number
 	Rate        int           // starts within Per; 0: any number
