@@ -8,12 +8,12 @@ import (
 // Controls is a broker that people inspect and operate while it is in use. It has
 // [Records], and its sessions are [Heartbeater].
 type Controls interface {
-	// Pause stops, or resumes, the delivery of a queue's runs. Runs that were taken
+	// Pause sets whether the delivery of a queue's runs is stopped. Runs that were taken
 	// before go on.
 	Pause(ctx context.Context, queue string, paused bool) error
 
-	// Disable stops, or resumes, the delivery of a task's runs and the claiming of its
-	// ticks. Its runs can still be queued, and wait in their order.
+	// Disable sets whether the delivery of a task's runs, and the claiming of its ticks,
+	// are stopped. Its runs can still be queued, and wait in their order.
 	Disable(ctx context.Context, queue, task string, disabled bool) error
 
 	// Cancel ends a run with the given failure, as [Dropped]. A run that waits ends at

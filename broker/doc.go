@@ -1,17 +1,17 @@
 // Package broker is the contract between taskgen's runtime and a store of its runs.
 //
 // Three methods make a [Broker]. The runtime asserts further interfaces on the broker
-// and on its sessions. Each is a part of the contract that a broker may leave out. A part
-// needs those named behind it:
+// and on its sessions. Each is a part of the contract that a broker may leave out. The third
+// column names the parts that a part needs:
 //
 //	part             adds                                             needs
 //	Broker           runs are delivered at most once
-//	Leaser           at least once: leases, retries in place, recovery
+//	Leaser           at least once: retries keep the run at the broker
 //	Records          results, status, waiting, dead letters            Leaser
-//	Heartbeater*     progress; running runs can be cancelled           Records
+//	Heartbeater*     reports progress; learns of cancellations         Records
 //	Controls         inspect, cancel, pause, disable, requeue          Heartbeater
 //	Policies         unique, limits, fair order, runs after a success  Leaser
-//	Starter*         a part of the policy unique                       Policies
+//	Starter*         frees unique keys when runs start                 Policies
 //	Groups           a run after a group of runs                       Records
 //	Ticks            a schedule's tick is queued once
 //	Clock            schedulers with wrong clocks are found            Ticks

@@ -13,9 +13,9 @@ type Groups interface {
 	// If the Unique or own id of next is that of a live run, the error is a
 	// [DuplicateError] with the Index -1.
 	//
-	// A member that GetTaskRuns takes counts as failed, and so does a dead letter. If a
-	// dead letter is queued again and succeeds while the group is known, the success
-	// counts instead.
+	// A dead letter counts as failed. If it is queued again and succeeds while the group is
+	// known, the success counts instead. A member that GetTaskRuns takes counts as failed
+	// too: the broker does not learn how it ends.
 	//
 	// Until next is queued it is in no count and no list. It holds its id and unique key,
 	// and has a delayed record if it has Keep. It can be cancelled; the end of the group

@@ -49,8 +49,11 @@ type Session interface {
 	Renew(ctx context.Context) error
 
 	// Finish applies each outcome once, and reports those of runs that the session holds
-	// no longer as fenced. Repeating a Finish whose reply was lost is safe: what the first
-	// call applied is fenced in the second.
+	// no longer as fenced.
+	//
+	// After an error, some of the outcomes may have been applied. Repeating the call with
+	// the same outcomes is safe: it applies the others. It may report those applied before
+	// as fenced.
 	//
 	// If an outcome is invalid, or a run of its Next, Finish returns an error and applies
 	// none of them. The error wraps [ErrBatchTooLarge] if [CheckBatch] does so for a Next.
@@ -126,7 +129,7 @@ type SkippedDuplicate struct {
 }
 
 // Heartbeater is a [Session] that reports on its runs while they go on, and learns which
-// of them were cancelled. A broker with [Controls] has it.
+// of them were cancelled. The sessions of a broker with [Controls] are Heartbeaters.
 type Heartbeater interface {
 	// Heartbeat stores the report and returns the runs of the session that
 	// [Controls.Cancel] was called for, at each call until they are finished. The

@@ -8,10 +8,12 @@ import (
 // Ticks is a broker that claims and queues a schedule's tick in one step, so that any
 // number of schedulers queue it once.
 type Ticks interface {
-	// QueueTick queues run as the tick of its task at the given instant. It returns
-	// [ErrDuplicate] and queues nothing if that tick or a later one was claimed before,
-	// and [ErrDisabled] if the task is disabled. If the run's Unique is that of a live
-	// run it claims the tick, queues nothing and returns a [DuplicateError].
+	// QueueTick claims the tick of run's task at the given instant, and queues run.
+	//
+	// It returns [ErrDuplicate] if that tick or a later one was claimed before, and
+	// [ErrDisabled] if the task is disabled; then it neither claims nor queues. If the
+	// run's Unique is that of a live run, it claims the tick, queues nothing and returns
+	// a [DuplicateError].
 	QueueTick(ctx context.Context, run *TaskRun, tick time.Time) error
 
 	// LastTick returns the last claimed tick of a task, the zero time if there was none.
