@@ -67,7 +67,7 @@ type Item struct {
 	Rank int
 }
 
-// Sparse may take a single byte.
+// Sparse may encode as one byte.
 type Sparse struct {
 	Name   string            `msgpack:"name,omitempty"`
 	Count  int               `msgpack:"count,omitempty"`
@@ -229,7 +229,7 @@ func (v *Version) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// Many takes a struct of more fields than one word counts.
+// Many takes a struct of more than 64 fields, so the decoder's `seen` needs two words.
 //
 //task:io
 func Many(ctx context.Context, many Wide) error { return nil }
@@ -262,7 +262,7 @@ func Dense(ctx context.Context, rows []Row, deep [][][]string, numbers []*int, r
 	return nil
 }
 
-// Row may take a single byte, and is large.
+// Row may encode as one byte, and is large.
 type Row struct {
 	A string            `msgpack:",omitempty"`
 	B []byte            `msgpack:",omitempty"`

@@ -307,7 +307,7 @@ type OwnParams struct {
 	Version Version
 }
 
-// QueueMany queues [Many]: it takes a struct of more fields than one word counts.
+// QueueMany queues [Many]: it takes a struct of more than 64 fields, so the decoder's `seen` needs two words.
 func QueueMany(ctx context.Context, many Wide, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, manyTask, &ManyParams{Many: many}, opts...)
 }
@@ -1439,7 +1439,7 @@ func (p *OwnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
 var manyTask = &taskrt.Definition[ManyParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "many",
-		Doc:    "Many takes a struct of more fields than one word counts.",
+		Doc:    "Many takes a struct of more than 64 fields, so the decoder's `seen` needs two words.",
 		Kind:   taskrt.IO,
 		Params: "many {First int?, A0 int, A1 int, A2 int, A3 int, A4 int, A5 int, A6 int, A7 int, A8 int, A9 int, B0 int, B1 int, B2 int, B3 int, B4 int, B5 int, B6 int, B7 int, B8 int, B9 int, C0 int, C1 int, C2 int, C3 int, C4 int, C5 int, C6 int, C7 int, C8 int, C9 int, D0 int, D1 int, D2 int, D3 int, D4 int, D5 int, D6 int, D7 int, D8 int, D9 int, E0 int, E1 int, E2 int, E3 int, E4 int, E5 int, E6 int, E7 int, E8 int, E9 int, F0 int, F1 int, F2 int, F3 int, F4 int, F5 int, F6 int, F7 int, F8 int, F9 int, G0 int, G1 int, G2 int, G3 int, G4 int, G5 int, G6 int, G7 int, Last int?}",
 	},

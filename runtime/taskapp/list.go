@@ -165,7 +165,7 @@ func (c *commandLine) taskInfos(made []taskrt.ScheduledInfo) []taskInfo {
 	return infos
 }
 
-// schedules returns the dynamic schedules; the embedded broker has none.
+// schedules returns the dynamic schedules. The embedded broker has none in a fresh process.
 func (c *commandLine) schedules(ctx context.Context, url string) ([]taskrt.ScheduledInfo, error) {
 	if c.isEmbedded(url) {
 		return nil, nil
