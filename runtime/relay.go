@@ -57,11 +57,11 @@ func (b relayBackend) Records() relay.Records {
 }
 
 func (b relayBackend) Schedules() (relay.Schedules, error) {
-	t, err := b.client.timetable()
+	keeper, err := b.client.scheduleKeeper()
 	if err != nil {
 		return nil, err
 	}
-	return checkedSchedules{t, b.client}, nil
+	return checkedSchedules{keeper, b.client}, nil
 }
 
 // checkedSchedules refuses schedules whose runs are too large.
@@ -70,9 +70,9 @@ type checkedSchedules struct {
 	client *Client
 }
 
-func (s checkedSchedules) PutSchedule(ctx context.Context, e *broker.Schedule) error {
-	if err := s.client.checkPayload(e.Run.Payload); err != nil {
+func (s checkedSchedules) PutSchedule(ctx context.Context, schedule *broker.Schedule) error {
+	if err := s.client.checkPayload(schedule.Run.Payload); err != nil {
 		return err
 	}
-	return s.scheduleKeeper.PutSchedule(ctx, e)
+	return s.scheduleKeeper.PutSchedule(ctx, schedule)
 }

@@ -46,8 +46,8 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 //
 // The broker stores the schedule. Each scheduler that has the task notices a change within
 // two seconds; on Redis within twelve, if it is the first schedule of a queue that the
-// scheduler's process does not use. Each tick is queued once, as the run
-// "entry/<id>@<instant>".
+// scheduler's process does not use. Each tick is queued once. Its run has the id
+// "entry/<id>@<instant>", in which <id> is the schedule's.
 func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
 	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
 	if err != nil {
@@ -78,32 +78,33 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err := refusePlanned(ctx); err != nil {
 		return nil, err
 	}
-	run.OwnID = false // each tick's run has another
-	t, err := c.timetable()
+	run.OwnID = false // the run of each tick has another id
+	keeper, err := c.scheduleKeeper()
 	if err != nil {
 		return nil, err
 	}
-	e := &broker.Schedule{ID: run.ID, Spec: spec, Zone: tz, Run: run}
-	if err := t.PutSchedule(ctx, e); err != nil {
+	schedule := &broker.Schedule{ID: run.ID, Spec: spec, Zone: tz, Run: run}
+	if err := keeper.PutSchedule(ctx, schedule); err != nil {
 		return nil, err
 	}
-	next, _ := table.Next(tick.Later(e.Since, e.Last))
+	next, _ := table.Next(tick.Later(schedule.Since, schedule.Last))
 	if now := time.Now(); next.Before(now) {
 		next, _ = table.Next(now)
 	}
-	return &Scheduled{ID: e.ID, Queue: run.Queue, Next: next, client: c}, nil
+	return &Scheduled{ID: schedule.ID, Queue: run.Queue, Next: next, client: c}, nil
 }
 
-// timetable returns what keeps schedules made at run time.
-func (c *Client) timetable() (scheduleKeeper, error) {
+// scheduleKeeper returns the broker, or an error if that keeps no schedules made at run
+// time.
+func (c *Client) scheduleKeeper() (scheduleKeeper, error) {
 	if err := c.checkUsable(); err != nil {
 		return nil, err
 	}
-	t, ok := c.broker.(scheduleKeeper)
+	keeper, ok := c.broker.(scheduleKeeper)
 	if !ok {
 		return nil, errors.New("this broker keeps no schedules made at run time; use one that has broker.ScheduleStore, such as the embedded one or Redis")
 	}
-	return t, nil
+	return keeper, nil
 }
 
 // ScheduledInfo is a schedule that was made at run time, as it is now.
@@ -126,22 +127,22 @@ func Schedules(ctx context.Context) ([]ScheduledInfo, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list schedules: %w", err)
 	}
-	t, err := c.timetable()
+	keeper, err := c.scheduleKeeper()
 	if err != nil {
 		return nil, fmt.Errorf("list schedules: %w", err)
 	}
-	entries, err := t.Schedules(ctx)
+	schedules, err := keeper.Schedules(ctx)
 	if err != nil {
 		err = fmt.Errorf("list schedules: %w", err)
 	}
-	list := make([]ScheduledInfo, len(entries))
+	list := make([]ScheduledInfo, len(schedules))
 	now := time.Now()
-	for i, e := range entries {
+	for i, s := range schedules {
 		list[i] = ScheduledInfo{
-			ID: e.ID, Queue: e.Run.Queue, Task: e.Run.Task, Spec: e.Spec, Zone: e.Zone, Since: e.Since, Last: e.Last,
+			ID: s.ID, Queue: s.Run.Queue, Task: s.Run.Task, Spec: s.Spec, Zone: s.Zone, Since: s.Since, Last: s.Last,
 		}
-		if table, err := tick.Parse(e.Spec, e.Zone); err == nil {
-			list[i].Next, _ = table.Next(tick.Later(now, e.Last))
+		if table, err := tick.Parse(s.Spec, s.Zone); err == nil {
+			list[i].Next, _ = table.Next(tick.Later(now, s.Last))
 		}
 	}
 	return list, err
@@ -162,9 +163,9 @@ func Unschedule(ctx context.Context, queue, id string) error {
 }
 
 func (c *Client) unschedule(ctx context.Context, queue, id string) error {
-	t, err := c.timetable()
+	keeper, err := c.scheduleKeeper()
 	if err == nil {
-		err = t.DeleteSchedule(ctx, queue, id)
+		err = keeper.DeleteSchedule(ctx, queue, id)
 	}
 	if err != nil {
 		return fmt.Errorf("end schedule %.64q of queue %s: %w", id, queue, err)
