@@ -13,12 +13,13 @@ import (
 // ClientConfig tunes a client. Its zero value works.
 type ClientConfig struct {
 	// MaxPayload is the size in bytes beyond which a run's encoded parameters are
-	// refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB. One
-	// call queues at most broker.MaxRuns, 100,000 runs, of broker.MaxBatch, 64 MiB,
-	// together.
+	// refused with ErrPayloadTooLarge. It cannot be negative. Defaults to 1 MiB.
+	//
+	// One call queues at most 100,000 runs (broker.MaxRuns) and 64 MiB
+	// (broker.MaxBatch).
 	MaxPayload int
-	// Middleware wraps the queueing of runs, the first outermost. If the client is in
-	// the context of a consumer's Run, the runs of its tasks are queued through it too.
+	// Middleware wraps the queueing of runs, the first outermost. If the client is in the
+	// context of a consumer's Run, the runs that the consumer's tasks queue pass it too.
 	// Defaults to none.
 	Middleware []QueueMiddleware
 }
@@ -31,7 +32,9 @@ type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
 // of them by returning an error. It may be called concurrently.
 type QueueMiddleware func(next QueueHandler) QueueHandler
 
-// Client queues runs. Its methods may be called concurrently.
+// Client queues runs, and reads and cancels them. Its methods may be called concurrently.
+//
+// The queueing is in enqueue.go.
 type Client struct {
 	broker     queuer
 	policies   broker.PolicySet // those that the broker keeps
@@ -43,8 +46,8 @@ type Client struct {
 	bufferPool sync.Pool // of *batchBuffer
 }
 
-// queuer is what a client needs of a broker. A client asserts further methods, a few at a
-// time: a child process's broker, which is its parent, has some of a broker's methods.
+// queuer is what a client needs of a broker. A child process's broker has only some
+// methods, so each feature asserts its own.
 type queuer interface {
 	QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error
 }
@@ -106,8 +109,7 @@ func WithClient(ctx context.Context, c *Client) context.Context {
 	return context.WithValue(ctx, clientKey{}, c)
 }
 
-// defaultClient is the process's one piece of mutable state, as slog has its
-// default logger.
+// defaultClient is the client of contexts without one.
 var defaultClient atomic.Pointer[Client]
 
 // SetDefault makes c the client of generated functions whose context has none. Nil removes
@@ -144,6 +146,6 @@ func (c *Client) cancel(ctx context.Context, queue, id string) error {
 	return controls.Cancel(ctx, queue, id, broker.Failure{Kind: Cancelled, Message: onRequest})
 }
 
-// onRequest is the message of a failure of kind [Cancelled], behind which it is
-// read.
+// onRequest is the message of a failure of kind [Cancelled]. It follows the kind in
+// messages: "cancelled on request".
 const onRequest = "on request"

@@ -50,11 +50,10 @@ type ConsumerConfig struct {
 	// its process died, before it becomes a dead letter. Defaults to 3. With 1 there is
 	// no second delivery.
 	//
-	// At its last delivery the run executes alone. If it then executes for 2 seconds and
-	// its process dies later all the same, a Redis broker delivers it once more. A lost
-	// lease of a consumer that lives does not count. On Redis a death counts for a run
-	// that was only prefetched from the second death on, and such a run survives some
-	// thirty.
+	// At its last delivery the run executes alone. A Redis broker delivers it once more if
+	// its process dies after more than 2 seconds of that. The lost lease of a consumer
+	// that lives does not count. On Redis, a death after a run's first does not count if
+	// the run had not started. The guide has the details, under Crashes.
 	MaxCrashes int
 	// DeadAge is how long dead letters of the consumer's queues are kept. Older ones are
 	// deleted within an hour, and their number is logged. Defaults to 0: as many as the

@@ -13,10 +13,8 @@
 //	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, tasks.Tasks())
 //	err = consumer.Run(ctx)
 //
-// This package knows no broker, so a program that only queues runs links the broker that
-// it imports and no other.
+// This package imports no broker; your program chooses which to link.
 //
-// Delivery is at least once: a run is executed until its end is recorded, so a
-// handler may see the same run twice, when a machine dies between the work and
-// its acknowledgement.
+// Delivery is at least once. If a machine dies after a task has done its work, and before
+// the outcome is recorded, the run starts again.
 package runtime
