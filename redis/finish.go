@@ -184,9 +184,9 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 	}
 }
 
-// unlessCancelled adds a step that ends the run if it was cancelled, instead of the steps
+// ifCancelled adds a step that ends the run if it was cancelled, instead of the steps
 // behind it. The script adds the failure to the records.
-func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) {
+func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.free(q, run)
 	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
@@ -196,7 +196,7 @@ func (out *outcome) unlessCancelled(q *queue, at *receipt, run *broker.TaskRun) 
 	if run.Keep > 0 {
 		end.step(script.StepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
-	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
+	out.step(script.StepIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
@@ -212,7 +212,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 		return err
 	}
 	out.at.keepPast(stored)
-	out.unlessCancelled(q, out.at, run)
+	out.ifCancelled(q, out.at, run)
 	if wire.CountsAtLimits(run) {
 		out.step(script.StepReleaseLimits, "")
 	}

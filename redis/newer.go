@@ -120,7 +120,7 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	var end outcome
 	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
 	end.stepped()
-	out.step(script.StepUnlessCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
+	out.step(script.StepIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 	if h.Flags&wire.FlagWaits != 0 {

@@ -1,10 +1,10 @@
 #!lua flags=allow-oom
--- Applies the outcomes of runs in flight, each once, and only while the batch of the run is
--- there: its key is the fencing token.
+-- Applies the outcomes of runs in flight, each once. A batch's key is its fencing token:
+-- without the key, the outcomes of the batch are refused.
 --
--- The outcome of a success that frees nothing has no steps: the run's bit in the batch's
--- bitmap of finished runs says it, and the run's record, if it has one. Any other outcome
--- has steps (steps.lua).
+-- An outcome has no steps if it only ends the run and perhaps sets its record: the batch's
+-- bitmap of finished runs marks the run. Any other outcome has steps (include/steps.lua).
+-- doc.go explains K, A and nextKey.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, dead, dropped, waiters, waiting, rounds,
@@ -22,23 +22,26 @@
 --         how many outcomes have steps; for each: the run's index in the batch, the letters
 --         of the steps, their arguments
 -- Does for each batch that is there
---       1. sets the records of the runs without steps
---       2. applies the steps of the other outcomes; an error takes back those of its run
---       3. deletes the batch if all its runs have ended, else adds the ends to the bitmap
---       and wakes consumers and drops the oldest dead letters at the end.
+--       1. sets the records of the runs without steps, and marks these runs in the bitmap
+--          if the batch stays
+--       2. applies the steps of each other outcome, and then marks its run in the same way;
+--          an error takes back the steps of its run (include/steps.lua says which stay)
+--       3. deletes the batch if all its runs have ended
+--       Afterwards it wakes consumers, and then drops the oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
 --          index; the index -1 means all its runs without steps
 --       2. in turn a waiter to notify, and the id of the run that has ended
 --       3. how many entries were added to the outbox
 --       4. how many dead letters were dropped beyond the cap
---       5. the failures: in turn the batch's place, the run's index, and the error. Nothing
---          of the run's outcome is applied. The index -1 means that the batch stays although
+--       5. the failures: in turn the batch's place, the run's index, and the error. Its
+--          outcome is taken back as in 2. The index -1 means that the batch stays although
 --          all its runs have ended; the place 0, that the error is of no batch
 --       A run without steps that the bitmap has already is not fenced: this session ended
 --       it, or an audit that found the run elsewhere. If the bitmap has fewer runs than the
 --       caller says, the server has forgotten ends: the batch stays.
--- After an error the call can be repeated: the outcomes that it applied are fenced then.
+-- Repeat the call after an error. Outcomes with steps that it applied are then fenced; those
+-- without are applied again, which changes nothing. All are fenced if the batch is gone.
 -- include clock.lua
 -- include waiting.lua
 -- include release.lua
@@ -55,29 +58,30 @@ local function fail(place, i, err)
   failures[n + 3] = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)
 end
 
--- returns the bitmap of the runs that either has; ended is false for none
-local function either(ended, plain)
-  if not ended then
+-- returns the union of two bitmaps; marked is false for none
+local function union(marked, plain)
+  if not marked then
     return plain
   end
   local bytes = {}
-  for i = 1, math.max(#ended, #plain) do
-    bytes[i] = string.char(bit.bor(string.byte(ended, i) or 0, string.byte(plain, i) or 0))
+  for i = 1, math.max(#marked, #plain) do
+    bytes[i] = string.char(bit.bor(string.byte(marked, i) or 0, string.byte(plain, i) or 0))
   end
   return table.concat(bytes)
 end
 
--- Applies n outcomes with steps, but fences the runs that have ended before. Then it marks the
--- others in the bitmap, unless the batch is complete. Returns the indexes of the runs whose
--- outcome was applied, and whether some outcomes failed.
-local function applyOutcomes(n, place, batch, bitmap, held, complete, someEnded)
+-- Applies n outcomes with steps, but fences the runs that have ended before. It marks the
+-- others in the bitmap, unless the batch is complete. someMarked is whether the bitmap can
+-- mark any run. Returns the indexes of the runs whose outcome was applied, and whether some
+-- outcomes failed.
+local function applyOutcomes(n, place, batch, bitmap, batchExists, complete, someMarked)
   local applied, failed = {}, false
   for _ = 1, n do
     local index, letters = tonumber(nextArg()), nextArg()
-    if not held or someEnded and redis.call('GETBIT', bitmap, index) == 1 then
+    if not batchExists or someMarked and redis.call('GETBIT', bitmap, index) == 1 then
       fenced[#fenced + 1] = place
       fenced[#fenced + 1] = index
-      steps().skip(letters)
+      steps().discard(letters)
     else
       local err = steps().apply(letters, function()
         if not complete then
@@ -89,7 +93,7 @@ local function applyOutcomes(n, place, batch, bitmap, held, complete, someEnded)
         failed = true
       else
         applied[#applied + 1] = index
-        someEnded = someEnded or not complete
+        someMarked = someMarked or not complete
       end
     end
   end
@@ -101,41 +105,41 @@ for place = 1, tonumber(A.batches) do
   local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
   local plain = nextArg() -- the bitmap of the runs without steps
   local batch, bitmap = nextKey(), nextKey()
-  local held = redis.call('EXISTS', batch) == 1
-  if held and complete and endedBefore > 0 and redis.call('BITCOUNT', bitmap) < endedBefore then
+  local batchExists = redis.call('EXISTS', batch) == 1
+  if batchExists and complete and endedBefore > 0 and redis.call('BITCOUNT', bitmap) < endedBefore then
     complete = false -- the server has forgotten ends, which the session will find out
   end
 
   -- 1. the runs without steps
-  if not held and #plain > 0 then
+  if not batchExists and #plain > 0 then
     fenced[#fenced + 1] = place
     fenced[#fenced + 1] = -1
   end
   for _ = 1, tonumber(nextArg()) do
     local key, record, keep = nextKey(), nextArg(), nextArg()
-    if held then
+    if batchExists then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
     end
   end
   local outcomes = tonumber(nextArg())
-  local ended = held and (outcomes > 0 or not complete) and redis.call('GET', bitmap)
-  if held and not complete and #plain > 0 then
-    redis.call('SET', bitmap, either(ended, plain))
+  local marked = batchExists and (outcomes > 0 or not complete) and redis.call('GET', bitmap)
+  if batchExists and not complete and #plain > 0 then
+    redis.call('SET', bitmap, union(marked, plain))
   end
 
   -- 2. the outcomes with steps
   local applied, failed
   if outcomes > 0 then
-    applied, failed = applyOutcomes(outcomes, place, batch, bitmap, held, complete, ended)
+    applied, failed = applyOutcomes(outcomes, place, batch, bitmap, batchExists, complete, marked ~= false)
   end
 
-  -- 3. the batch
-  if not failed and (not held or complete) then
+  -- 3. the batch; a bitmap without a batch is left over, and goes too
+  if not failed and (not batchExists or complete) then
     local deleted = redis.pcall('DEL', batch, bitmap)
     if type(deleted) == 'table' then
       fail(place, -1, deleted)
-      failed = held
+      failed = batchExists
     else
       local unlisted = redis.pcall('SREM', K.inflight, name)
       if type(unlisted) == 'table' then
@@ -145,7 +149,7 @@ for place = 1, tonumber(A.batches) do
   end
   if failed and complete then -- the batch stays: no outcome may be applied a second time
     if #plain > 0 then
-      redis.call('SET', bitmap, either(ended, plain))
+      redis.call('SET', bitmap, union(marked, plain))
     end
     for _, index in ipairs(applied or {}) do
       redis.call('SETBIT', bitmap, index, 1)

@@ -1,6 +1,6 @@
 -- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
 -- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua
--- and read.lua.
+-- and read.lua. doc.go explains K, A and nextKey.
 --
 -- The steps of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
@@ -20,12 +20,13 @@
 --   e  END_RECORD         record        record, ms to keep it; sets the record of an ended run
 --   o  SEND                             entry; adds it to the outbox
 --   g  END_MEMBER         group         member; length of its id in a byte, id and record; the
---                                       member has ended, see there
---   c  UNLESS_CANCELLED   cancels of    "number:index"; n; if the end of the run was asked
---                         the session   for, the next n letters apply, else those behind them
+--                                       member has ended, see END_MEMBER below
+--   c  IF_CANCELLED       cancels of    "number:index"; n. Must be first: the next n letters
+--                         the session   apply if a cancel is stored, else the rest
 --
--- FREE_ID and FREE_UNIQUE leave the owner marked as ended for ten seconds: a repeated
--- enqueue, whose reply was lost, sees there that it was stored.
+-- FREE_ID and FREE_UNIQUE keep the owner for ten seconds, marked as ended: a repeated
+-- enqueue, whose reply was lost, sees there that it was stored. `ended:` opens an ended id's
+-- owner, and a space opens an ended unique key's.
 
 local woken = {} -- kinds, 1 io and 2 cpu, of which a consumer is to be woken
 local waiters = {} -- in turn a waiter and the id of the ended run that it waits for
@@ -53,7 +54,7 @@ local function noteWaiters(record)
 end
 
 local function newSteps()
-  local self, does, follow = {}, {}, nil
+  local self, appliers, readSteps = {}, {}, nil
   local batch, index -- of the run in hand, if it is in flight
   local due -- when the run in hand is due again, 13 digits
   local undos = {} -- functions that take back the steps of the run in hand
@@ -66,7 +67,7 @@ local function newSteps()
     undos[#undos + 1] = undo
   end
 
-  does[STEP.FREE_ID] = function(apply)
+  appliers[STEP.FREE_ID] = function(apply)
     local key = nextKey()
     if apply then
       local owner = redis.call('GET', key)
@@ -79,7 +80,7 @@ local function newSteps()
     end
   end
 
-  does[STEP.FREE_UNIQUE] = function(apply)
+  appliers[STEP.FREE_UNIQUE] = function(apply)
     local key, id = nextKey(), nextArg()
     if apply then
       local owner = redis.call('GET', key)
@@ -92,7 +93,7 @@ local function newSteps()
     end
   end
 
-  does[STEP.RELEASE_LIMITS] = function(apply)
+  appliers[STEP.RELEASE_LIMITS] = function(apply)
     local stored = apply and batch and redis.call('LRANGE', batch, index, index)[1]
     if stored then
       if release(stored) then
@@ -104,7 +105,7 @@ local function newSteps()
     end
   end
 
-  does[STEP.READY] = function(apply)
+  appliers[STEP.READY] = function(apply)
     local list, stored = tonumber(nextArg()), nextArg()
     if apply then
       local entry = putBack(list, stored)
@@ -115,7 +116,7 @@ local function newSteps()
     end
   end
 
-  does[STEP.DELAY] = function(apply)
+  appliers[STEP.DELAY] = function(apply)
     local delay, list, stored = tonumber(nextArg()), tonumber(nextArg()), nextArg()
     if apply then
       due = string.format('%013.0f', math.min(now() + delay, 9999999999999)) -- a record has 13 digits
@@ -130,14 +131,14 @@ local function newSteps()
     end
   end
 
-  does[STEP.WAKE] = function(apply)
+  appliers[STEP.WAKE] = function(apply)
     local list = tonumber(nextArg())
     if apply then
       woken[kindOf(list)] = true
     end
   end
 
-  does[STEP.BURY] = function(apply)
+  appliers[STEP.BURY] = function(apply)
     local failureAndRun = nextArg()
     if apply then
       deadLength = redis.call('LPUSH', K.dead, deadLetter(failureAndRun))
@@ -148,7 +149,7 @@ local function newSteps()
     end
   end
 
-  does[STEP.RECORD] = function(apply)
+  appliers[STEP.RECORD] = function(apply)
     local key, state, map = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, state .. (due or '0000000000000') .. map)
@@ -157,7 +158,7 @@ local function newSteps()
 
   local cancelFailure = '' -- while the steps of a cancelled run are applied
 
-  does[STEP.END_RECORD] = function(apply)
+  appliers[STEP.END_RECORD] = function(apply)
     local key, record, keep = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, record .. cancelFailure, 'PX', keep)
@@ -174,7 +175,7 @@ local function newSteps()
     end)
   end
 
-  does[STEP.SEND] = function(apply)
+  appliers[STEP.SEND] = function(apply)
     local entry = nextArg()
     if apply then
       send(entry)
@@ -184,14 +185,14 @@ local function newSteps()
   -- The end of the last member adds the run that awaits the group to the outbox. A member
   -- ends once; but if it ended with a failure, and was queued again, its success counts
   -- instead.
-  does[STEP.END_MEMBER] = function(apply)
+  appliers[STEP.END_MEMBER] = function(apply)
     local group, member, ended = nextKey(), nextArg(), nextArg()
     local before = apply and redis.call('HGET', group, 'left')
     if not before then
       return
     end
     if not string.find(before, '^%-?%d+$') then
-      redis.call('HSET', group, 'left', 1) -- nobody knows how many: the run that awaits it finds those there are
+      redis.call('HSET', group, 'left', 1) -- the count is damaged: the next end counts as the last
     end
     if redis.call('HSETNX', group, member, ended .. cancelFailure) == 0 then
       local opens, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
@@ -224,11 +225,11 @@ local function newSteps()
     end
   end
 
-  local function unlessCancelled(letters, apply)
+  local function ifCancelled(letters, apply)
     local cancels, field, n = nextKey(), nextArg(), tonumber(nextArg())
     local failure = apply and redis.call('HGET', cancels, field)
     cancelFailure = failure or ''
-    follow(string.sub(letters, 1, n), failure)
+    readSteps(string.sub(letters, 1, n), failure)
     cancelFailure = ''
     if failure then
       redis.call('HDEL', cancels, field)
@@ -236,32 +237,33 @@ local function newSteps()
         redis.pcall('HSET', cancels, field, failure)
       end)
     end
-    follow(string.sub(letters, n + 1), apply and not failure)
+    readSteps(string.sub(letters, n + 1), apply and not failure)
   end
 
   -- applies letters, or only reads their keys and arguments
-  function follow(letters, apply)
-    if string.sub(letters, 1, 1) == STEP.UNLESS_CANCELLED then
-      unlessCancelled(string.sub(letters, 2), apply)
+  function readSteps(letters, apply)
+    if string.sub(letters, 1, 1) == STEP.IF_CANCELLED then
+      ifCancelled(string.sub(letters, 2), apply)
       return
     end
     for letter in string.gmatch(letters, '.') do
-      does[letter](apply)
+      appliers[letter](apply)
     end
   end
 
   -- reads the keys and arguments of an outcome's steps, and applies none
-  function self.skip(letters)
-    follow(letters, false)
+  function self.discard(letters)
+    readSteps(letters, false)
   end
 
   -- Applies the steps of an outcome, and then calls last. A run in flight has a batch, and an
-  -- index there. Returns nil, or the error after which nothing of the outcome is applied.
+  -- index there. Returns nil or an error. After an error all steps are taken back but what
+  -- the repetition writes again: records, notices to waiters, and corrections of a group.
   function self.apply(letters, last, ofBatch, atIndex)
     local keysBefore, argsBefore = keysRead, argsRead
     batch, index, due, undos = ofBatch, atIndex, nil, {}
     local ok, err = pcall(function()
-      follow(letters, true)
+      readSteps(letters, true)
       last()
     end)
     if ok then
@@ -271,7 +273,7 @@ local function newSteps()
       undos[i]()
     end
     keysRead, argsRead = keysBefore, argsBefore
-    follow(letters, false)
+    readSteps(letters, false)
     return err
   end
 
