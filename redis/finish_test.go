@@ -59,6 +59,45 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.Equal(t, "gathering", takeAll(t, s, "q", 1)[0].ID)
 }
 
+// TestAnOutcomeThatFailsLeavesTheUniqueKeyItsTime has an outcome fail after the step that
+// frees the unique key. The key then expires when it would have expired, or never.
+func TestAnOutcomeThatFailsLeavesTheUniqueKeyItsTime(t *testing.T) {
+	t.Parallel()
+	for name, unique := range map[string]time.Duration{"for an hour": time.Hour, "until the end": 0} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			b, client := open(t, shared, redis.Config{}), raw(t, shared)
+			base := prefix(t) + ":{q}:"
+			gathering, members := group("q", "q", 1)
+			nameGroup("g", gathering, members)
+			members[0].EnsureRules().Unique, members[0].Rules.UniqueFor = "key", unique
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			require.NoError(t, client.HSet(t.Context(), base+"group:g", "keep", "1e99").Err())
+			s := join(t, b, time.Minute)
+			got := takeAll(t, s, "q", 1)
+			before, owner := client.PTTL(t.Context(), base+"u:key").Val(), client.Get(t.Context(), base+"u:key").Val()
+			require.NotEmpty(t, owner)
+
+			_, err := s.Finish(t.Context(), succeeded(got)...)
+			require.ErrorContains(t, err, "not an integer")
+			require.Equal(t, owner, client.Get(t.Context(), base+"u:key").Val())
+			after := client.PTTL(t.Context(), base+"u:key").Val()
+			require.Equal(t, before < 0, after < 0, "expires in %v, before in %v", after, before)
+			require.LessOrEqual(t, after, before)
+
+			require.NoError(t, client.HDel(t.Context(), base+"group:g", "keep").Err())
+			finishAll(t, s, got)
+			require.NoError(t, b.QueueTasks(t.Context(), withUniqueKey("again", "key")))
+		})
+	}
+}
+
+func withUniqueKey(id, key string) *broker.TaskRun {
+	r := run(id, "q")
+	r.EnsureRules().Unique = key
+	return r
+}
+
 // TestATakenRunThatCannotBeForgottenKeepsNoOthersBack is the same for GetTaskRuns.
 func TestATakenRunThatCannotBeForgottenKeepsNoOthersBack(t *testing.T) {
 	t.Parallel()

@@ -85,9 +85,14 @@ local function newSteps()
     if apply then
       local owner = redis.call('GET', key)
       if owner and string.sub(owner, 1, #id + 1) == id .. ' ' then
+        local expires = redis.call('PTTL', key)
         redis.call('SET', key, ' ' .. owner, 'PX', 10000)
         undoable(function()
-          redis.pcall('SET', key, owner)
+          if expires > 0 then
+            redis.pcall('SET', key, owner, 'PX', expires)
+          else
+            redis.pcall('SET', key, owner)
+          end
         end)
       end
     end
