@@ -81,13 +81,13 @@ func (s *session) returnedRuns() []*broker.TaskRun {
 // reportAlive reports to the broker that the session's consumer lives although its lease
 // ended. It blocks at most for the given time.
 func (s *session) reportAlive(ctx context.Context, within time.Duration, returned ...*broker.TaskRun) {
-	survivor, ok := s.lease.(poison.Survivor)
+	survivor, ok := s.membership.(poison.Survivor)
 	if !ok {
 		return
 	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := survivor.Survived(ctx, returned...); err != nil {
-		s.logger.Debug("cannot tell the broker that the consumer lives whose lease was lost", "session", s.lease.ID(), "error", err)
+		s.logger.Debug("cannot tell the broker that the consumer lives whose lease was lost", "session", s.membership.ID(), "error", err)
 	}
 }

@@ -200,7 +200,7 @@ func (s *session) mayFreeKey(a *Attempt, own *trial) bool {
 		s.putUnstarted(s.unstartedOutcome(a.run)) // with its key
 		return false
 	}
-	starter, ok := s.lease.(broker.Starter)
+	starter, ok := s.membership.(broker.Starter)
 	if !ok {
 		return true
 	}

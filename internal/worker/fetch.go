@@ -89,7 +89,7 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 		<-taking.Done() // until a queue matches, or can be taken from again
 		return nil, nil
 	}
-	runs, err := s.lease.Take(taking, want)
+	runs, err := s.membership.Take(taking, want)
 	if err != nil && taking.Err() != nil && errors.Is(err, taking.Err()) {
 		err = nil // there is something else to ask for, or the session ends
 	}

@@ -79,7 +79,7 @@ func (w *Worker) markUnsent(runs []broker.LastRun) {
 // heartbeatLoop reports progress to the broker and cancels runs, until ctx ends. If no
 // run has gone on for longRun and there is nothing to report, it sends nothing.
 func (s *session) heartbeatLoop(ctx context.Context) {
-	heartbeater, ok := s.lease.(broker.Heartbeater)
+	heartbeater, ok := s.membership.(broker.Heartbeater)
 	if !ok {
 		heartbeater = noHeartbeat{}
 	}
@@ -148,7 +148,7 @@ func (a *Attempt) unsentProgress() *broker.Progress {
 // for.
 func (a *Attempt) sendProgress() {
 	p := a.unsentProgress()
-	heartbeater, ok := a.session.lease.(broker.Heartbeater)
+	heartbeater, ok := a.session.membership.(broker.Heartbeater)
 	if p == nil || !ok {
 		return
 	}
@@ -171,7 +171,7 @@ func (s *session) warnOverdue(a *Attempt, now time.Time) {
 
 // sendLastRuns sends the latest runs that the broker does not have.
 func (s *session) sendLastRuns(ctx context.Context) {
-	heartbeater, ok := s.lease.(broker.Heartbeater)
+	heartbeater, ok := s.membership.(broker.Heartbeater)
 	if !ok {
 		return
 	}

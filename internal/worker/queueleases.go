@@ -72,7 +72,7 @@ func (s *session) loseQueue(queue string) {
 	if s.base.Err() != nil {
 		return
 	}
-	s.logger.Error("lease lost in a queue: its running tasks were cancelled, those of other queues go on", "queue", queue, "session", s.lease.ID())
+	s.logger.Error("lease lost in a queue: its running tasks were cancelled, those of other queues go on", "queue", queue, "session", s.membership.ID())
 	for _, p := range s.slots {
 		s.putReturned(p.withdrawQueue(s, queue))
 	}

@@ -175,7 +175,7 @@ func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, p *parts) {
 func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool) error {
 	try, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
-	done, err := s.lease.Finish(try, batch...)
+	done, err := s.membership.Finish(try, batch...)
 	s.notifySkipped(done.Skipped)
 	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
 		batch[0] = s.DeadOutcome(batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(

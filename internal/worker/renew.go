@@ -74,7 +74,7 @@ func (r *renewal) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Lease-r.margin)
 	defer cancel()
 	sent := time.Now()
-	err := r.keepQueueLeases(ctx, sent, r.lease.Renew(ctx))
+	err := r.keepQueueLeases(ctx, sent, r.membership.Renew(ctx))
 	switch {
 	case err == nil:
 		r.succeeded(sent)

@@ -27,10 +27,10 @@ const (
 // the runs that it took until their outcomes are recorded.
 type session struct {
 	*Worker
-	lease     broker.Session
-	leaseless bool            // the broker has three methods: it keeps nothing of the runs that were taken
-	base      context.Context // of all runs; ends when the lease is lost, or by cancelRuns
-	starting  context.Context // ends when no more runs may start
+	membership broker.Session  // the session as the broker has it
+	leaseless  bool            // the broker has three methods: it keeps nothing of the runs that were taken
+	base       context.Context // of all runs; ends when the lease is lost, or by cancelRuns
+	starting   context.Context // ends when no more runs may start
 
 	outcomes         outcomeQueues
 	finished         chan struct{}  // closed when the last outcome is recorded, or given up
@@ -62,7 +62,7 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 	limit := time.Now().Add(openTimeout)
 	var lost *session
 	for {
-		lease, opened, err := w.openSession(ctx, limit)
+		membership, opened, err := w.openSession(ctx, limit)
 		if lost != nil {
 			lost.reportAlive(ctx, w.cfg.Lease/4) // before the new session takes runs
 			close(lost.reconnected)
@@ -70,11 +70,11 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 		if err != nil {
 			return err
 		}
-		if lease == nil {
+		if membership == nil {
 			return nil // ctx ended
 		}
 		limit = time.Time{}
-		s, trusted := w.newSession(ctx, lease)
+		s, trusted := w.newSession(ctx, membership)
 		loops.Go(func() { s.renewLoop(trusted, opened) })
 		loops.Go(s.recordLoop)
 		loops.Go(func() { s.heartbeatLoop(trusted) })
@@ -82,28 +82,28 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(w.cfg.Grace)))
 		}
-		w.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", lease.ID(), "error", context.Cause(trusted))
+		w.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", membership.ID(), "error", context.Cause(trusted))
 		loops.Go(func() { s.drain(ctx) })
 		lost = s
 	}
 }
 
 // newSession returns a session, and a context that ends when its lease is lost.
-func (w *Worker) newSession(ctx context.Context, lease broker.Session) (s *session, trusted context.Context) {
+func (w *Worker) newSession(ctx context.Context, membership broker.Session) (s *session, trusted context.Context) {
 	trusted, loseLease := context.WithCancelCause(context.WithoutCancel(ctx))
 	base, cancelRuns := context.WithCancelCause(trusted)
 	finishing, abandon := context.WithCancel(context.WithoutCancel(ctx))
 	starting, noMore := context.WithCancel(ctx)
 	context.AfterFunc(base, noMore)
 	s = &session{
-		Worker: w, lease: lease, base: base, starting: starting,
+		Worker: w, membership: membership, base: base, starting: starting,
 		loseLease: loseLease, cancelRuns: cancelRuns, abandon: abandon,
 		finished:      make(chan struct{}),
 		reconnected:   make(chan struct{}),
 		capacityFreed: make(chan struct{}, 1),
 		lastOtherKind: time.Now(),
 	}
-	_, s.leaseless = lease.(leaselessSession)
+	_, s.leaseless = membership.(leaselessSession)
 	limit := 4 * (w.cfg.Slots[broker.IO] + w.cfg.Slots[broker.CPU] + maxPrefetch)
 	s.outcomes.init(limit, func(q *queueOutcomes) { s.recordQueue(finishing, q) }, s.refetchNow)
 	return s, trusted
@@ -134,10 +134,10 @@ func (w *Worker) openSession(ctx context.Context, limit time.Time) (broker.Sessi
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ; {
 		attempt, cancel := context.WithTimeout(ctx, openTimeout)
 		opened := time.Now()
-		lease, err := leaser.OpenSession(attempt, w.cfg.Lease)
+		membership, err := leaser.OpenSession(attempt, w.cfg.Lease)
 		cancel()
 		if err == nil {
-			return lease, opened, nil
+			return membership, opened, nil
 		}
 		if ctx.Err() != nil {
 			return nil, time.Time{}, nil
@@ -239,7 +239,7 @@ func (s *session) close(ctx context.Context) error {
 	if s.openRuns() > 0 {
 		return nil
 	}
-	return s.lease.Close(ctx)
+	return s.membership.Close(ctx)
 }
 
 // idle returns a channel that is closed once no run executes.

@@ -59,7 +59,7 @@ type trials struct {
 // openTrial starts a trial. It returns nil while there is another.
 func (s *session) openTrial(run *broker.TaskRun) *trial {
 	t := &trial{run: *run, after: trialTime, over: make(chan struct{}), wanted: make(chan struct{}, 1), ended: make(chan struct{})}
-	if tracker, ok := s.lease.(poison.Tracker); ok {
+	if tracker, ok := s.membership.(poison.Tracker); ok {
 		if _, t.long = tracker.Suspect(run); t.long {
 			t.after = longTrialTime
 		}
@@ -191,7 +191,7 @@ func (s *session) crashed(a *Attempt, times int) broker.Outcome {
 // isSuspect reports whether a run may have killed its consumer. A cpu run may only if it
 // was recovered.
 func (s *session) isSuspect(a *Attempt) bool {
-	if tracker, ok := s.lease.(poison.Tracker); ok {
+	if tracker, ok := s.membership.(poison.Tracker); ok {
 		suspect, _ := tracker.Suspect(a.run)
 		return suspect
 	}
@@ -202,7 +202,7 @@ func (s *session) isSuspect(a *Attempt) bool {
 // cannot be asked, it counts all of them: a run too many is better than one that is
 // buried wrongly.
 func (s *session) spared(run *broker.TaskRun) int {
-	survivor, ok := s.lease.(poison.Survivor)
+	survivor, ok := s.membership.(poison.Survivor)
 	if !ok {
 		return 0
 	}
@@ -219,7 +219,7 @@ func (s *session) spared(run *broker.TaskRun) int {
 // noteBegin notes at the broker that a run begins whose consumer died. Deaths do not
 // count for runs that had not begun. If that fails, it returns the run's outcome.
 func (s *session) noteBegin(run *broker.TaskRun) *broker.Outcome {
-	tracker, ok := s.lease.(poison.Tracker)
+	tracker, ok := s.membership.(poison.Tracker)
 	if !ok {
 		return nil
 	}
@@ -263,7 +263,7 @@ func (s *session) anyYounger(d time.Duration) bool {
 
 // clear notes at the broker that the next death does not count for the run on trial.
 func (s *session) clear(t *trial) {
-	tracker, ok := s.lease.(poison.Tracker)
+	tracker, ok := s.membership.(poison.Tracker)
 	if !ok {
 		return
 	}
