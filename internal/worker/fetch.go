@@ -168,7 +168,7 @@ func (s *session) demand(now time.Time) (want broker.Want) {
 // dies, runs from a broker of three methods are lost. It returns false when ctx ends
 // first.
 func (s *session) awaitAllStarted(ctx context.Context) bool {
-	for s.slots[broker.IO].countReady(s.notifyCapacity)+s.slots[broker.CPU].countReady(s.notifyCapacity) > 0 {
+	for s.slots[broker.IO].countUnstarted(s.notifyCapacity)+s.slots[broker.CPU].countUnstarted(s.notifyCapacity) > 0 {
 		select {
 		case <-s.capacityFreed:
 		case <-ctx.Done():

@@ -11,11 +11,11 @@ import (
 
 // A consumer prefetches as many runs as its slots have lately executed in
 // prefetchTime, so that short runs do not wait for the broker. If all slots stay busy
-// for maxReadyWait, the runs that wait for one go back: another consumer may have a
+// for maxStartWait, the runs that wait for one go back: another consumer may have a
 // free slot.
 const (
 	prefetchTime = 20 * time.Millisecond
-	maxReadyWait = 20 * time.Millisecond
+	maxStartWait = 20 * time.Millisecond
 	maxPrefetch  = 768
 	// rateWindow is how long completions are counted, at least, to compute their rate.
 	rateWindow = time.Millisecond
@@ -28,21 +28,21 @@ const (
 type slotPool struct {
 	size int
 
-	mu     sync.Mutex
-	ready  []queuedRun // the runs that wait, from head on
-	head   int
-	slots  []*slot         // idle ones included
-	idle   []chan struct{} // they wake idle slots, the latest at the end
-	waking bool            // a slot was woken and has not taken a run yet
-	busy   int             // the number of runs that execute
-	closed bool
+	mu        sync.Mutex
+	unstarted []queuedRun // the runs that wait for a slot, from head on
+	head      int
+	slots     []*slot         // idle ones included
+	idle      []chan struct{} // they wake idle slots, the latest at the end
+	waking    bool            // a slot was woken and has not taken a run yet
+	busy      int             // the number of runs that execute
+	closed    bool
 
 	done       int       // completions since counted
 	counted    time.Time // when the rate was last computed
 	rate       float64   // completions a nanosecond
 	progressed bool      // a run was started since returnLate was last called
 
-	refillAt int    // call notify when at most so many runs are ready; negative: don't
+	refillAt int    // call notify when at most so many runs wait; negative: don't
 	onFree   bool   // call notify when a slot is free
 	notify   func() // wakes the fetcher; called with the lock held
 	paused   bool   // no runs are wanted
@@ -74,14 +74,14 @@ func newSlotPool(size int) *slotPool {
 func (p *slotPool) put(queued []queuedRun) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.head == len(p.ready) {
-		p.ready, p.head = p.ready[:0], 0
+	if p.head == len(p.unstarted) {
+		p.unstarted, p.head = p.unstarted[:0], 0
 	}
-	p.ready = append(p.ready, queued...)
+	p.unstarted = append(p.unstarted, queued...)
 	p.wakeOne()
 	if !p.lateTimerOn {
 		p.lateTimerOn = true
-		p.lateTimer.Reset(maxReadyWait)
+		p.lateTimer.Reset(maxStartWait)
 	}
 }
 
@@ -89,19 +89,19 @@ func (p *slotPool) put(queued []queuedRun) {
 // any wait.
 func (p *slotPool) returnLate() {
 	p.mu.Lock()
-	p.lateTimerOn = p.head < len(p.ready)
-	late := p.lateTimerOn && p.busy >= p.size && !p.progressed && !p.ready[p.head].session.leaseless
+	p.lateTimerOn = p.head < len(p.unstarted)
+	late := p.lateTimerOn && p.busy >= p.size && !p.progressed && !p.unstarted[p.head].session.leaseless
 	p.progressed = false
 	var queued []queuedRun
 	if late {
-		queued = slices.Clone(p.ready[p.head:])
-		clear(p.ready)
-		p.ready, p.head = p.ready[:0], 0
+		queued = slices.Clone(p.unstarted[p.head:])
+		clear(p.unstarted)
+		p.unstarted, p.head = p.unstarted[:0], 0
 		p.lateTimerOn = false
 		p.rate = 0 // short runs have become long
 	}
 	if p.lateTimerOn {
-		p.lateTimer.Reset(maxReadyWait)
+		p.lateTimer.Reset(maxStartWait)
 	}
 	p.mu.Unlock()
 	for _, same := range bySession(queued) {
@@ -113,7 +113,7 @@ func (p *slotPool) returnLate() {
 // so few slots execute short runs, and long runs still start at once. The lock is held.
 func (p *slotPool) wakeOne() {
 	switch {
-	case p.waking || p.head == len(p.ready):
+	case p.waking || p.head == len(p.unstarted):
 	case len(p.idle) > 0:
 		p.waking = true
 		last := len(p.idle) - 1
@@ -155,17 +155,17 @@ func (p *slotPool) work(sl *slot) {
 
 // next takes the first run that waits. The lock is held.
 func (p *slotPool) next() (queuedRun, bool) {
-	if p.head == len(p.ready) {
+	if p.head == len(p.unstarted) {
 		return queuedRun{}, false
 	}
-	q := p.ready[p.head]
-	p.ready[p.head] = queuedRun{}
+	q := p.unstarted[p.head]
+	p.unstarted[p.head] = queuedRun{}
 	p.head++
 	p.busy++
 	q.session.executing.Add(1)
 	p.wakeOne()
 	p.progressed = true
-	if waiting := len(p.ready) - p.head; waiting <= p.refillAt {
+	if unstarted := len(p.unstarted) - p.head; unstarted <= p.refillAt {
 		p.notifyFetcher()
 	}
 	return q, true
@@ -215,7 +215,7 @@ func (p *slotPool) attempts(s *session) []*Attempt {
 func (p *slotPool) freeSlot() {
 	p.busy--
 	p.done++
-	if (p.refillAt >= 0 || p.onFree) && len(p.ready) == p.head {
+	if (p.refillAt >= 0 || p.onFree) && len(p.unstarted) == p.head {
 		p.notifyFetcher()
 	}
 }
@@ -233,14 +233,14 @@ func (p *slotPool) notifyFetcher() {
 func (p *slotPool) demand(now time.Time, limited bool, notify func()) (n, more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	waiting := len(p.ready) - p.head
+	unstarted := len(p.unstarted) - p.head
 	more = p.prefetch(now)
 	if p.paused {
 		p.refillAt, p.onFree, p.notify = -1, false, notify
 		return 0, 0
 	}
-	free := p.size - p.busy - waiting
-	if free <= 0 && (waiting > more/4 || more == 0) {
+	free := p.size - p.busy - unstarted
+	if free <= 0 && (unstarted > more/4 || more == 0) {
 		p.refillAt, p.notify = more/4, notify
 		return 0, 0
 	}
@@ -304,12 +304,12 @@ func runsOf(queued []queuedRun) []*broker.TaskRun {
 	return runs
 }
 
-// countReady returns how many runs wait. If some do, it has notify called once none
+// countUnstarted returns how many runs wait. If some do, it has notify called once none
 // does.
-func (p *slotPool) countReady(notify func()) int {
+func (p *slotPool) countUnstarted(notify func()) int {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	n := len(p.ready) - p.head
+	n := len(p.unstarted) - p.head
 	if n > 0 {
 		p.refillAt, p.notify = 0, notify
 	}
@@ -324,16 +324,16 @@ func (p *slotPool) withdrawQueue(s *session, queue string) []*broker.TaskRun {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	var runs []*broker.TaskRun
-	kept := p.ready[:0]
-	for _, q := range p.ready[p.head:] {
+	kept := p.unstarted[:0]
+	for _, q := range p.unstarted[p.head:] {
 		if q.session == s && (queue == "" || q.run.Queue == queue) {
 			runs = append(runs, q.run)
 		} else {
 			kept = append(kept, q)
 		}
 	}
-	clear(p.ready[len(kept):])
-	p.ready, p.head = kept, 0
+	clear(p.unstarted[len(kept):])
+	p.unstarted, p.head = kept, 0
 	return runs
 }
 
