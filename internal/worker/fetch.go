@@ -14,13 +14,24 @@ import (
 const (
 	// allKindsWait is how long the fetcher waits for capacity of all kinds before it asks
 	// for runs of one kind alone: short runs free slots in that time, and one request
-	// then serves both kinds. After a wait for nothing it does not wait again until all
-	// kinds have had capacity, so that long cpu runs do not delay io runs.
+	// then serves both kinds. After a wait that brought nothing, the fetcher stops waiting
+	// until all kinds have had capacity, so that long cpu runs do not delay io runs.
 	allKindsWait = 20 * time.Millisecond
 	// otherKindEvery is how often a worker whose tasks are all of one kind asks for a
 	// run of the other: those queued before a task's kind was changed.
 	otherKindEvery = 10 * time.Second
 )
+
+// Three signals wake the fetcher while it waits:
+//
+//   - capacityFreed ends its wait for capacity, once a pool has some.
+//   - cancelFetch ends a Take without room for one of the kinds, once that kind has
+//     capacity.
+//   - refetch ends a Take from some queues only, once others match a pattern, or outcomes
+//     no longer keep others out.
+//
+// The last two point to the function that cancels the Take's context: atomics hold
+// pointers.
 
 // fetchLoop takes runs while there is capacity and has them executed, until no more may
 // start. Then it gives back those that have not started.
@@ -65,8 +76,8 @@ func (s *session) dispatch(runs []*broker.TaskRun) {
 	}
 }
 
-// fetch waits for capacity and then for runs. It returns without runs when there is
-// something else to ask for: capacity of the other kind, or other queues.
+// fetch waits for capacity and then for runs. It returns without runs when the want has
+// changed: another kind has capacity, or the queues are others.
 func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 	want, ok := s.awaitCapacity(ctx)
 	if !ok {
@@ -91,7 +102,7 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 	}
 	runs, err := s.membership.Take(taking, want)
 	if err != nil && taking.Err() != nil && errors.Is(err, taking.Err()) {
-		err = nil // there is something else to ask for, or the session ends
+		err = nil // the want has changed, or the session ends
 	}
 	return runs, err
 }
@@ -105,10 +116,10 @@ func (s *session) takeContext(ctx context.Context) (context.Context, context.Can
 	return context.WithTimeout(ctx, otherKindEvery)
 }
 
-// isFull reports whether a kind of the worker's tasks has no slot for a run of any of
-// them.
-func (s *session) isFull(kind broker.Kind, n, ahead int) bool {
-	return s.kinds[kind] && (n == 0 || s.limited[kind] && n == ahead)
+// isFull reports whether some of the worker's tasks of the kind cannot start: all if no
+// run is wanted, the limited ones if each wanted run would be prefetched.
+func (s *session) isFull(kind broker.Kind, want, prefetch int) bool {
+	return s.kinds[kind] && (want == 0 || s.limited[kind] && want == prefetch)
 }
 
 // setQueues sets which queues to take from. If these change while the fetch waits, stop is
@@ -164,9 +175,9 @@ func (s *session) demand(now time.Time) (want broker.Want) {
 	return want
 }
 
-// awaitAllStarted blocks until all runs that were taken have started: if this process
-// dies, runs from a broker of three methods are lost. It returns false when ctx ends
-// first.
+// awaitAllStarted blocks until all runs that were taken have started. A broker of three
+// methods loses taken runs with the process, so the session takes none while some wait.
+// awaitAllStarted returns false when ctx ends first.
 func (s *session) awaitAllStarted(ctx context.Context) bool {
 	for s.slots[broker.IO].countUnstarted(s.notifyCapacity)+s.slots[broker.CPU].countUnstarted(s.notifyCapacity) > 0 {
 		select {

@@ -45,7 +45,7 @@ type slotPool struct {
 	refillAt int    // call notify when at most so many runs wait; negative: don't
 	onFree   bool   // call notify when a slot is free
 	notify   func() // wakes the fetcher; called with the lock held
-	paused   bool   // no runs are wanted
+	paused   bool   // no runs are wanted, while one is on trial
 
 	lateTimer   *time.Timer // calls returnLate
 	lateTimerOn bool
@@ -227,9 +227,9 @@ func (p *slotPool) notifyFetcher() {
 }
 
 // demand returns how many runs to fetch, and how many of these exceed the free slots. If
-// enough runs wait, it returns 0 and has notify called once they do not. If limited and
-// there is no free slot, notify is also called once there is one: the broker hands out
-// runs with a limit for free slots only.
+// enough runs wait, it returns 0 and has notify called once they do not. If the kind has
+// limited tasks and no slot is free, notify is also called once one is: the broker hands
+// out their runs for free slots only.
 func (p *slotPool) demand(now time.Time, limited bool, notify func()) (n, more int) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -38,7 +38,7 @@ type Task struct {
 	Aliases []string
 	Kind    broker.Kind
 	Queue   string
-	Limited bool // at most so many of its runs execute, or start, across the fleet
+	Limited bool // a limit bounds how many of its runs are in flight, or start within a time
 }
 
 // Worker executes the runs of some tasks. Its methods may be called concurrently.
@@ -47,7 +47,7 @@ type Worker struct {
 	broker  broker.Broker
 	logger  *slog.Logger
 	kinds   [2]bool // which kinds the tasks are of
-	limited [2]bool // which kinds have tasks with a limit
+	limited [2]bool // which kinds have Limited tasks: a broker hands out their runs for free slots only
 	queues  *queueSet
 	refetch atomic.Pointer[context.CancelFunc] // ends a request for runs of queues that are not the current ones
 	slots   [2]*slotPool                       // by kind
