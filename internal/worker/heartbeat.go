@@ -32,11 +32,11 @@ type taskState struct {
 
 // setLast sets how the latest run ended. Runs that ended without having started are not
 // set.
-func (t *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure broker.FailureKind) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	t.unsent = true
-	t.last = broker.LastRun{Queue: run.Queue, Task: t.name, ID: run.ID, Started: started, Took: took, Failure: failure}
+func (ts *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure broker.FailureKind) {
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	ts.unsent = true
+	ts.last = broker.LastRun{Queue: run.Queue, Task: ts.name, ID: run.ID, Started: started, Took: took, Failure: failure}
 }
 
 // noteLast sets the run as its task's latest if it has ended.
@@ -55,13 +55,13 @@ func (a *Attempt) noteLast(o *broker.Outcome, took time.Duration) {
 // sent.
 func (w *Worker) takeUnsent() []broker.LastRun {
 	var runs []broker.LastRun
-	for _, t := range w.tasks {
-		t.mu.Lock()
-		if t.unsent {
-			runs = append(runs, t.last)
-			t.unsent = false
+	for _, ts := range w.tasks {
+		ts.mu.Lock()
+		if ts.unsent {
+			runs = append(runs, ts.last)
+			ts.unsent = false
 		}
-		t.mu.Unlock()
+		ts.mu.Unlock()
 	}
 	return runs
 }
@@ -69,10 +69,10 @@ func (w *Worker) takeUnsent() []broker.LastRun {
 // markUnsent undoes takeUnsent.
 func (w *Worker) markUnsent(runs []broker.LastRun) {
 	for _, run := range runs {
-		t := w.byName[run.Task]
-		t.mu.Lock()
-		t.unsent = true
-		t.mu.Unlock()
+		ts := w.byName[run.Task]
+		ts.mu.Lock()
+		ts.unsent = true
+		ts.mu.Unlock()
 	}
 }
 

@@ -16,20 +16,20 @@ type leaselessSession struct {
 	kinds  [2]bool // of the worker's tasks
 }
 
-func (s leaselessSession) ID() string                  { return "core" }
-func (s leaselessSession) Renew(context.Context) error { return nil }
-func (s leaselessSession) Close(context.Context) error { return nil }
+func (ls leaselessSession) ID() string                  { return "core" }
+func (ls leaselessSession) Renew(context.Context) error { return nil }
+func (ls leaselessSession) Close(context.Context) error { return nil }
 
 // Take takes as many runs as there is capacity for in any mix of kinds: the broker does
 // not distinguish them. While one kind has no capacity, Take takes one run. If that is of
 // this kind, it waits for its slot, and no more runs are taken.
-func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
+func (ls leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	io, cpu := want.IO-want.PrefetchIO, want.CPU-want.PrefetchCPU
 	n := max(io, cpu, 1)
-	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
+	if ls.kinds[broker.IO] && ls.kinds[broker.CPU] {
 		n = max(min(io, cpu), 1)
 	}
-	runs, err := s.broker.GetTaskRuns(ctx, want.Queues, n)
+	runs, err := ls.broker.GetTaskRuns(ctx, want.Queues, n)
 	for _, run := range runs {
 		run.Deliveries = max(run.Deliveries, run.Attempt+1)
 	}
@@ -38,9 +38,9 @@ func (s leaselessSession) Take(ctx context.Context, want broker.Want) ([]*broker
 
 // Finish queues follow-ups and retries. After an error it can be called again with the
 // same outcomes.
-func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
+func (ls leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	for _, o := range outcomes {
-		skipped, err := s.queueNext(ctx, o)
+		skipped, err := ls.queueNext(ctx, o)
 		done.Skipped = append(done.Skipped, skipped...)
 		if err != nil {
 			return done, err
@@ -50,7 +50,7 @@ func (s leaselessSession) Finish(ctx context.Context, outcomes ...broker.Outcome
 		}
 		again := *o.Run
 		again.Receipt, again.OwnID, again.Delay, again.Due = nil, false, o.Delay, time.Time{}
-		if err := s.broker.QueueTasks(ctx, &again); err != nil {
+		if err := ls.broker.QueueTasks(ctx, &again); err != nil {
 			return done, err
 		}
 		o.Run.Receipt = queuedAgain
@@ -64,12 +64,12 @@ const queuedAgain = "queued again"
 
 // queueNext queues the follow-ups of an outcome, and returns those that are duplicates. It
 // sets those to nil that it is done with, in case Finish is called again.
-func (s leaselessSession) queueNext(ctx context.Context, o broker.Outcome) (skipped []broker.SkippedDuplicate, err error) {
+func (ls leaselessSession) queueNext(ctx context.Context, o broker.Outcome) (skipped []broker.SkippedDuplicate, err error) {
 	for i, next := range o.Next {
 		if next == nil {
 			continue
 		}
-		err := s.broker.QueueTasks(ctx, next)
+		err := ls.broker.QueueTasks(ctx, next)
 		if err != nil && !errors.Is(err, broker.ErrDuplicate) {
 			return skipped, err
 		}

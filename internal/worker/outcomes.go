@@ -71,62 +71,62 @@ type queueOutcomes struct {
 // queues end, and start again when there are some.
 const maxStaying = 16
 
-func (o *outcomeQueues) init(limit int, send func(*queueOutcomes), caughtUp func()) {
-	o.limit, o.send, o.caughtUp = limit, send, caughtUp
-	o.queues = make(map[string]*queueOutcomes)
-	o.done = make(chan struct{})
-	o.space.L = &o.mu
+func (oq *outcomeQueues) init(limit int, send func(*queueOutcomes), caughtUp func()) {
+	oq.limit, oq.send, oq.caughtUp = limit, send, caughtUp
+	oq.queues = make(map[string]*queueOutcomes)
+	oq.done = make(chan struct{})
+	oq.space.L = &oq.mu
 }
 
 // put adds an outcome. It blocks while there are too many of its queue. After close it
 // drops the outcome: the run then starts again when the lease ends.
-func (o *outcomeQueues) put(item broker.Outcome) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for !o.closed {
+func (oq *outcomeQueues) put(item broker.Outcome) {
+	oq.mu.Lock()
+	defer oq.mu.Unlock()
+	for !oq.closed {
 		// of is called each time: the queue's goroutine may have ended.
-		if q := o.of(item.Run.Queue); q == nil || len(q.items) < o.limit {
-			o.add(item)
+		if q := oq.of(item.Run.Queue); q == nil || len(q.items) < oq.limit {
+			oq.add(item)
 			return
 		}
-		o.space.Wait()
+		oq.space.Wait()
 	}
 }
 
 // putAll adds outcomes. It does not block.
-func (o *outcomeQueues) putAll(items []broker.Outcome) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
+func (oq *outcomeQueues) putAll(items []broker.Outcome) {
+	oq.mu.Lock()
+	defer oq.mu.Unlock()
+	if oq.closed {
 		return
 	}
 	for _, item := range items {
-		o.add(item)
+		oq.add(item)
 	}
 }
 
 // of returns the outcomes of a queue, nil if there are none. The lock is held.
-func (o *outcomeQueues) of(queue string) *queueOutcomes {
-	if o.last == nil || o.last.queue != queue {
-		o.last = o.queues[queue]
+func (oq *outcomeQueues) of(queue string) *queueOutcomes {
+	if oq.last == nil || oq.last.queue != queue {
+		oq.last = oq.queues[queue]
 	}
-	return o.last
+	return oq.last
 }
 
 // add adds an outcome, and starts its queue's goroutine if there is none. The lock is
 // held.
-func (o *outcomeQueues) add(item broker.Outcome) {
-	q := o.of(item.Run.Queue)
+func (oq *outcomeQueues) add(item broker.Outcome) {
+	q := oq.of(item.Run.Queue)
 	if q == nil {
-		q = &queueOutcomes{all: o, queue: item.Run.Queue, stays: len(o.queues) < maxStaying, some: make(chan struct{}, 1)}
-		o.queues[q.queue] = q
-		o.senders.Go(func() { o.send(q) })
+		q = &queueOutcomes{all: oq, queue: item.Run.Queue, stays: len(oq.queues) < maxStaying, some: make(chan struct{}, 1)}
+		oq.queues[q.queue] = q
+		oq.senders.Go(func() { oq.send(q) })
 	}
 	q.items = append(q.items, item)
 	if len(q.items) == 1 {
 		q.signal()
 	}
-	q.behind = len(q.items) >= o.limit/2
+	q.behind = len(q.items) >= oq.limit/2
 }
 
 func (q *queueOutcomes) signal() {
@@ -137,47 +137,47 @@ func (q *queueOutcomes) signal() {
 }
 
 // close makes later puts drop their outcomes. Those that wait are still sent.
-func (o *outcomeQueues) close() {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.closed {
+func (oq *outcomeQueues) close() {
+	oq.mu.Lock()
+	defer oq.mu.Unlock()
+	if oq.closed {
 		return
 	}
-	o.closed = true
-	close(o.done)
-	o.space.Broadcast()
-	for _, q := range o.queues {
+	oq.closed = true
+	close(oq.done)
+	oq.space.Broadcast()
+	for _, q := range oq.queues {
 		q.signal()
 	}
 }
 
 // wait blocks until close was called and all outcomes are sent.
-func (o *outcomeQueues) wait() {
-	<-o.done
-	o.senders.Wait()
+func (oq *outcomeQueues) wait() {
+	<-oq.done
+	oq.senders.Wait()
 }
 
 // get blocks until there are outcomes and removes them, or until wake has a value. It
 // returns false when the goroutine has to end: not while there is a wake, unless close
 // was called. The next get uses the returned array again.
 func (q *queueOutcomes) get(wake <-chan time.Time) (some []broker.Outcome, more bool) {
-	o := q.all
+	oq := q.all
 	for {
-		o.mu.Lock()
-		items, end, behind := q.items, o.closed || !q.stays && wake == nil, q.behind
+		oq.mu.Lock()
+		items, end, behind := q.items, oq.closed || !q.stays && wake == nil, q.behind
 		switch {
 		case len(items) > 0:
 			q.items, q.spare, q.behind = q.spare[:0], items, false
 		case end:
-			delete(o.queues, q.queue)
-			o.last = nil
+			delete(oq.queues, q.queue)
+			oq.last = nil
 		}
-		o.mu.Unlock()
+		oq.mu.Unlock()
 		switch {
 		case len(items) > 0:
-			o.space.Broadcast()
+			oq.space.Broadcast()
 			if behind {
-				o.caughtUp()
+				oq.caughtUp()
 			}
 			return items, true
 		case end:
@@ -203,13 +203,13 @@ func (q *queueOutcomes) setFailing(failing bool) bool {
 
 // withoutBlocked removes the queues whose outcomes the broker does not record, or not as
 // fast as they come. Runs of these would only wait with their outcomes.
-func (o *outcomeQueues) withoutBlocked(queues []string) []string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	for _, q := range o.queues {
+func (oq *outcomeQueues) withoutBlocked(queues []string) []string {
+	oq.mu.Lock()
+	defer oq.mu.Unlock()
+	for _, q := range oq.queues {
 		if q.failing || q.behind {
 			return slices.DeleteFunc(queues, func(name string) bool {
-				q := o.queues[name]
+				q := oq.queues[name]
 				return q != nil && (q.failing || q.behind)
 			})
 		}

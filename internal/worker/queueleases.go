@@ -38,29 +38,29 @@ func (s *session) keepQueueLeases(ctx context.Context, sent time.Time, err error
 // queue is back whose lease was given up, and returns the queues whose lease the broker
 // has ended.
 func (s *session) updateQueueLeases(sent time.Time, failed broker.QueueErrors) (back bool, lost []string) {
-	l := &s.queueLeases
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	before, late := l.sent, !sent.After(l.sent) // replies can come in any order
+	ql := &s.queueLeases
+	ql.mu.Lock()
+	defer ql.mu.Unlock()
+	before, late := ql.sent, !sent.After(ql.sent) // replies can come in any order
 	if !late {
-		l.sent = sent
+		ql.sent = sent
 	}
-	for queue, timer := range l.behind {
+	for queue, timer := range ql.behind {
 		if failed[queue] == nil && !late {
 			back = !timer.Stop() || back
-			delete(l.behind, queue)
+			delete(ql.behind, queue)
 		}
 	}
 	for queue, why := range failed {
 		switch {
 		case errors.Is(why, broker.ErrLeaseLost):
 			lost = append(lost, queue)
-		case l.behind[queue] == nil && !late:
+		case ql.behind[queue] == nil && !late:
 			s.logger.Warn("cannot renew the lease in a queue, trying again", "queue", queue, "error", why)
-			if l.behind == nil {
-				l.behind = make(map[string]*time.Timer)
+			if ql.behind == nil {
+				ql.behind = make(map[string]*time.Timer)
 			}
-			l.behind[queue] = time.AfterFunc(time.Until(before.Add(s.cfg.Lease*9/10)), func() { s.loseQueue(queue) })
+			ql.behind[queue] = time.AfterFunc(time.Until(before.Add(s.cfg.Lease*9/10)), func() { s.loseQueue(queue) })
 		}
 	}
 	return back, lost
@@ -86,18 +86,18 @@ func (s *session) loseQueue(queue string) {
 }
 
 // start sets when the session was opened.
-func (l *queueLeases) start(opened time.Time) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.sent = opened
+func (ql *queueLeases) start(opened time.Time) {
+	ql.mu.Lock()
+	defer ql.mu.Unlock()
+	ql.sent = opened
 }
 
 // stop stops the timers.
-func (l *queueLeases) stop() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, timer := range l.behind {
+func (ql *queueLeases) stop() {
+	ql.mu.Lock()
+	defer ql.mu.Unlock()
+	for _, timer := range ql.behind {
 		timer.Stop()
 	}
-	l.behind = nil
+	ql.behind = nil
 }

@@ -22,32 +22,32 @@ type weighted struct {
 }
 
 func newQueueSet(weights map[string]int, strict bool) *queueSet {
-	s := &queueSet{strict: strict}
+	qs := &queueSet{strict: strict}
 	for queue, weight := range weights {
 		w := weighted{queue, weight}
 		if strings.Contains(queue, "*") {
-			s.patterns = append(s.patterns, w)
+			qs.patterns = append(qs.patterns, w)
 		} else {
-			s.named = append(s.named, w)
+			qs.named = append(qs.named, w)
 		}
 	}
 	// The longest pattern gives a queue its weight.
-	slices.SortFunc(s.patterns, func(a, b weighted) int {
+	slices.SortFunc(qs.patterns, func(a, b weighted) int {
 		return cmp.Or(cmp.Compare(len(b.queue), len(a.queue)), cmp.Compare(a.queue, b.queue))
 	})
-	s.set(nil)
-	return s
+	qs.set(nil)
+	return qs
 }
 
 // set replaces the queues that match a pattern by those among names. It reports
 // whether that changes the current queues.
-func (s *queueSet) set(names []string) bool {
-	queues := slices.Clone(s.named)
+func (qs *queueSet) set(names []string) bool {
+	queues := slices.Clone(qs.named)
 	for _, name := range names {
-		if slices.ContainsFunc(s.named, func(w weighted) bool { return w.queue == name }) {
+		if slices.ContainsFunc(qs.named, func(w weighted) bool { return w.queue == name }) {
 			continue
 		}
-		for _, p := range s.patterns {
+		for _, p := range qs.patterns {
 			if matches(p.queue, name) {
 				queues = append(queues, weighted{name, p.weight})
 				break
@@ -57,7 +57,7 @@ func (s *queueSet) set(names []string) bool {
 	slices.SortFunc(queues, func(a, b weighted) int {
 		return cmp.Or(cmp.Compare(b.weight, a.weight), cmp.Compare(a.queue, b.queue))
 	})
-	before := s.current.Swap(&queues)
+	before := qs.current.Swap(&queues)
 	return before == nil || !slices.Equal(*before, queues)
 }
 
@@ -80,18 +80,18 @@ func matches(pattern, name string) bool {
 	return ok && strings.HasSuffix(name, parts[last])
 }
 
-func (s *queueSet) hasPatterns() bool { return len(s.patterns) > 0 }
+func (qs *queueSet) hasPatterns() bool { return len(qs.patterns) > 0 }
 
 // takes reports whether a queue is among the current ones, or would be if the broker
 // had it.
-func (s *queueSet) takes(queue string) bool {
-	return slices.Contains(s.names(), queue) ||
-		slices.ContainsFunc(s.patterns, func(p weighted) bool { return matches(p.queue, queue) })
+func (qs *queueSet) takes(queue string) bool {
+	return slices.Contains(qs.names(), queue) ||
+		slices.ContainsFunc(qs.patterns, func(p weighted) bool { return matches(p.queue, queue) })
 }
 
 // names returns the current queues, those of more weight first.
-func (s *queueSet) names() []string {
-	queues := *s.current.Load()
+func (qs *queueSet) names() []string {
+	queues := *qs.current.Load()
 	names := make([]string, len(queues))
 	for i, q := range queues {
 		names[i] = q.queue
@@ -102,10 +102,10 @@ func (s *queueSet) names() []string {
 // order returns the current queues in the order to ask them in. If the weights are no
 // order, it draws one by weight, so that no queue starves (with the keys of Efraimidis
 // and Spirakis, "Weighted random sampling with a reservoir", 2006).
-func (s *queueSet) order() []string {
-	queues := *s.current.Load()
-	if s.strict || len(queues) < 2 {
-		return s.names()
+func (qs *queueSet) order() []string {
+	queues := *qs.current.Load()
+	if qs.strict || len(queues) < 2 {
+		return qs.names()
 	}
 	type draw struct {
 		queue string

@@ -128,30 +128,30 @@ func (s *session) recordAll(ctx context.Context, q *queueOutcomes, d *deferredOu
 	if err == nil {
 		return
 	}
-	p := &parts{list: [][]broker.Outcome{batch}}
+	ps := &parts{list: [][]broker.Outcome{batch}}
 	for wait := backoff.New(20*time.Millisecond, time.Second); ; wait.Sleep(ctx) {
-		worked := p.try(func(part []broker.Outcome) error {
-			if p.tries == 1 {
+		worked := ps.try(func(part []broker.Outcome) error {
+			if ps.tries == 1 {
 				return err
 			}
 			return s.record(ctx, part, true)
 		})
 		if ctx.Err() == nil {
-			s.deferAlone(q, d, p)
+			s.deferAlone(q, d, ps)
 		}
-		if len(p.list) == 0 {
+		if len(ps.list) == 0 {
 			if q.setFailing(false) {
 				s.refetchNow()
 			}
 			return
 		}
-		n := p.outcomes()
+		n := ps.outcomes()
 		if ctx.Err() != nil {
-			s.giveUp(q, n, p.err)
+			s.giveUp(q, n, ps.err)
 			return
 		}
 		q.setFailing(true)
-		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", n, "error", p.err)
+		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", n, "error", ps.err)
 		if worked {
 			wait.Reset()
 		}
@@ -159,13 +159,13 @@ func (s *session) recordAll(ctx context.Context, q *queueOutcomes, d *deferredOu
 }
 
 // deferAlone defers the outcomes that fail alone.
-func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, p *parts) {
-	p.remove(func(o broker.Outcome) bool {
+func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, ps *parts) {
+	ps.remove(func(o broker.Outcome) bool {
 		if !d.add(o) {
 			return false
 		}
 		s.logger.Error("cannot record the outcome of the run, going on with those of others and trying again now and then",
-			"queue", q.queue, "task", o.Run.Task, "run", o.Run.ID, "error", p.err)
+			"queue", q.queue, "task", o.Run.Task, "run", o.Run.ID, "error", ps.err)
 		return true
 	})
 }
@@ -245,61 +245,61 @@ type parts struct {
 // try records the parts, but stops after maxFailuresInRow. It splits those that failed,
 // if others are recorded or the broker refuses them. It reports whether some were
 // recorded.
-func (p *parts) try(record func([]broker.Outcome) error) (worked bool) {
-	p.tries++
-	p.failed = p.failed[:0]
+func (ps *parts) try(record func([]broker.Outcome) error) (worked bool) {
+	ps.tries++
+	ps.failed = ps.failed[:0]
 	row := 0
 	var rest [][]broker.Outcome
-	for i, part := range p.list {
+	for i, part := range ps.list {
 		if row == maxFailuresInRow {
-			rest = p.list[i:]
+			rest = ps.list[i:]
 			break
 		}
 		if err := record(part); err != nil {
 			row++
-			p.err = err
-			p.failed = append(p.failed, part)
+			ps.err = err
+			ps.failed = append(ps.failed, part)
 			continue
 		}
 		row, worked = 0, true
 	}
-	p.worked = p.worked || worked
-	p.split(rest)
+	ps.worked = ps.worked || worked
+	ps.split(rest)
 	return worked
 }
 
 // split sets the parts of the next try: the rest that was not tried, and then the halves
 // of what failed.
-func (p *parts) split(rest [][]broker.Outcome) {
-	n := len(p.failed) + len(rest)
-	p.list = slices.Clone(rest)
-	for _, part := range p.failed {
+func (ps *parts) split(rest [][]broker.Outcome) {
+	n := len(ps.failed) + len(rest)
+	ps.list = slices.Clone(rest)
+	for _, part := range ps.failed {
 		half := len(part) / 2
-		if half > 0 && (p.worked || n < maxParts && (isRefused(p.err) || p.tries > maxUnsplitTries)) {
-			p.list = append(p.list, part[:half], part[half:])
+		if half > 0 && (ps.worked || n < maxParts && (isRefused(ps.err) || ps.tries > maxUnsplitTries)) {
+			ps.list = append(ps.list, part[:half], part[half:])
 			n++
 		} else {
-			p.list = append(p.list, part)
+			ps.list = append(ps.list, part)
 		}
 	}
 }
 
 // remove removes the outcomes that failed alone while others did not, or
 // often enough, if take returns true for them.
-func (p *parts) remove(take func(broker.Outcome) bool) {
-	if !p.worked && (p.tries < minTriesAlone || !isRefused(p.err)) {
+func (ps *parts) remove(take func(broker.Outcome) bool) {
+	if !ps.worked && (ps.tries < minTriesAlone || !isRefused(ps.err)) {
 		return
 	}
-	for _, part := range p.failed {
+	for _, part := range ps.failed {
 		if len(part) == 1 && take(part[0]) {
-			p.list = slices.DeleteFunc(p.list, func(other []broker.Outcome) bool { return &other[0] == &part[0] && len(other) == 1 })
+			ps.list = slices.DeleteFunc(ps.list, func(other []broker.Outcome) bool { return &other[0] == &part[0] && len(other) == 1 })
 		}
 	}
 }
 
 // outcomes returns how many outcomes the parts have.
-func (p *parts) outcomes() (n int) {
-	for _, part := range p.list {
+func (ps *parts) outcomes() (n int) {
+	for _, part := range ps.list {
 		n += len(part)
 	}
 	return n

@@ -64,15 +64,15 @@ func (s *session) openTrial(run *broker.TaskRun) *trial {
 			t.after = longTrialTime
 		}
 	}
-	ts := &s.trials
-	if !ts.current.CompareAndSwap(nil, t) {
-		if other := ts.current.Load(); other != nil {
+	all := &s.trials
+	if !all.current.CompareAndSwap(nil, t) {
+		if other := all.current.Load(); other != nil {
 			other.want()
 			s.logTrial(other)
 		}
 		return nil
 	}
-	ts.refused.Store(ts.refused.Load() / 2)
+	all.refused.Store(all.refused.Load() / 2)
 	if t.long {
 		s.logTrial(t)
 		s.slots[broker.IO].pause()
@@ -103,8 +103,8 @@ func (s *session) logTrial(t *trial) {
 
 // retryAfter draws the delay of a run that found another on trial. It grows with their
 // number.
-func (ts *trials) retryAfter() time.Duration {
-	most := min(time.Second+time.Duration(ts.refused.Add(1))*20*time.Millisecond, time.Minute)
+func (all *trials) retryAfter() time.Duration {
+	most := min(time.Second+time.Duration(all.refused.Add(1))*20*time.Millisecond, time.Minute)
 	return 100*time.Millisecond + rand.N(most)
 }
 
