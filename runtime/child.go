@@ -98,9 +98,15 @@ type ChildConfig struct {
 	// A variable that gives access to the broker passes only if Env has its full name,
 	// for a child queues through its parent. Such are TASKGEN_BROKER, and variables that
 	// mention Redis and have the broker's password. If there is no password, Redis URLs
-	// of the broker's server and database are. For a broker that is not of package
-	// redis, the one that TASKGEN_BROKER names counts.
+	// of the broker's server and database are. For any other broker see BrokerURL.
 	Env []string
+	// BrokerURL is the URL of a broker that is not of package redis. A variable gives
+	// access to such a broker if it has a URL, mentions the scheme or host of BrokerURL,
+	// and has its password. If there is no password, URLs of the same scheme, host and
+	// path give access. Defaults to TASKGEN_BROKER; the commands serve and exec set it.
+	// A broker with a method ReachedBy(text string) bool, which reports whether a text
+	// gives access, needs no BrokerURL.
+	BrokerURL string
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy, with the memory
 	// controller enabled for the groups in it. Each child gets a group: the kernel
 	// holds the child and what it starts to the task's memory cap, and none of these
@@ -123,7 +129,7 @@ func (c ChildConfig) pool(processes int, logger *slog.Logger, grants func(string
 		Processes: processes, Logger: logger,
 		Fresh: c.Fresh, MaxRuns: c.MaxRuns, MaxAge: c.MaxAge, MaxSize: c.MaxSize, MaxFailures: c.MaxFailures, Idle: c.Idle,
 		Grace: c.Grace, StartTimeout: c.StartTimeout,
-		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, GrantsBroker: grants, Cgroup: c.Cgroup,
+		Threads: c.Threads, Nice: c.Nice, OOMScore: c.OOMScore, Env: c.Env, BrokerURL: c.BrokerURL, GrantsBroker: grants, Cgroup: c.Cgroup,
 	}
 }
 

@@ -280,6 +280,22 @@ func TestAChildDoesNotGetTheBrokersURLHoweverItWasOpened(t *testing.T) {
 	}
 }
 
+func TestAChildDoesNotGetTheURLThatItsConfigurationNames(t *testing.T) {
+	const variable = "postgres://user:canary@db/app"
+	t.Setenv("TESTAPP_GREETING", variable)
+	t.Setenv(brokerurl.Env, "")
+	for url, want := range map[string]string{variable + "?schema=tasks": "", "postgres://user:other@db/app": variable, "": variable} {
+		b := newMemory(t)
+		consume(t, b, taskrt.ConsumerConfig{Processes: 1, Children: taskrt.ChildConfig{BrokerURL: url}}, tasks.Tasks(nil))
+		ctx := clientContext(childContext(t), b)
+		handle, err := tasks.QueueUngreeted(ctx, taskrt.Keep(time.Minute))
+		require.NoError(t, err)
+		got, err := handle.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, want, got, "%q", url)
+	}
+}
+
 func TestAChildHasToKnowTheConsumersTasks(t *testing.T) {
 	b := newMemory(t)
 	var log syncBuffer

@@ -129,6 +129,7 @@ func TestTheEnvironmentIsTheParentsLessTheBrokersURL(t *testing.T) {
 	const url = "redis://:canary@127.0.0.1"
 	t.Setenv("TASKGEN_BROKER", url)
 	t.Setenv("SUBPROCESS_TEST_URL", url+"/7")
+	t.Setenv("SUBPROCESS_TEST_DATABASE", "pg://user:finch@db/app")
 	t.Setenv("LC_TIME", "C")
 	t.Setenv("GOTRACEBACK", "all")
 	t.Setenv("GOOGLE_APPLICATION_CREDENTIALS", "/etc/secret.json")
@@ -142,7 +143,8 @@ func TestTheEnvironmentIsTheParentsLessTheBrokersURL(t *testing.T) {
 	}{
 		"default":      {nil, url + "/7", all, []string{"canary"}},
 		"other broker": {nil, "redis://elsewhere", append(all, url+"/7"), []string{"TASKGEN_BROKER"}},
-		"no URL":       {nil, "second", all, []string{"TASKGEN_BROKER"}},
+		"other scheme": {nil, "pg://user:finch@db/app?schema=tasks", append(all, url+"/7"), []string{"finch", "TASKGEN_BROKER"}},
+		"no URL":       {nil, "second", append(all, "finch"), []string{"TASKGEN_BROKER"}},
 		"list":         {[]string{"SUBPROCESS_TEST_T*"}, url, []string{"PATH=", "LC_TIME=C", "GOTRACEBACK=all", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary", "GOOGLE"}},
 		"added":        {[]string{"SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_NEW=x"}, url + "/7", []string{"SUBPROCESS_TEST_ONE=a,b=c", "SUBPROCESS_TEST_NEW=x", "SUBPROCESS_TEST_TWO=second"}, []string{"first", "canary"}},
 		"values":       {[]string{"PATH", "SUBPROCESS_TEST_TWO="}, url, []string{"PATH="}, []string{"first", "second", "canary"}},

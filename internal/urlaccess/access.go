@@ -3,6 +3,7 @@ package urlaccess
 
 import (
 	"net/url"
+	"slices"
 	"strings"
 )
 
@@ -10,9 +11,10 @@ import (
 // shorter one would be found by chance.
 const leastPassword = 4
 
-// Shares reports whether a text is the URL of a broker, or gives access to it: what
-// speaks of Redis and has the broker's password in it, or a Redis URL to the same
-// server and database if there is none. Options such as ?prefix= do not count.
+// Shares reports whether a text is the URL of a broker, or gives access to it. If the
+// broker's URL has a password, that is a text which names the system and has the password
+// in it. Otherwise it is a URL of the same server and database. Options such as ?prefix=
+// do not count. Redis has several schemes; any other system has the one of the broker.
 func Shares(text, broker string) bool {
 	if broker == "" || !strings.Contains(broker, "://") {
 		return false
@@ -24,7 +26,7 @@ func Shares(text, broker string) bool {
 	if b != nil && mentions(text, b) {
 		return true
 	}
-	if a == nil || b == nil {
+	if a == nil || b == nil || !sameSystem(a, b) {
 		return false
 	}
 	password, ok := b.User.Password()
@@ -32,18 +34,20 @@ func Shares(text, broker string) bool {
 	if ok && password != "" || also && other != "" {
 		return password == other
 	}
+	if !isRedis(b) {
+		return strings.EqualFold(a.Host, b.Host) && a.Path == b.Path
+	}
 	return database(a) == database(b) && meet(a, b)
 }
 
-// mentions reports whether a text speaks of Redis and has the broker's password in it,
-// wherever and however it is written: among options, in JSON, not escaped.
+// mentions reports whether a text names the broker's system and has the broker's password
+// in it, wherever and however it is written: among options, in JSON, not escaped.
 func mentions(text string, broker *url.URL) bool {
 	password, _ := broker.User.Password()
 	if password == "" {
 		password = broker.Query().Get("password")
 	}
-	lower := strings.ToLower(text)
-	if len(password) < leastPassword || !strings.Contains(lower, "redis") && !strings.Contains(lower, "valkey") && !strings.Contains(lower, "unix:") {
+	if len(password) < leastPassword || !namesSystem(text, broker) {
 		return false
 	}
 	_, escaped, _ := strings.Cut(url.UserPassword("", password).String(), ":")
@@ -55,18 +59,31 @@ func mentions(text string, broker *url.URL) bool {
 	return false
 }
 
-// parse returns a URL of Redis, nil of any other text.
+// namesSystem reports whether a text names Redis, or for another broker its scheme or host.
+func namesSystem(text string, broker *url.URL) bool {
+	names := []string{"redis", "valkey", "unix:"}
+	if !isRedis(broker) {
+		names = []string{broker.Scheme, strings.ToLower(broker.Hostname())}
+	}
+	lower := strings.ToLower(text)
+	return slices.ContainsFunc(names, func(name string) bool { return name != "" && strings.Contains(lower, name) })
+}
+
+// parse returns a URL with its scheme in lower case, which url.Parse sees to. It returns
+// nil for a text that is none.
 func parse(text string) *url.URL {
 	u, err := url.Parse(strings.TrimSpace(text))
 	if err != nil {
 		return nil
 	}
-	u.Scheme = strings.ToLower(u.Scheme)
-	if u.Scheme != "unix" && !strings.HasPrefix(u.Scheme, "redis") && !strings.HasPrefix(u.Scheme, "valkey") {
-		return nil
-	}
 	return u
 }
+
+func isRedis(u *url.URL) bool {
+	return u.Scheme == "unix" || strings.HasPrefix(u.Scheme, "redis") || strings.HasPrefix(u.Scheme, "valkey")
+}
+
+func sameSystem(a, b *url.URL) bool { return a.Scheme == b.Scheme || isRedis(a) && isRedis(b) }
 
 // database returns what names the database, and of a socket the socket too.
 func database(u *url.URL) string {

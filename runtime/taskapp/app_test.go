@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -29,6 +30,9 @@ const notesEnv = "TASKAPP_TEST_NOTES"
 
 // failEnv has its Start fail.
 const failEnv = "TASKAPP_TEST_FAIL"
+
+// serveOneEnv has it queue a run at its start, and stop once that has ended.
+const serveOneEnv = "TASKAPP_TEST_SERVE_ONE"
 
 func note(format string, args ...any) {
 	f, err := os.OpenFile(os.Getenv(notesEnv), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
@@ -57,7 +61,11 @@ func filledApp() {
 		Consumer: taskrt.ConsumerConfig{Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
 			return func(ctx context.Context, run *taskrt.Run) error {
 				note("run %s", run.Task)
-				return next(ctx, run)
+				if os.Getenv(serveOneEnv) == "" {
+					return next(ctx, run)
+				}
+				self, err := os.FindProcess(os.Getpid())
+				return errors.Join(err, next(ctx, run), self.Signal(os.Interrupt))
 			}
 		}}},
 		Start: func(ctx context.Context) error {
@@ -66,6 +74,14 @@ func filledApp() {
 				where = "child"
 			}
 			note("start in %s", where)
+			if greeting := os.Getenv("TESTAPP_GREETING"); where == "child" && greeting != "" {
+				note("greeting %s", greeting)
+			}
+			if os.Getenv(serveOneEnv) != "" && where == "parent" {
+				if _, err := tasks.QueueUngreeted(ctx); err != nil {
+					return err
+				}
+			}
 			if os.Getenv(failEnv) == where {
 				return errors.New("no\ndatabase")
 			}
@@ -135,6 +151,30 @@ func TestFlagsAndEnvironmentWinOverFields(t *testing.T) {
 	require.Contains(t, notes, "open noted:env\n")
 	_, notes = filled(t, []string{brokerurl.Env + "=noted:env"}, "exec", "echo", "--text", "x", "--times", "1", "--broker", "noted:flag")
 	require.Contains(t, notes, "open noted:flag\n")
+}
+
+// TestAChildDoesNotGetTheURLOfAnApplicationsOwnBroker whichever variable has it.
+func TestAChildDoesNotGetTheURLOfAnApplicationsOwnBroker(t *testing.T) {
+	const url, other = "noted://user:canary@db/app", "noted://user:another@db/app"
+	for _, test := range []struct {
+		variable string
+		args     []string
+		want     string
+	}{
+		{url, nil, ""},
+		{url + "?pool=1", nil, ""},
+		{other, nil, other},
+		{url, []string{"--child-env", "*", "--child-env", "TESTAPP_GREETING"}, url},
+	} {
+		env := []string{brokerurl.Env + "=", "TESTAPP_GREETING=" + test.variable}
+		a, notes := filled(t, env, append([]string{"exec", "ungreeted", "--broker", url}, test.args...)...)
+		require.Equal(t, answer{stdout: strconv.Quote(test.want) + "\n"}, a)
+		require.Contains(t, notes, "open "+url+"\n")
+		a, notes = filled(t, append(env, serveOneEnv+"=1"), append([]string{"serve", "--consume", "--broker", url}, test.args...)...)
+		require.Zero(t, a.code, a.stderr)
+		require.Contains(t, notes, "start in child\n")
+		require.Equal(t, test.want != "", strings.Contains(notes, "greeting "+test.variable+"\n"), notes)
+	}
 }
 
 // TestCommandsHangBelowARootOfOnesOwn with all that they can do.

@@ -234,6 +234,14 @@ func (c *commandLine) brokers(logger *slog.Logger) brokerurl.Config {
 // isEmbedded reports whether a URL names the embedded broker.
 func (c *commandLine) isEmbedded(url string) bool { return c.brokers(nil).Embedded(url) }
 
+// withhold names the broker's URL to the children's configuration, which keeps it out of
+// their environment.
+func (c *commandLine) withhold(children *taskrt.ChildConfig, url string) {
+	if children.BrokerURL == "" && !c.isEmbedded(url) {
+		children.BrokerURL = c.brokers(nil).URL(url)
+	}
+}
+
 // openBroker opens the broker of a command and returns a function that closes it. The
 // broker logs keys and names that it skips.
 func (c *commandLine) openBroker(ctx context.Context, url string, logger *slog.Logger) (broker.Broker, func(), error) {

@@ -91,6 +91,7 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 	if o.env != nil {
 		cfg.Children.Env = o.env
 	}
+	c.withhold(&cfg.Children, o.broker)
 	ctx = taskrt.WithClient(ctx, c.client(b))
 	if err := c.app.start(ctx); err != nil {
 		return err

@@ -59,6 +59,7 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	}
 	defer closeBroker()
 	o.consumer.Logger, o.consumer.StopHint = logger, "a second signal stops at once"
+	c.withhold(&o.consumer.Children, o.broker)
 	roles, err := c.roles(ctx, b, o)
 	if err != nil {
 		return err
