@@ -12,10 +12,10 @@ import (
 
 // How a take waits
 //
-// A take asks its queue for runs. If there are none, the take script leaves an
-// announcement in the queue, of each kind: somebody waits here. While that is there, a
-// script that queues a run adds a wake token; a plain push adds one in any case. One
-// waiting take gets the token, and asks again.
+// A take asks its queue for runs. If there are none, the take script notes in the
+// queue, per kind, that a take waits: it announces the take. While the announcement is
+// there, a script that queues a run adds a wake token; a plain push adds one in any case.
+// One waiting take gets the token, and asks again.
 //
 // A take from one queue blocks on the queue's wake set (waitAndTake, below). A take from
 // several queues of one server blocks on a list that all these queues share
@@ -25,8 +25,8 @@ import (
 // A wake token only saves time, so it may be lost. A take also asks again when the first
 // delayed run is due, and polls every two seconds.
 
-// Take leases due runs, at most 1,000 of each kind, and blocks until there is one. A
-// batch whose reply was lost is returned whole, even if it is more than is wanted now.
+// Take leases due runs, at most 1,000 of each kind, and blocks until there is one. Take
+// returns a batch whose reply was lost whole, even beyond want.
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
@@ -79,8 +79,8 @@ func (s *session) takeOne(ctx context.Context, q *queue, r room) ([]*broker.Task
 	}
 }
 
-// untilPoll returns how long to wait before asking again, if the first delayed run is due
-// after next; -1: there is none.
+// untilPoll returns the shorter of next and the poll interval. A negative next means no
+// delayed run.
 func untilPoll(next time.Duration) time.Duration {
 	if next < 0 {
 		return pollInterval
@@ -90,7 +90,7 @@ func untilPoll(next time.Duration) time.Duration {
 
 // waitForRuns blocks until there may be runs in an announced queue, for at most wait.
 // Over connections of its own it takes them in the same step, and returns them. timedOut
-// reports that no wake token came; it is false for a wait that takes by itself.
+// reports that no wake token came. Direct waits always return false.
 func (s *session) waitForRuns(ctx context.Context, q *queue, r room, wait time.Duration) (runs []*broker.TaskRun, timedOut bool, err error) {
 	if s.b.clients.Block.Direct() {
 		runs, err := s.waitAndTake(ctx, q, r, wait)
@@ -142,11 +142,11 @@ func (s *session) endFailedWait(ctx context.Context, h *queueLease, r room, err 
 	return nil, s.paceFailedWait(ctx, err, wakeSetsOf(h.q, r))
 }
 
-// paceFailedWait pauses after a take that could not wait. It returns an error that does
-// not pass by itself; the next take meets any other.
+// paceFailedWait pauses after a take that could not wait. It returns permanent errors only;
+// the next take repeats after others.
 func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []string) error {
 	if conn.IsRefusal(err, "NOSCRIPT") {
-		return nil
+		return nil // a blocking take sends only the script's hash; the next take sends its text
 	}
 	if conn.IsWrongType(err) && s.b.logged.isNew("wait "+wakeSets[0]) {
 		err := s.b.blame(ctx, err, wakeSets...)
@@ -160,8 +160,8 @@ func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []stri
 }
 
 // cancelWait ends a take that waited until its caller's context ended. If the take got
-// runs all the same, cancelWait returns them. Otherwise the take can take nothing any
-// more, and cancelWait passes on the wake token that the take may have used up.
+// runs all the same, cancelWait returns them. Otherwise no late take can succeed;
+// cancelWait passes on the wake token that the take may have consumed.
 func (s *session) cancelWait(ctx context.Context, h *queueLease, r room) ([]*broker.TaskRun, error) {
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
