@@ -10,7 +10,7 @@ import (
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one lease never
 // overlap, so what the batches say is finished is confirmed.
-func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*finishCall) {
+func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*finishCall) {
 	own := s.claim(calls)
 	batches := own
 	for _, call := range calls {
@@ -19,9 +19,9 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 	if len(batches) == 0 {
 		return
 	}
-	keys, args := s.b.finishArgs(h.q, len(batches))
+	keys, args := s.b.finishArgs(ql.q, len(batches))
 	for _, bo := range batches {
-		keys, args = bo.append(h.q, keys, args)
+		keys, args = bo.append(ql.q, keys, args)
 	}
 	start := time.Now()
 	reply, replyLost, err := s.b.sendFinish(ctx, keys, args, len(batches))
@@ -30,20 +30,20 @@ func (s *session) sendOutcomes(ctx context.Context, h *queueLease, calls []*fini
 			replyLost = true // some may be applied
 			s.b.mend(ctx, start, keys...)
 		}
-		s.failOutcomes(own, calls, replyLost, s.b.fail(ctx, "finish runs of queue "+h.q.Name, err))
+		s.failOutcomes(own, calls, replyLost, s.b.fail(ctx, "finish runs of queue "+ql.q.Name, err))
 		return
 	}
 	noteFinished(batches, reply)
-	s.b.damage.drop(h.q.Name, reply.Dropped)
+	s.b.damage.drop(ql.q.Name, reply.Dropped)
 	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
 		s.b.mend(ctx, start, keys...)
 	}
 	s.noteApplied(own, replyLost)
-	s.failCalls(ctx, h.q, calls, keys)
+	s.failCalls(ctx, ql.q, calls, keys)
 	for _, bo := range batches { // an earlier try may have put it there, and its reply was lost
 		reply.Sent = reply.Sent || replyLost && bo.sends()
 	}
-	s.b.applyEffects(ctx, h.q, reply)
+	s.b.applyEffects(ctx, ql.q, reply)
 }
 
 // sendFinish executes the finish script. replyLost reports that a try may have been executed
@@ -59,8 +59,8 @@ func (b *Broker) sendFinish(ctx context.Context, keys []string, args []any, batc
 // failOutcomes fails all calls of a command that was not applied, as far as is known.
 func (s *session) failOutcomes(own []*batchOutcomes, calls []*finishCall, replyLost bool, err error) {
 	s.unclaim(own, replyLost)
-	for _, g := range own {
-		for _, call := range g.calls {
+	for _, bo := range own {
+		for _, call := range bo.calls {
 			call.err = err
 		}
 	}
@@ -74,8 +74,8 @@ func (s *session) failOutcomes(own []*batchOutcomes, calls []*finishCall, replyL
 // failCalls fails the calls of which some outcomes were not applied.
 func (s *session) failCalls(ctx context.Context, q *queue, calls []*finishCall, keys []string) {
 	for _, call := range calls {
-		for _, g := range call.again {
-			call.fails(g.anyFailure())
+		for _, bo := range call.again {
+			call.fails(bo.anyFailure())
 		}
 		if call.err != nil {
 			s.noteUnreported(call)
@@ -235,43 +235,43 @@ func (f *finishCall) noteFenced(o *outcome, replyLost bool) {
 }
 
 // append adds the batch's part of a finish command.
-func (g *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
-	keys = append(keys, q.Batch(g.batch.name), q.Done(g.batch.name))
+func (bo *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, []any) {
+	keys = append(keys, q.Batch(bo.batch.name), q.Done(bo.batch.name))
 	complete := 0
-	if g.whole {
+	if bo.whole {
 		complete = 1
 	}
-	args = append(args, g.batch.name, complete, g.before)
-	keys, args = g.appendPlain(keys, args)
-	return g.appendSteps(keys, args)
+	args = append(args, bo.batch.name, complete, bo.before)
+	keys, args = bo.appendPlain(keys, args)
+	return bo.appendSteps(keys, args)
 }
 
 // appendPlain adds the outcomes without steps: a bitmap of their indexes, and their records.
-func (g *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any) {
+func (bo *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any) {
 	at, records := len(args), 0
 	args = append(args, nil, nil)
-	for _, o := range g.outcomes {
+	for _, o := range bo.outcomes {
 		if o.steps != "" {
 			continue
 		}
-		if g.plain == nil {
-			g.plain = make([]byte, (len(g.batch.done)+7)/8)
+		if bo.plain == nil {
+			bo.plain = make([]byte, (len(bo.batch.done)+7)/8)
 		}
-		g.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
+		bo.plain[o.at.index/8] |= 0x80 >> (o.at.index % 8)
 		if o.record != "" {
 			records++
 			keys, args = append(keys, o.record), append(args, o.value, o.keep)
 		}
 	}
-	args[at], args[at+1] = g.plain, records
+	args[at], args[at+1] = bo.plain, records
 	return keys, args
 }
 
 // appendSteps adds the outcomes with steps.
-func (g *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any) {
+func (bo *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any) {
 	at, n := len(args), 0
 	args = append(args, nil)
-	for _, o := range g.outcomes {
+	for _, o := range bo.outcomes {
 		if o.steps == "" {
 			continue
 		}

@@ -167,14 +167,14 @@ func mayBeSpared(o *broker.Outcome) bool {
 func (s *session) Survived(ctx context.Context, back ...*broker.TaskRun) error {
 	s.mu.Lock()
 	var leases []*queueLease
-	for _, h := range s.leases {
-		if h.next > 1 || h.unanswered {
-			leases = append(leases, h)
+	for _, ql := range s.leases {
+		if ql.next > 1 || ql.unanswered {
+			leases = append(leases, ql)
 		}
 	}
 	s.mu.Unlock()
 	errs := make([]error, len(leases))
-	each(leases, func(i int, h *queueLease) { errs[i] = s.survivedIn(ctx, h.q, back) })
+	each(leases, func(i int, ql *queueLease) { errs[i] = s.survivedIn(ctx, ql.q, back) })
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("tell that the consumer survived: %w", err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // Close gives back what the session holds: unfinished runs go to the head of their queues.
@@ -29,31 +31,31 @@ func (s *session) isClosed() bool {
 }
 
 // closeIn gives back what the session holds in a queue, and ends its lease there.
-func (s *session) closeIn(ctx context.Context, h *queueLease) error {
+func (s *session) closeIn(ctx context.Context, ql *queueLease) error {
 	s.mu.Lock()
-	used, unanswered := h.next > 1 || h.unanswered, h.unanswered
+	used, unanswered := ql.next > 1 || ql.unanswered, ql.unanswered
 	s.mu.Unlock()
 	if !used {
 		return nil
 	}
 	if unanswered {
-		if _, _, err := s.recallBatch(ctx, h); err != nil {
+		if _, _, err := s.recallBatch(ctx, ql); err != nil {
 			return err
 		}
 	}
-	for _, bt := range s.batchesLatestFirst(h) { // as each goes to the head of its queue
-		if _, err := s.b.giveBack(ctx, h.q, s.id, bt.name, "leave"); err != nil {
+	for _, bt := range s.batchesLatestFirst(ql) { // as each goes to the head of its queue
+		if _, err := s.b.giveBack(ctx, ql.q, s.id, bt.name, script.GivebackLeave); err != nil {
 			return err
 		}
 		s.dropBatch(bt)
 	}
-	return s.endLease(ctx, h)
+	return s.endLease(ctx, ql)
 }
 
 // batchesLatestFirst returns the session's batches in a queue, that taken last first.
-func (s *session) batchesLatestFirst(h *queueLease) []*batch {
+func (s *session) batchesLatestFirst(ql *queueLease) []*batch {
 	s.mu.Lock()
-	batches := slices.Collect(maps.Values(h.batches))
+	batches := slices.Collect(maps.Values(ql.batches))
 	s.mu.Unlock()
 	slices.SortFunc(batches, func(a, b *batch) int { return int(b.number - a.number) })
 	return batches
@@ -68,18 +70,18 @@ func (s *session) dropBatch(bt *batch) {
 }
 
 // endLease removes what the server keeps of the session in a queue.
-func (s *session) endLease(ctx context.Context, h *queueLease) error {
+func (s *session) endLease(ctx context.Context, ql *queueLease) error {
 	s.mu.Lock()
-	mayTakeLate := h.mayTakeLate
+	mayTakeLate := ql.mayTakeLate
 	s.mu.Unlock()
 	pipe := s.b.clients.Lease.Pipeline()
-	pipe.Del(ctx, h.q.Lost(s.id), h.q.Cancels(s.id))
+	pipe.Del(ctx, ql.q.Lost(s.id), ql.q.Cancels(s.id))
 	if !mayTakeLate { // else these keep a late take from taking, and expire with the lease
-		pipe.ZRem(ctx, h.q.Leases, s.id)
-		pipe.HDel(ctx, h.q.Takes, s.id)
+		pipe.ZRem(ctx, ql.q.Leases, s.id)
+		pipe.HDel(ctx, ql.q.Takes, s.id)
 	}
 	if err := s.b.clients.Send(ctx, pipe); err != nil {
-		return s.b.fail(ctx, "end lease in queue "+h.q.Name, s.b.blameIn(ctx, err, h.q))
+		return s.b.fail(ctx, "end lease in queue "+ql.q.Name, s.b.blameIn(ctx, err, ql.q))
 	}
 	return nil
 }

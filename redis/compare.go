@@ -24,24 +24,24 @@ const (
 	remembered       = 2       // leases
 	maxFinished      = 8192    // batches, or parts of batches
 	maxFinishedBytes = 4 << 20 // of records, dead letters and what else outcomes write
-	mendPart         = 6       // mending takes at most this part of a lease, as other queues wait for their renewal
-	shortestMend     = 100 * time.Millisecond
+	replayShare      = 6       // a replay takes at most one in so many parts of a lease, as other queues wait for their renewal
+	shortestReplay   = 100 * time.Millisecond
 	sizePerReplay    = 256 // bytes of an outcome besides what it writes, about
 )
 
 // remember adds what was applied to a batch, and forgets what is older than d. The
 // session's lock is held.
-func (p *finishLog) remember(g *batchOutcomes, replyLost bool, d time.Duration) {
+func (p *finishLog) remember(bo *batchOutcomes, replyLost bool, d time.Duration) {
 	now := time.Now()
-	p.forget(now.Add(-d)) // here too: nothing may ever be renewed
-	e := finishedBatch{lease: g.batch.lease, number: g.batch.number, at: now, size: len(g.batch.done)}
-	for _, o := range g.outcomes {
+	p.forget(now.Add(-d)) // a session that never renews forgets here
+	e := finishedBatch{lease: bo.batch.lease, number: bo.batch.number, at: now, size: len(bo.batch.done)}
+	for _, o := range bo.outcomes {
 		switch {
-		case g.failure(o) != nil:
-		case g.isFenced(o) && !replyLost && !g.batch.doubtful[o.at.index]:
+		case bo.failure(o) != nil:
+		case bo.isFenced(o) && !replyLost && !bo.batch.doubtful[o.at.index]:
 		case o.steps == "" && o.record == "":
 			if e.plain == nil {
-				e.plain = g.plain
+				e.plain = bo.plain
 			}
 		default:
 			other := *o
@@ -96,9 +96,9 @@ func (p *finishLog) drop() {
 }
 
 // of returns what was applied to a batch. The session's lock is held.
-func (p *finishLog) of(h *queueLease, number int64) (list []finishedBatch) {
+func (p *finishLog) of(ql *queueLease, number int64) (list []finishedBatch) {
 	for _, e := range p.list[p.first:] {
-		if e.lease == h && e.number == number {
+		if e.lease == ql && e.number == number {
 			list = append(list, e)
 		}
 	}
@@ -106,50 +106,50 @@ func (p *finishLog) of(h *queueLease, number int64) (list []finishedBatch) {
 }
 
 // noteTake notes that a take has extended the lease. The session's lock is held.
-func (s *session) noteTake(h *queueLease) {
+func (s *session) noteTake(ql *queueLease) {
 	now := time.Now()
-	if now.Sub(h.took[1]) > s.lease {
-		h.took[0] = now
+	if now.Sub(ql.lastTake) > s.lease {
+		ql.firstTake = now
 	}
-	h.took[1] = now
+	ql.lastTake = now
 }
 
-// worksOn reports whether only takes keep the lease of a queue alive, because the session
+// keptByTakes reports whether only takes keep the lease of a queue alive, because the session
 // holds nothing there at any renewal. The session's lock is held.
-func (s *session) worksOn(h *queueLease) bool {
-	return h.took[1].Sub(h.took[0]) > s.lease/2 && time.Since(h.took[1]) < s.lease
+func (s *session) keptByTakes(ql *queueLease) bool {
+	return ql.lastTake.Sub(ql.firstTake) > s.lease/2 && time.Since(ql.lastTake) < s.lease
 }
 
 // comparison compares what the server takes a session to hold in a queue with what the
 // session knows.
 type comparison struct {
-	s    *session
-	h    *queueLease
-	idle bool // the session holds nothing, and the lease is not extended
-	last listed
+	s           *session
+	h           *queueLease
+	idle        bool // the session holds nothing, and the lease is not extended
+	lastListing batchListing
 
-	next  int64            // batches from this number on were not taken when it began
-	known map[int64]*batch // held when it began
-	turns map[int64]int    // of these
-	parts []*batch         // of these, some of whose runs were finished, and none is being finished
-	ended []int            // how many were, of each
+	next   int64            // batches from this number on were not taken when it began
+	known  map[int64]*batch // held when it began
+	turns  map[int64]int    // of these
+	partly []*batch         // of these, some of whose runs were finished, and none is being finished
+	ended  []int            // how many were, of each
 
 	all    bool           // the server has listed them
 	listed map[int64]bool // numbers of batches that the server lists
-	counts []int64        // of each of the parts, how many runs the server knows to have finished
+	counts []int64        // of each of partly, how many runs the server knows to have finished
 }
 
-func (s *session) compare(h *queueLease) *comparison {
+func (s *session) compare(ql *queueLease) *comparison {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &comparison{s: s, h: h, last: h.listed, idle: len(h.batches) == 0, next: h.next, known: make(map[int64]*batch, len(h.batches)), turns: make(map[int64]int, len(h.batches)), listed: map[int64]bool{}}
-	for number, bt := range h.batches {
+	c := &comparison{s: s, h: ql, lastListing: ql.lastListing, idle: len(ql.batches) == 0, next: ql.next, known: make(map[int64]*batch, len(ql.batches)), turns: make(map[int64]int, len(ql.batches)), listed: map[int64]bool{}}
+	for number, bt := range ql.batches {
 		c.known[number], c.turns[number] = bt, bt.turn
 		if n := len(bt.done) - bt.left; n > 0 && bt.busy == 0 {
-			c.parts, c.ended = append(c.parts, bt), append(c.ended, n)
+			c.partly, c.ended = append(c.partly, bt), append(c.ended, n)
 		}
 	}
-	h.took[0] = time.Now()
+	ql.firstTake = time.Now()
 	return c
 }
 
@@ -160,40 +160,40 @@ const fewBatches = 1000
 
 // ask renews the lease and lists what the server knows. It returns when the server last
 // recovered some of what the session held.
-func (c *comparison) ask(ctx context.Context) (mark string, err error) {
+func (c *comparison) ask(ctx context.Context) (lastRecovered string, err error) {
 	renew := c.s.b.clients.Renew
 	now, dials := time.Now(), renew.Dialed()
 	lease := wire.Millis(c.s.lease)
 	if c.idle {
 		lease = 0
 	}
-	due := now.Sub(c.last.at) > c.s.lease/2 || !renew.Direct()
-	if dials == c.last.dials && !due {
-		mark, err = c.askPages(ctx, lease, fewBatches)
+	due := now.Sub(c.lastListing.at) > c.s.lease/2 || !renew.Direct()
+	if dials == c.lastListing.dials && !due {
+		lastRecovered, err = c.askPages(ctx, lease, fewBatches)
 		if err != nil || c.all || dials == renew.Dialed() {
-			return mark, err
+			return lastRecovered, err
 		}
 		dials, lease, c.counts = renew.Dialed(), 0, nil
 	}
-	if mark, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
+	if lastRecovered, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
 		c.s.mu.Lock()
-		c.h.listed = listed{now, dials}
+		c.h.lastListing = batchListing{now, dials}
 		c.s.mu.Unlock()
 	}
-	return mark, err
+	return lastRecovered, err
 }
 
-// askPages is ask in several commands. It lists nothing if more than most batches are in
+// askPages is ask in several commands. It lists nothing if more than maxBatches are in
 // flight.
-func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark string, err error) {
+func (c *comparison) askPages(ctx context.Context, lease int64, maxBatches int) (lastRecovered string, err error) {
 	s, q := c.s, c.h.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
-	for _, bt := range c.parts {
+	for _, bt := range c.partly {
 		keys = append(keys, q.Done(bt.name))
 	}
 	for cursor := "0"; ; {
 		v, err := s.b.repeat(ctx, s.b.scripts.Renew, s.b.clients.Renew, keys,
-			(&script.RenewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: most}).Append(nil)...)
+			(&script.RenewArgs{Session: s.id, Lease: lease, Cursor: cursor, Most: maxBatches}).Append(nil)...)
 		if err != nil {
 			return "", err
 		}
@@ -210,7 +210,7 @@ func (c *comparison) askPages(ctx context.Context, lease int64, most int) (mark 
 			return reply.Lost, nil
 		}
 		cursor = reply.Cursor
-		keys, lease, most = keys[:3], 0, math.MaxInt64
+		keys, lease, maxBatches = keys[:3], 0, math.MaxInt64
 	}
 }
 
@@ -229,9 +229,9 @@ func (c *comparison) unlisted() (batchNames []string) {
 	return batchNames
 }
 
-// list has the server list batches that are there, so that recoveries find them. The next
+// relist has the server list batches that are there, so that recoveries find them. The next
 // renewal tries again what fails.
-func (c *comparison) list(ctx context.Context, batchNames []string) {
+func (c *comparison) relist(ctx context.Context, batchNames []string) {
 	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(batchNames, auditPage) {
 		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: true}).Append(nil)
@@ -248,22 +248,22 @@ func (c *comparison) still(bt *batch) bool {
 	return c.h.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
 }
 
-// mend ends again the runs whose ends the server has forgotten. The next renewal tries
-// again what fails.
-func (c *comparison) mend(ctx context.Context) {
-	over, parts := c.forgotten()
-	if len(over)+len(parts) == 0 {
+// replayForgotten ends again the runs whose ends the server has forgotten. The next renewal
+// tries again what fails.
+func (c *comparison) replayForgotten(ctx context.Context) {
+	ended, partly := c.forgotten()
+	if len(ended)+len(partly) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, max(c.s.lease/mendPart, shortestMend))
+	ctx, cancel := context.WithTimeout(ctx, max(c.s.lease/replayShare, shortestReplay))
 	defer cancel()
-	for _, number := range over {
+	for _, number := range ended {
 		if ctx.Err() != nil {
 			return
 		}
 		c.endAgain(ctx, number)
 	}
-	for _, bt := range parts {
+	for _, bt := range partly {
 		if ctx.Err() != nil {
 			return
 		}
@@ -274,21 +274,21 @@ func (c *comparison) mend(ctx context.Context) {
 // forgotten returns the numbers of the batches that the server lists although all of their
 // runs have ended. It also returns the batches of which the server knows fewer ends than
 // there were.
-func (c *comparison) forgotten() (over []int64, parts []*batch) {
+func (c *comparison) forgotten() (ended []int64, partly []*batch) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	for number := range c.listed {
 		if number < c.next && c.known[number] == nil && c.h.batches[number] == nil {
-			over = append(over, number)
+			ended = append(ended, number)
 		}
 	}
-	for i, bt := range c.parts {
+	for i, bt := range c.partly {
 		if i < len(c.counts) && c.counts[i] < int64(c.ended[i]) && c.still(bt) {
-			parts = append(parts, bt)
+			partly = append(partly, bt)
 		}
 	}
-	slices.Sort(over)
-	return over, parts
+	slices.Sort(ended)
+	return ended, partly
 }
 
 // endAgain ends a batch of which the session holds nothing any more. It applies the
@@ -297,14 +297,14 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 	s := c.s
 	name := s.id + ":" + strconv.FormatInt(number, 10)
 	s.mu.Lock()
-	g := replay(c.h, number, name, s.finished.of(c.h, number), nil)
+	bo := rememberedOf(c.h, number, name, s.finished.of(c.h, number), nil)
 	s.mu.Unlock()
-	whole := g.whole
-	if err := s.replay(ctx, g); err != nil || whole {
+	whole := bo.whole
+	if err := s.applyAgain(ctx, bo); err != nil || whole {
 		return
 	}
 	// After an error the next renewal does it.
-	_, _ = s.b.giveBack(ctx, c.h.q, s.id, name, "leave")
+	_, _ = s.b.giveBack(ctx, c.h.q, s.id, name, script.GivebackLeave)
 }
 
 // endPart ends again those runs of a batch that have ended before others.
@@ -315,22 +315,22 @@ func (c *comparison) endPart(ctx context.Context, bt *batch) {
 	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(stored.Val()) != len(bt.done) {
 		return
 	}
-	g, unknown := c.forgottenOf(bt, []byte(bitmap.Val()))
-	if g == nil {
+	bo, unknown := c.forgottenOf(bt, []byte(bitmap.Val()))
+	if bo == nil {
 		return
 	}
 	for i := range unknown {
 		if o := startAgain(&receipt{s, bt, i}, stored.Val()[i]); o != nil {
-			g.outcomes = append(g.outcomes, o)
+			bo.outcomes = append(bo.outcomes, o)
 		}
 	}
-	_ = s.replay(ctx, g)
+	_ = s.applyAgain(ctx, bo)
 }
 
 // forgottenOf returns the remembered outcomes of runs that have ended and that the server's
 // bitmap does not mark, and the indexes of such runs without one. It returns nil if
 // something has happened to the batch meanwhile.
-func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (g *batchOutcomes, unknown map[int]bool) {
+func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (bo *batchOutcomes, unknown map[int]bool) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	if !c.still(bt) {
@@ -342,11 +342,11 @@ func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (g *batchOutcomes, un
 			unknown[i] = true
 		}
 	}
-	g = replay(c.h, bt.number, bt.name, c.s.finished.of(c.h, bt.number), unknown)
-	for _, o := range g.outcomes {
+	bo = rememberedOf(c.h, bt.number, bt.name, c.s.finished.of(c.h, bt.number), unknown)
+	for _, o := range bo.outcomes {
 		delete(unknown, o.at.index)
 	}
-	return g, unknown
+	return bo, unknown
 }
 
 // startAgain returns an outcome that puts a run back as it was taken: nothing more is
@@ -366,39 +366,39 @@ func startAgain(at *receipt, stored string) *outcome {
 	return out
 }
 
-// replay returns the remembered outcomes of a batch; if only is not nil, those of these
+// rememberedOf returns the remembered outcomes of a batch; if only is not nil, those of these
 // indexes. They are whole if they are the outcomes of all its runs.
-func replay(h *queueLease, number int64, name string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
-	g := &batchOutcomes{batch: &batch{lease: h, number: number, name: name}}
+func rememberedOf(ql *queueLease, number int64, name string, ends []finishedBatch, only map[int]bool) *batchOutcomes {
+	bo := &batchOutcomes{batch: &batch{lease: ql, number: number, name: name}}
 	seen := map[int]bool{}
 	add := func(index int, o *outcome) {
 		if !seen[index] && (only == nil || only[index]) {
 			seen[index] = true
-			g.outcomes = append(g.outcomes, o)
+			bo.outcomes = append(bo.outcomes, o)
 		}
 	}
 	for _, e := range ends {
-		g.batch.done = make([]bool, e.size)
+		bo.batch.done = make([]bool, e.size)
 		for i := range e.others {
 			add(e.others[i].at.index, &e.others[i])
 		}
 		for i := range e.size {
 			if wire.IsSet(e.plain, i) {
-				add(i, &outcome{at: &receipt{batch: g.batch, index: i}})
+				add(i, &outcome{at: &receipt{batch: bo.batch, index: i}})
 			}
 		}
 	}
-	g.whole = only == nil && len(ends) > 0 && len(seen) == len(g.batch.done)
-	return g
+	bo.whole = only == nil && len(ends) > 0 && len(seen) == len(bo.batch.done)
+	return bo
 }
 
-// replay applies outcomes once more. The server skips those that it knows.
-func (s *session) replay(ctx context.Context, g *batchOutcomes) error {
-	if len(g.outcomes) == 0 {
+// applyAgain applies outcomes once more. The server skips those that it knows.
+func (s *session) applyAgain(ctx context.Context, bo *batchOutcomes) error {
+	if len(bo.outcomes) == 0 {
 		return nil
 	}
-	f := &finishCall{again: []*batchOutcomes{g}}
-	if err := g.batch.lease.finish.do(ctx, s.b.clients, f, 0); err != nil {
+	f := &finishCall{again: []*batchOutcomes{bo}}
+	if err := bo.batch.lease.finish.do(ctx, s.b.clients, f, 0); err != nil {
 		return err
 	}
 	return f.err

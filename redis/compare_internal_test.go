@@ -14,10 +14,10 @@ import (
 func TestPastEndsAreForgottenByTimeAlone(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const kept = 2 * time.Second
-		h := new(queueLease)
+		ql := new(queueLease)
 		var p finishLog
 		ended := func(number int64) {
-			bt := &batch{lease: h, number: number, done: make([]bool, 2)}
+			bt := &batch{lease: ql, number: number, done: make([]bool, 2)}
 			p.remember(&batchOutcomes{batch: bt, plain: []byte{0x80}, outcomes: []*outcome{
 				{at: &receipt{batch: bt, index: 0}},
 				{at: &receipt{batch: bt, index: 1}, record: "record", value: make([]byte, 1000)},
@@ -25,7 +25,7 @@ func TestPastEndsAreForgottenByTimeAlone(t *testing.T) {
 		}
 		known := func() (numbers []int64) {
 			for number := range int64(10) {
-				for range p.of(h, number) {
+				for range p.of(ql, number) {
 					numbers = append(numbers, number)
 				}
 			}

@@ -75,9 +75,9 @@ func (s *session) encodeOutcomes(outcomes []broker.Outcome, made []outcome) (cal
 func (s *session) finishEach(ctx context.Context, calls []*finishCall) []error {
 	errs := make([]error, len(calls))
 	each(calls, func(i int, call *finishCall) {
-		h := call.lease
-		if err := h.finish.do(ctx, s.b.clients, call, 0); err != nil {
-			errs[i] = fmt.Errorf("finish runs of queue %s: %w", h.q.Name, err)
+		ql := call.lease
+		if err := ql.finish.do(ctx, s.b.clients, call, 0); err != nil {
+			errs[i] = fmt.Errorf("finish runs of queue %s: %w", ql.q.Name, err)
 			return
 		}
 		errs[i] = call.err

@@ -114,8 +114,8 @@ func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, 
 	rest := len(t.pending) - len(runs)
 	t.pending = nil
 	if rest > 0 {
-		for h := range calls {
-			_ = t.closeIn(ctx, h) // after an error the end of the lease gives them back
+		for ql := range calls {
+			_ = t.closeIn(ctx, ql) // after an error the end of the lease gives them back
 		}
 	}
 	got := make([]*broker.TaskRun, 0, len(runs))
@@ -140,12 +140,12 @@ func (t *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCa
 		if !ok {
 			return nil, errors.New("a run without receipt")
 		}
-		h := at.batch.lease
-		if calls[h] == nil {
-			calls[h] = &finishCall{lease: h}
+		ql := at.batch.lease
+		if calls[ql] == nil {
+			calls[ql] = &finishCall{lease: ql}
 		}
 		if i < len(runs) {
-			calls[h].outcomes = append(calls[h].outcomes, forget(run, at))
+			calls[ql].outcomes = append(calls[ql].outcomes, forget(run, at))
 		}
 	}
 	return calls, nil
@@ -155,8 +155,8 @@ func (t *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCa
 // of them could not be forgotten. Those stay held, so that they keep no others back.
 func (t *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishCall) (lost map[*broker.TaskRun]bool, failed, err error) {
 	lost = map[*broker.TaskRun]bool{}
-	for h, f := range calls {
-		if err := h.finish.do(ctx, t.b.clients, f, 0); err != nil {
+	for ql, f := range calls {
+		if err := ql.finish.do(ctx, t.b.clients, f, 0); err != nil {
 			return nil, nil, err
 		}
 		if f.err != nil && len(f.failed) == 0 {

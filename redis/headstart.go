@@ -15,27 +15,27 @@ const (
 )
 
 // noteHandedBack notes that the session is about to hand back a run for others.
-func (s *session) noteHandedBack(h *queueLease, delay time.Duration) {
+func (s *session) noteHandedBack(ql *queueLease, delay time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if len(h.handedBack) == maxHandedBack {
-		h.handedBack = slices.Delete(h.handedBack, 0, 1)
+	if len(ql.handedBack) == maxHandedBack {
+		ql.handedBack = slices.Delete(ql.handedBack, 0, 1)
 	}
-	h.handedBack = append(h.handedBack, time.Now().Add(delay))
+	ql.handedBack = append(ql.handedBack, time.Now().Add(delay))
 }
 
 // afterOthers returns how long to wait for the queue's first delayed run, which is due
 // after the given time; -1 is none. The session's lock is held.
-func (h *queueLease) afterOthers(now time.Time, due time.Duration) time.Duration {
-	if len(h.handedBack) == 0 {
+func (ql *queueLease) afterOthers(now time.Time, due time.Duration) time.Duration {
+	if len(ql.handedBack) == 0 {
 		return due
 	}
-	h.handedBack = slices.DeleteFunc(h.handedBack, func(at time.Time) bool { return now.Sub(at) >= headStart })
+	ql.handedBack = slices.DeleteFunc(ql.handedBack, func(at time.Time) bool { return now.Sub(at) >= headStart })
 	if due <= 0 {
 		return due
 	}
 	first, wait := now.Add(due), due
-	for _, at := range h.handedBack {
+	for _, at := range ql.handedBack {
 		// It is due a little later than noted, by the time the handing back took;
 		// the server rounds to milliseconds.
 		if late := first.Sub(at); late > -2*time.Millisecond && late < headStart {

@@ -35,7 +35,7 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 	}
 	var all sync.WaitGroup
 	for _, a := range queues {
-		if h := s.leaseIn(a.q); time.Since(h.failedHeartbeat()) < heartbeatAgain {
+		if ql := s.leaseIn(a.q); time.Since(ql.failedHeartbeat()) < heartbeatAgain {
 			a.err = fmt.Errorf("send heartbeat to queue %s: the last one failed a moment ago; trying again in a few seconds", a.q.Name)
 			continue
 		}
@@ -57,8 +57,8 @@ func (s *session) Heartbeat(ctx context.Context, report broker.Report) (cancelle
 const heartbeatAgain = 3 * time.Second
 
 // failedHeartbeat returns when the last heartbeat failed, the zero time if it did not.
-func (h *queueLease) failedHeartbeat() time.Time {
-	if at := h.heartbeatFailed.Load(); at != nil {
+func (ql *queueLease) failedHeartbeat() time.Time {
+	if at := ql.heartbeatFailed.Load(); at != nil {
 		return *at
 	}
 	return time.Time{}
@@ -85,8 +85,8 @@ func (s *session) heartbeatsOf(report *broker.Report) (heartbeats, error) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for q, h := range s.leases {
-		if len(h.batches) > 0 {
+	for q, ql := range s.leases {
+		if len(ql.batches) > 0 {
 			queues.of(q)
 		}
 	}
@@ -130,14 +130,14 @@ func (s *session) heartbeatIn(ctx context.Context, a *queueHeartbeat) {
 	args := (&script.HeartbeatArgs{Keep: cancelKept.Milliseconds(), Tasks: a.tasks}).Append(nil)
 	args = append(append(args, a.last...), a.runs...)
 	v, err := s.b.repeat(ctx, s.b.scripts.Heartbeat, s.b.clients.Work, keys, args...)
-	h := s.leaseIn(a.q)
+	ql := s.leaseIn(a.q)
 	if err != nil {
 		now := time.Now()
-		h.heartbeatFailed.Store(&now)
+		ql.heartbeatFailed.Store(&now)
 		a.err = s.b.fail(ctx, "send heartbeat to queue "+a.q.Name, err)
 		return
 	}
-	h.heartbeatFailed.Store(nil)
+	ql.heartbeatFailed.Store(nil)
 	var over []string
 	a.cancelled, over = s.sortCancels(a.q, script.ParseHeartbeat(v))
 	if len(over) > 0 {
@@ -165,8 +165,8 @@ func (s *session) sortCancels(q *queue, fields []string) (cancelled []*broker.Ta
 func (s *session) isOver(q *queue, field string) bool {
 	text, _, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(text, 10, 64)
-	h := s.leases[q]
-	return err == nil && h != nil && number < h.next && h.batches[number] == nil
+	ql := s.leases[q]
+	return err == nil && ql != nil && number < ql.next && ql.batches[number] == nil
 }
 
 // runAt returns the run of a field of the session's cancels, nil when the
@@ -175,11 +175,11 @@ func (s *session) runAt(q *queue, field string) *broker.TaskRun {
 	text, indexText, _ := strings.Cut(field, ":")
 	number, err := strconv.ParseInt(text, 10, 64)
 	index, err2 := strconv.Atoi(indexText)
-	h := s.leases[q]
-	if err != nil || err2 != nil || h == nil {
+	ql := s.leases[q]
+	if err != nil || err2 != nil || ql == nil {
 		return nil
 	}
-	bt := h.batches[number]
+	bt := ql.batches[number]
 	if bt == nil || bt.gone || index < 0 || index >= len(bt.runs) || bt.done[index] || bt.runs[index].Receipt == nil {
 		return nil
 	}

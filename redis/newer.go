@@ -30,7 +30,7 @@ type unread struct {
 
 // endUnread makes dead letters of entries that cannot be read. It leaves to others those
 // that a newer version can read.
-func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread) {
+func (s *session) endUnread(ctx context.Context, ql *queueLease, entries []unread) {
 	var ids []string
 	for _, e := range entries {
 		if id, ok := wire.NewerID(e.stored, e.why); ok {
@@ -38,28 +38,28 @@ func (s *session) endUnread(ctx context.Context, h *queueLease, entries []unread
 		}
 	}
 	// After an error each counts as seen for the first time.
-	ages, _ := s.b.newerFor(ctx, h.q, ids)
+	ages, _ := s.b.newerFor(ctx, ql.q, ids)
 	outcomes := make([]*outcome, len(entries))
 	for i, e := range entries {
-		outcomes[i] = s.endUnreadOne(h, e, ages)
+		outcomes[i] = s.endUnreadOne(ql, e, ages)
 	}
-	s.bury(ctx, h, outcomes)
+	s.bury(ctx, ql, outcomes)
 }
 
 // endUnreadOne makes the outcome of one entry that cannot be read. ages are how long the runs
 // of newer versions have been left to others.
-func (s *session) endUnreadOne(h *queueLease, e unread, ages map[string]time.Duration) *outcome {
+func (s *session) endUnreadOne(ql *queueLease, e unread, ages map[string]time.Duration) *outcome {
 	why := e.why
 	if id, newer := wire.NewerID(e.stored, e.why); newer {
 		if age := ages[id]; age < newerPatience {
 			delay := leaveFor(age)
-			s.noteHandedBack(h, delay) // before the script, whose effect a take may see before its reply
-			return leaveNewer(e.at, h.q, e.stored, delay)
+			s.noteHandedBack(ql, delay) // before the script, whose effect a take may see before its reply
+			return leaveNewer(e.at, ql.q, e.stored, delay)
 		}
 		why = nobodyCame(e.why)
 	}
-	s.b.reportUnread(h.q, e, why)
-	return unreadable(e.at, h.q, e.stored, why)
+	s.b.reportUnread(ql.q, e, why)
+	return unreadable(e.at, ql.q, e.stored, why)
 }
 
 // reportUnread has consumers log that an entry becomes a dead letter.
@@ -134,12 +134,12 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 
 // bury applies outcomes of entries that cannot be read. The next renewal tries again what
 // fails.
-func (s *session) bury(ctx context.Context, h *queueLease, bad []*outcome) {
+func (s *session) bury(ctx context.Context, ql *queueLease, bad []*outcome) {
 	f := &finishCall{outcomes: bad}
-	if err := h.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
+	if err := ql.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
 		return
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.bad = append(h.bad, bad...)
+	ql.bad = append(ql.bad, bad...)
 }

@@ -7,27 +7,27 @@ import (
 )
 
 // failure returns why an outcome is to be sent again, nil if it is not.
-func (g *batchOutcomes) failure(o *outcome) error {
-	if g.stays != nil {
-		return g.stays
+func (bo *batchOutcomes) failure(o *outcome) error {
+	if bo.stays != nil {
+		return bo.stays
 	}
-	return g.failed[o.at.index]
+	return bo.failed[o.at.index]
 }
 
 // anyFailure returns why some of the outcomes are to be sent again, nil if none are.
-func (g *batchOutcomes) anyFailure() error {
-	if g.stays != nil {
-		return g.stays
+func (bo *batchOutcomes) anyFailure() error {
+	if bo.stays != nil {
+		return bo.stays
 	}
-	for _, err := range g.failed {
+	for _, err := range bo.failed {
 		return err
 	}
 	return nil
 }
 
 // sends reports whether an outcome may have put something into the outbox.
-func (g *batchOutcomes) sends() bool {
-	for _, o := range g.outcomes {
+func (bo *batchOutcomes) sends() bool {
+	for _, o := range bo.outcomes {
 		if strings.ContainsAny(o.steps, string(script.StepSend)+string(script.StepEndMember)) {
 			return true
 		}
@@ -35,13 +35,13 @@ func (g *batchOutcomes) sends() bool {
 	return false
 }
 
-func (g *batchOutcomes) isFenced(o *outcome) bool {
+func (bo *batchOutcomes) isFenced(o *outcome) bool {
 	if o.steps == "" {
-		return g.lost
+		return bo.lost
 	}
-	return g.fenced[o.at.index]
+	return bo.fenced[o.at.index]
 }
 
-func (g *batchOutcomes) fail(index int, why error) {
-	set(&g.failed, index, why)
+func (bo *batchOutcomes) fail(index int, why error) {
+	set(&bo.failed, index, why)
 }

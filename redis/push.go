@@ -42,8 +42,8 @@ func (b *Broker) pushKeysOf(q *queue, list int) pushKeys {
 
 // sendPush sends a batch, and a wake token: to ask first whether a take waits costs more.
 // If only the token is lost, takes poll within two seconds.
-func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
-	keys := b.pushKeysOf(q, l.list)
+func (b *Broker) sendPush(ctx context.Context, q *queue, pb *pushBatch) error {
+	keys := b.pushKeysOf(q, pb.list)
 	then, start := b.clients.NewConfirmation(), time.Now()
 	looked := false
 	again := func(err error) bool {
@@ -56,22 +56,22 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, l *pushBatch) error {
 	}
 	err := b.clients.Retry(ctx, again, func() error {
 		if c := b.clients.Queue; c.Direct() {
-			return pushByConn(ctx, c, keys, l, then)
+			return pushByConn(ctx, c, keys, pb, then)
 		}
-		return b.pushByLibrary(ctx, keys, l)
+		return b.pushByLibrary(ctx, keys, pb)
 	})
 	if err == nil {
 		err = then.Result()
-	} else if conn.IsDamage(err) && l.kept > 0 {
-		b.dropRecords(ctx, l)
+	} else if conn.IsDamage(err) && pb.kept > 0 {
+		b.dropRecords(ctx, pb)
 	}
 	return b.notQueued(ctx, b.blame(ctx, err, keys.ready, keys.wake), conn.IsUnknown(err))
 }
 
 // dropRecords deletes the records of runs that were refused, which the transaction has
 // stored all the same. Nobody else has such ids.
-func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
-	args, err := resp.Bulks(slices.Clone(l.records), 2*l.kept)
+func (b *Broker) dropRecords(ctx context.Context, pb *pushBatch) {
+	args, err := resp.Bulks(slices.Clone(pb.records), 2*pb.kept)
 	if err != nil {
 		return
 	}
@@ -86,16 +86,16 @@ func (b *Broker) dropRecords(ctx context.Context, l *pushBatch) {
 
 // pushByConn pushes a batch over a connection of the client's own, and the wake token
 // behind it.
-func pushByConn(ctx context.Context, c conn.Client, keys pushKeys, l *pushBatch, then *conn.Confirmation) error {
+func pushByConn(ctx context.Context, c conn.Client, keys pushKeys, pb *pushBatch, then *conn.Confirmation) error {
 	read := readPushed
-	if l.kept > 0 {
+	if pb.kept > 0 {
 		read = readPushedWithRecords
 	}
 	if keys.woken != "" {
 		read = andToken(read)
 	}
 	stored, err := c.Exec(ctx, keys.ready, func(b []byte) []byte {
-		b = l.append(b, keys.ready, keys.wake)
+		b = pb.append(b, keys.ready, keys.wake)
 		if keys.woken != "" { // behind the transaction, which would fail with it if the user has no right to it
 			b = resp.AppendBulk(resp.AppendBulk(resp.AppendBulk(resp.AppendArray(b, 5), "LMOVE"), keys.watched), keys.woken)
 			b = resp.AppendBulk(resp.AppendBulk(b, "LEFT"), "RIGHT")
@@ -110,19 +110,19 @@ func pushByConn(ctx context.Context, c conn.Client, keys pushKeys, l *pushBatch,
 
 // append appends the commands that push the batch and add a wake token: a transaction, if some
 // of the runs have records.
-func (l *pushBatch) append(b []byte, ready, wake string) []byte {
-	if l.kept > 0 {
+func (pb *pushBatch) append(b []byte, ready, wake string) []byte {
+	if pb.kept > 0 {
 		b = resp.AppendBulk(resp.AppendArray(b, 1), "MULTI")
-		b = resp.AppendBulk(resp.AppendArray(b, 1+2*l.kept), "MSET")
-		b = append(b, l.records...)
+		b = resp.AppendBulk(resp.AppendArray(b, 1+2*pb.kept), "MSET")
+		b = append(b, pb.records...)
 	}
-	b = resp.AppendArray(b, 2+l.n)
+	b = resp.AppendArray(b, 2+pb.n)
 	b = resp.AppendBulk(resp.AppendBulk(b, "RPUSH"), ready)
-	b = append(b, l.stored...)
+	b = append(b, pb.stored...)
 	b = resp.AppendArray(b, 4)
 	b = resp.AppendBulk(resp.AppendBulk(b, "ZADD"), wake)
 	b = resp.AppendBulk(resp.AppendBulk(b, "0"), "1")
-	if l.kept > 0 {
+	if pb.kept > 0 {
 		b = resp.AppendBulk(resp.AppendArray(b, 1), "EXEC")
 	}
 	return b
@@ -183,8 +183,8 @@ func readPushedWithRecords(in *bufio.Reader) (any, error) {
 }
 
 // pushByLibrary is pushByConn by the client library, which might send a pipeline twice.
-func (b *Broker) pushByLibrary(ctx context.Context, keys pushKeys, l *pushBatch) error {
-	stored, err := resp.Bulks(slices.Clone(l.stored), l.n) // the command may outlast the call
+func (b *Broker) pushByLibrary(ctx context.Context, keys pushKeys, pb *pushBatch) error {
+	stored, err := resp.Bulks(slices.Clone(pb.stored), pb.n) // the command may outlast the call
 	if err != nil {
 		return err
 	}

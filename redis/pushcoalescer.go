@@ -78,79 +78,79 @@ const (
 
 // add stores a batch, alone or together with others. It blocks until the command has
 // ended, or ctx.
-func (p *pushCoalescer) add(ctx context.Context, l *pushBatch) error {
+func (p *pushCoalescer) add(ctx context.Context, pb *pushBatch) error {
 	p.mu.Lock()
 	if !p.busy {
 		p.busy = true
 		p.mu.Unlock()
 		defer p.next()
-		return p.send(ctx, l)
+		return p.send(ctx, pb)
 	}
-	g, own := p.join(l)
+	pp, own := p.join(pb)
 	p.mu.Unlock()
 	select {
-	case <-g.done:
-		return g.err
+	case <-pp.done:
+		return pp.err
 	case <-ctx.Done():
-		return p.abandon(g, own, ctx.Err())
+		return p.abandon(pp, own, ctx.Err())
 	case <-p.clients.Closed:
-		return p.abandon(g, own, broker.ErrClosed)
+		return p.abandon(pp, own, broker.ErrClosed)
 	}
 }
 
 // join adds a batch to the last pending push, or starts one, and returns the index of its
 // part. The lock is held.
-func (p *pushCoalescer) join(l *pushBatch) (*pendingPush, int) {
-	var g *pendingPush
+func (p *pushCoalescer) join(pb *pushBatch) (*pendingPush, int) {
+	var pp *pendingPush
 	if last := len(p.waiting) - 1; last >= 0 {
-		g = p.waiting[last]
+		pp = p.waiting[last]
 	}
-	if g == nil || g.list != l.list || g.n+l.n > maxCoalesced || g.weight()+l.weight() > maxWeight {
-		g = &pendingPush{done: make(chan struct{})}
-		g.list = l.list
+	if pp == nil || pp.list != pb.list || pp.n+pb.n > maxCoalesced || pp.weight()+pb.weight() > maxWeight {
+		pp = &pendingPush{done: make(chan struct{})}
+		pp.list = pb.list
 		if last := len(p.buffers) - 1; last >= 0 {
-			g.stored, g.records, g.parts = p.buffers[last].stored, p.buffers[last].records, p.buffers[last].parts
+			pp.stored, pp.records, pp.parts = p.buffers[last].stored, p.buffers[last].records, p.buffers[last].parts
 			p.buffers = p.buffers[:last]
 		}
-		p.waiting = append(p.waiting, g)
+		p.waiting = append(p.waiting, pp)
 	}
 	own := part{
-		stored: span{len(g.stored), len(g.stored) + len(l.stored)}, n: l.n,
-		records: span{len(g.records), len(g.records) + len(l.records)}, kept: l.kept,
+		stored: span{len(pp.stored), len(pp.stored) + len(pb.stored)}, n: pb.n,
+		records: span{len(pp.records), len(pp.records) + len(pb.records)}, kept: pb.kept,
 	}
-	g.stored = append(g.stored, l.stored...)
-	g.records = append(g.records, l.records...)
-	g.n, g.kept = g.n+l.n, g.kept+l.kept
-	g.parts = append(g.parts, own)
-	return g, len(g.parts) - 1
+	pp.stored = append(pp.stored, pb.stored...)
+	pp.records = append(pp.records, pb.records...)
+	pp.n, pp.kept = pp.n+pb.n, pp.kept+pb.kept
+	pp.parts = append(pp.parts, own)
+	return pp, len(pp.parts) - 1
 }
 
 // reuse keeps the memory of a pending push that was sent. The lock is held.
-func (p *pushCoalescer) reuse(g *pendingPush) {
+func (p *pushCoalescer) reuse(pp *pendingPush) {
 	if len(p.buffers) < maxPushBuffers {
-		p.buffers = append(p.buffers, pushBuffers{g.stored[:0], g.records[:0], g.parts[:0]})
+		p.buffers = append(p.buffers, pushBuffers{pp.stored[:0], pp.records[:0], pp.parts[:0]})
 	}
-	g.pushBatch, g.parts = pushBatch{}, nil
+	pp.pushBatch, pp.parts = pushBatch{}, nil
 }
 
-func (l *pushBatch) weight() int { return len(l.stored) + len(l.records) }
+func (pb *pushBatch) weight() int { return len(pb.stored) + len(pb.records) }
 
 // abandon ends a caller's wait with err. If its runs were not sent yet, they never are.
-func (p *pushCoalescer) abandon(g *pendingPush, at int, err error) error {
+func (p *pushCoalescer) abandon(pp *pendingPush, at int, err error) error {
 	p.mu.Lock()
-	if g.started {
+	if pp.started {
 		p.mu.Unlock()
-		return outwait(g.done, &g.err, err)
+		return outwait(pp.done, &pp.err, err)
 	}
 	defer p.mu.Unlock()
-	own := g.parts[at]
-	g.parts[at] = part{} // the others keep their indexes
-	stored, records := make([]*span, len(g.parts)), make([]*span, len(g.parts))
-	for i := range g.parts {
-		stored[i], records[i] = &g.parts[i].stored, &g.parts[i].records
+	own := pp.parts[at]
+	pp.parts[at] = part{} // the others keep their indexes
+	stored, records := make([]*span, len(pp.parts)), make([]*span, len(pp.parts))
+	for i := range pp.parts {
+		stored[i], records[i] = &pp.parts[i].stored, &pp.parts[i].records
 	}
-	g.stored, g.n = own.stored.cut(g.stored, stored...), g.n-own.n
-	g.records, g.kept = own.records.cut(g.records, records...), g.kept-own.kept
+	pp.stored, pp.n = own.stored.cut(pp.stored, stored...), pp.n-own.n
+	pp.records, pp.kept = own.records.cut(pp.records, records...), pp.kept-own.kept
 	return err
 }
 
@@ -181,14 +181,14 @@ func (p *pushCoalescer) flush() {
 		case <-p.clients.Closed:
 			return
 		}
-		for g := p.take(); g != nil; g = p.take() {
-			if g.n > 0 {
-				g.err = p.send(context.Background(), &g.pushBatch)
+		for pp := p.take(); pp != nil; pp = p.take() {
+			if pp.n > 0 {
+				pp.err = p.send(context.Background(), &pp.pushBatch)
 			}
 			p.mu.Lock()
-			p.reuse(g)
+			p.reuse(pp)
 			p.mu.Unlock()
-			close(g.done)
+			close(pp.done)
 		}
 	}
 }
@@ -203,8 +203,8 @@ func (p *pushCoalescer) take() *pendingPush {
 		p.busy = false
 		return nil
 	}
-	g := p.waiting[0]
+	pp := p.waiting[0]
 	p.waiting = slices.Delete(p.waiting, 0, 1)
-	g.started = true
-	return g
+	pp.started = true
+	return pp
 }

@@ -24,21 +24,21 @@ func (s *scratch) encode(q *queue, list int, runs []*broker.TaskRun) error {
 	if s.batch.weight() > maxWeight {
 		s.batch = pushBatch{}
 	}
-	l := &s.batch
-	*l = pushBatch{list: list, n: len(runs), stored: l.stored[:0], records: l.records[:0]}
+	pb := &s.batch
+	*pb = pushBatch{list: list, n: len(runs), stored: pb.stored[:0], records: pb.records[:0]}
 	for _, run := range runs {
 		stored, err := wire.AppendRun(s.stored[:0], run)
 		if err != nil {
 			return fmt.Errorf("encode run %s: %w", run.ID, err)
 		}
 		s.stored = stored
-		l.stored = resp.AppendBulk(l.stored, stored)
+		pb.stored = resp.AppendBulk(pb.stored, stored)
 		if run.Keep > 0 {
 			s.record = append(append(append(s.record[:0], q.Base...), "rec:"...), run.ID...)
-			l.records = resp.AppendBulk(l.records, s.record)
+			pb.records = resp.AppendBulk(pb.records, s.record)
 			s.record = wire.AppendRecord(wire.StartRecord(s.record[:0], broker.StateQueued), run, nil, nil)
-			l.records = resp.AppendBulk(l.records, s.record)
-			l.kept++
+			pb.records = resp.AppendBulk(pb.records, s.record)
+			pb.kept++
 		}
 	}
 	return nil

@@ -122,11 +122,11 @@ func (l *sessions) runs(q *queue, id string) bool {
 func (s *session) runs(q *queue, id string) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.leases[q]
-	if h == nil {
+	ql := s.leases[q]
+	if ql == nil {
 		return false
 	}
-	for _, bt := range h.batches {
+	for _, bt := range ql.batches {
 		for _, k := range bt.kept {
 			if k.id == id && !bt.gone && !bt.done[k.index] {
 				return true

@@ -123,7 +123,7 @@ func (b *Broker) recoverQueue(ctx context.Context, q *queue, took time.Duration)
 func (b *Broker) recoverBatches(ctx context.Context, q *queue, batchNames []string) (total int, failed error) {
 	for _, name := range batchNames {
 		session, _, _ := strings.Cut(name, ":")
-		n, err := b.giveBack(ctx, q, session, name, "recover")
+		n, err := b.giveBack(ctx, q, session, name, script.GivebackRecover)
 		total += max(n, 0)
 		failed = errors.Join(failed, err)
 		if ctx.Err() != nil {

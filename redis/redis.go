@@ -140,7 +140,7 @@ func newBroker(dial conn.Dialer, cfg Config) (*Broker, error) {
 func (b *Broker) equipQueue(q *queue) {
 	q.enqueue.run = func(ctx context.Context, calls []*enqueueCall) { b.sendCalls(ctx, q, calls) }
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
-	q.push.send = func(ctx context.Context, l *pushBatch) error { return b.sendPush(ctx, q, l) }
+	q.push.send = func(ctx context.Context, pb *pushBatch) error { return b.sendPush(ctx, q, pb) }
 	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout
 	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
 }

@@ -47,13 +47,13 @@ func (s *session) toRenew() (leases []*queueLease, failed broker.QueueErrors) {
 	failed = broker.QueueErrors{}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, h := range s.leases {
-		if len(h.batches) > 0 || s.worksOn(h) {
-			leases = append(leases, h)
+	for _, ql := range s.leases {
+		if len(ql.batches) > 0 || s.keptByTakes(ql) {
+			leases = append(leases, ql)
 		}
-		if h.lost {
-			failed[h.q.Name] = fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
-			h.lost = false
+		if ql.lost {
+			failed[ql.q.Name] = fmt.Errorf("renew in queue %s: %w", ql.q.Name, broker.ErrLeaseLost)
+			ql.lost = false
 		}
 	}
 	s.finished.forget(time.Now().Add(-remembered * s.lease))
@@ -66,7 +66,7 @@ func (s *session) renewEach(ctx context.Context, leases []*queueLease) []error {
 		return s.renewOnCluster(ctx, leases)
 	}
 	errs := make([]error, len(leases))
-	each(leases, func(i int, h *queueLease) { errs[i] = s.renewOne(ctx, h) })
+	each(leases, func(i int, ql *queueLease) { errs[i] = s.renewOne(ctx, ql) })
 	return errs
 }
 
@@ -78,9 +78,9 @@ func (s *session) renewOnCluster(ctx context.Context, leases []*queueLease) []er
 		err error
 	}
 	errs, ends := make([]error, len(leases)), make(chan end, len(leases))
-	for i, h := range leases {
-		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", h.q.Name)
-		if !s.b.clients.Spawn(func() { ends <- end{i, s.renewOne(ctx, h)} }) {
+	for i, ql := range leases {
+		errs[i] = fmt.Errorf("renew lease in queue %s: no reply yet", ql.q.Name)
+		if !s.b.clients.Spawn(func() { ends <- end{i, s.renewOne(ctx, ql)} }) {
 			ends <- end{i, broker.ErrClosed}
 		}
 	}
@@ -103,41 +103,41 @@ func (s *session) renewOnCluster(ctx context.Context, leases []*queueLease) []er
 
 // renewOne renews in one queue. Its error is [broker.ErrLeaseLost] if some of it was
 // recovered.
-func (s *session) renewOne(ctx context.Context, h *queueLease) error {
-	lost, err := s.renewIn(ctx, h)
+func (s *session) renewOne(ctx context.Context, ql *queueLease) error {
+	lost, err := s.renewIn(ctx, ql)
 	if lost {
-		return fmt.Errorf("renew in queue %s: %w", h.q.Name, broker.ErrLeaseLost)
+		return fmt.Errorf("renew in queue %s: %w", ql.q.Name, broker.ErrLeaseLost)
 	}
 	return err
 }
 
 // renewIn renews in one queue and reports whether some of it was recovered.
-func (s *session) renewIn(ctx context.Context, h *queueLease) (lost bool, err error) {
+func (s *session) renewIn(ctx context.Context, ql *queueLease) (lost bool, err error) {
 	s.mu.Lock()
-	bad := h.bad
-	h.bad = nil
+	bad := ql.bad
+	ql.bad = nil
 	s.mu.Unlock()
 	if len(bad) > 0 {
-		s.bury(ctx, h, bad)
+		s.bury(ctx, ql, bad)
 	}
-	c := s.compare(h)
-	mark, err := c.ask(ctx)
+	c := s.compare(ql)
+	lastRecovered, err := c.ask(ctx)
 	if err != nil {
-		return false, s.b.fail(ctx, "renew lease in queue "+h.q.Name, err)
+		return false, s.b.fail(ctx, "renew lease in queue "+ql.q.Name, err)
 	}
 	s.mu.Lock()
-	same := mark == h.mark
+	same := lastRecovered == ql.lastRecovered
 	s.mu.Unlock()
 	if unlisted := c.unlisted(); !same || len(unlisted) > 0 {
-		if lost, err = s.findLost(ctx, h); err != nil {
+		if lost, err = s.findLost(ctx, ql); err != nil {
 			return lost, err
 		}
-		c.list(ctx, unlisted)
+		c.relist(ctx, unlisted)
 		s.mu.Lock()
-		h.mark = mark
+		ql.lastRecovered = lastRecovered
 		s.mu.Unlock()
 	}
-	c.mend(ctx)
+	c.replayForgotten(ctx)
 	return lost, nil
 }
 
@@ -161,10 +161,10 @@ type heldBatch struct {
 }
 
 // held returns the batches that the session holds in a queue.
-func (s *session) held(h *queueLease) (batches []heldBatch) {
+func (s *session) held(ql *queueLease) (batches []heldBatch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, bt := range h.batches {
+	for _, bt := range ql.batches {
 		batches = append(batches, heldBatch{bt, bt.turn})
 	}
 	return batches
@@ -172,25 +172,25 @@ func (s *session) held(h *queueLease) (batches []heldBatch) {
 
 // findLost asks which of the session's batches are still there. It forgets the others, and
 // reports whether there are any.
-func (s *session) findLost(ctx context.Context, h *queueLease) (lost bool, err error) {
-	batches := s.held(h)
+func (s *session) findLost(ctx context.Context, ql *queueLease) (lost bool, err error) {
+	batches := s.held(ql)
 	exist := make([]conn.Reply[int64], len(batches))
 	err = s.b.clients.Lease.Send(ctx, func(pipe conn.Pipeline) {
 		for i, bt := range batches {
-			exist[i] = pipe.Exists(ctx, h.q.Batch(bt.name))
+			exist[i] = pipe.Exists(ctx, ql.q.Batch(bt.name))
 		}
 	})
 	if err != nil {
-		return false, s.b.fail(ctx, "find lost batches in queue "+h.q.Name, err)
+		return false, s.b.fail(ctx, "find lost batches in queue "+ql.q.Name, err)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, bt := range batches {
-		if exist[i].Val() > 0 || h.batches[bt.number] != bt.batch || bt.busy > 0 || bt.batch.turn != bt.turn {
+		if exist[i].Val() > 0 || ql.batches[bt.number] != bt.batch || bt.busy > 0 || bt.batch.turn != bt.turn {
 			continue // its outcomes say more than that it is not there
 		}
 		bt.gone = true
-		delete(h.batches, bt.number)
+		delete(ql.batches, bt.number)
 		lost = lost || bt.left > bt.countDoubtful()
 	}
 	return lost, nil

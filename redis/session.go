@@ -34,20 +34,21 @@ type session struct {
 
 // queueLease is what a session has in one queue. The lock of the session is held.
 type queueLease struct {
-	q           *queue
-	next        int64        // the number of the next batch
-	unanswered  bool         // a take of that number was sent, and may have been executed without a reply
-	mayTakeLate bool         // a take whose reply was lost may be executed late
-	announcedAt [2]time.Time // when producers last learnt that the session waits: for io, for cpu
-	falselyUsed int          // how often in turn the server replied that a number is used that never was
-	listed      listed
-	mark        string       // when, by the server, some of it was last recovered
-	took        [2]time.Time // the first take that no comparison has followed, and the last one
-	batches     map[int64]*batch
-	handedBack  []time.Time // when runs are due that it handed back for others
-	bad         []*outcome  // of stored runs that cannot be read, which could not be applied
-	lost        bool        // some of it was recovered, and Renew has not reported it yet
-	finish      coalescer[*finishCall]
+	q             *queue
+	next          int64        // the number of the next batch
+	unanswered    bool         // a take of that number was sent, and may have been executed without a reply
+	mayTakeLate   bool         // a take whose reply was lost may be executed late
+	announcedAt   [2]time.Time // when producers last learnt that the session waits: for io, for cpu
+	falselyUsed   int          // how often in turn the server replied that a number is used that never was
+	lastListing   batchListing
+	lastRecovered string    // when, by the server, some of it was last recovered
+	firstTake     time.Time // the first take that no comparison has followed
+	lastTake      time.Time
+	batches       map[int64]*batch
+	handedBack    []time.Time // when runs are due that it handed back for others
+	bad           []*outcome  // of stored runs that cannot be read, which could not be applied
+	lost          bool        // some of it was recovered, and Renew has not reported it yet
+	finish        coalescer[*finishCall]
 
 	heartbeatFailed atomic.Pointer[time.Time] // when the last heartbeat failed; nil: it did not
 }
@@ -85,13 +86,13 @@ func (s *session) ID() string { return s.id }
 func (s *session) leaseIn(q *queue) *queueLease {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.leases[q]
-	if h == nil {
-		h = &queueLease{q: q, next: 1, batches: map[int64]*batch{}}
-		h.finish.run = func(ctx context.Context, items []*finishCall) { s.send(ctx, h, items) }
-		s.leases[q] = h
+	ql := s.leases[q]
+	if ql == nil {
+		ql = &queueLease{q: q, next: 1, batches: map[int64]*batch{}}
+		ql.finish.run = func(ctx context.Context, items []*finishCall) { s.send(ctx, ql, items) }
+		s.leases[q] = ql
 	}
-	return h
+	return ql
 }
 
 // batchOutcomes are the outcomes that one command applies to one batch.
@@ -127,8 +128,8 @@ type finishLog struct {
 	bytes int
 }
 
-// listed is when the server last listed a session's batches in a queue.
-type listed struct {
+// batchListing is when the server last listed a session's batches in a queue.
+type batchListing struct {
 	at    time.Time
 	dials int64 // how many connections for renewals had been dialed by then
 }
@@ -137,7 +138,7 @@ type listed struct {
 type outcome struct {
 	run   *broker.TaskRun
 	at    *receipt
-	steps string // letters, as the script has them; empty: the run is only forgotten
+	steps string // letters, as the script has them; empty: the run only ends, and its record below is perhaps set
 	keys  []string
 	args  []any
 

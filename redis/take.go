@@ -103,15 +103,15 @@ func (s *session) waitForRuns(ctx context.Context, q *queue, r room, wait time.D
 // waitAndTake sends commands that block for a wake token and then take, for as long as the
 // queue is announced. It returns nothing if the queue has to be asked without waiting.
 func (s *session) waitAndTake(ctx context.Context, q *queue, r room, wait time.Duration) ([]*broker.TaskRun, error) {
-	h := s.leaseIn(q)
+	ql := s.leaseIn(q)
 	for wait > 0 && s.isAnnounced(q, r) {
 		start := time.Now()
 		if at, ok := ctx.Deadline(); ok {
 			wait = min(wait, max(time.Until(at), time.Millisecond)) // so that the command ends in time by itself
 		}
-		runs, next, err := s.takeBatch(ctx, h, takeRequest{room: r, announce: announceNothing, wait: wait})
+		runs, next, err := s.takeBatch(ctx, ql, takeRequest{room: r, announce: announceNothing, wait: wait})
 		if err != nil {
-			return s.endFailedWait(ctx, h, r, err)
+			return s.endFailedWait(ctx, ql, r, err)
 		}
 		s.takeBackoff = conn.Backoff{}
 		if len(runs) > 0 {
@@ -132,14 +132,14 @@ func (s *session) waitAndTake(ctx context.Context, q *queue, r room, wait time.D
 }
 
 // endFailedWait ends waitAndTake after an error.
-func (s *session) endFailedWait(ctx context.Context, h *queueLease, r room, err error) ([]*broker.TaskRun, error) {
+func (s *session) endFailedWait(ctx context.Context, ql *queueLease, r room, err error) ([]*broker.TaskRun, error) {
 	if ctx.Err() != nil {
-		return s.cancelWait(ctx, h, r)
+		return s.cancelWait(ctx, ql, r)
 	}
 	if s.b.clients.IsClosed() {
 		return nil, broker.ErrClosed
 	}
-	return nil, s.paceFailedWait(ctx, err, wakeSetsOf(h.q, r))
+	return nil, s.paceFailedWait(ctx, err, wakeSetsOf(ql.q, r))
 }
 
 // paceFailedWait pauses after a take that could not wait. It returns permanent errors only;
@@ -162,15 +162,15 @@ func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []stri
 // cancelWait ends a take that waited until its caller's context ended. If the take got
 // runs all the same, cancelWait returns them. Otherwise no late take can succeed;
 // cancelWait passes on the wake token that the take may have consumed.
-func (s *session) cancelWait(ctx context.Context, h *queueLease, r room) ([]*broker.TaskRun, error) {
+func (s *session) cancelWait(ctx context.Context, ql *queueLease, r room) ([]*broker.TaskRun, error) {
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
-	runs, _, err := s.recallBatch(soon, h)
+	runs, _, err := s.recallBatch(soon, ql)
 	if err == nil && len(runs) > 0 {
 		return runs, nil
 	}
-	for _, key := range wakeSetsOf(h.q, r) {
-		s.b.takeWaiters.passTokens(nil, []wakeToken{{key: key, q: h.q}})
+	for _, key := range wakeSetsOf(ql.q, r) {
+		s.b.takeWaiters.passTokens(nil, []wakeToken{{key: key, q: ql.q}})
 	}
 	return nil, conn.ContextErr(ctx) // after an error the next take recalls the batch
 }

@@ -46,16 +46,16 @@ func (s *session) announcementFor(q *queue, r room) string {
 func (s *session) isAnnounced(q *queue, r room) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := s.leases[q]
-	return h != nil && (r.io <= 0 || time.Since(h.announcedAt[0]) <= announcedFor) && (r.cpu <= 0 || time.Since(h.announcedAt[1]) <= announcedFor)
+	ql := s.leases[q]
+	return ql != nil && (r.io <= 0 || time.Since(ql.announcedAt[0]) <= announcedFor) && (r.cpu <= 0 || time.Since(ql.announcedAt[1]) <= announcedFor)
 }
 
 // forgetAnnounced has the next take that finds nothing announce itself again.
 func (s *session) forgetAnnounced(q *queue) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if h := s.leases[q]; h != nil {
-		h.announcedAt = [2]time.Time{}
+	if ql := s.leases[q]; ql != nil {
+		ql.announcedAt = [2]time.Time{}
 	}
 }
 
@@ -84,8 +84,8 @@ func (s *session) unansweredQueues() []*queue {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var queues []*queue
-	for q, h := range s.leases {
-		if h.unanswered {
+	for q, ql := range s.leases {
+		if ql.unanswered {
 			queues = append(queues, q)
 		}
 	}
@@ -93,71 +93,71 @@ func (s *session) unansweredQueues() []*queue {
 }
 
 // recallBatch asks one queue for a batch whose reply was lost, and for nothing new.
-func (s *session) recallBatch(ctx context.Context, h *queueLease) ([]*broker.TaskRun, time.Duration, error) {
-	return s.takeBatch(ctx, h, takeRequest{announce: announceNothing})
+func (s *session) recallBatch(ctx context.Context, ql *queueLease) ([]*broker.TaskRun, time.Duration, error) {
+	return s.takeBatch(ctx, ql, takeRequest{announce: announceNothing})
 }
 
 // takeUnlessClosed is takeBatch for a session that may have been closed.
-func (s *session) takeUnlessClosed(ctx context.Context, h *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeUnlessClosed(ctx context.Context, ql *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
 	if s.isClosed() {
 		return nil, 0, errors.New("the session has left")
 	}
-	return s.takeBatch(ctx, h, req)
+	return s.takeBatch(ctx, ql, req)
 }
 
 // takeBatch takes the next batch from one queue. next is the time until the queue's first
 // delayed run is due, -1 if there is none. If a take whose reply was lost may still be
 // executed, the queue stays unanswered, and the next take asks for the same batch.
-func (s *session) takeBatch(ctx context.Context, h *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
+func (s *session) takeBatch(ctx context.Context, ql *queueLease, req takeRequest) (runs []*broker.TaskRun, next time.Duration, err error) {
 	start := time.Now()
-	number, unanswered := s.noteTakeSent(h)
+	number, unanswered := s.noteTakeSent(ql)
 	name := s.id + ":" + strconv.FormatInt(number, 10)
-	v, replyLost, err := s.sendTake(ctx, h.q, number, name, req)
+	v, replyLost, err := s.sendTake(ctx, ql.q, number, name, req)
 	if replyLost {
-		s.noteReplyLost(h)
+		s.noteReplyLost(ql)
 	}
 	if err != nil {
 		if !replyLost && !unanswered && conn.IsUnsent(err) {
-			s.noteTakeUnsent(h)
+			s.noteTakeUnsent(ql)
 		}
-		return nil, 0, s.b.fail(ctx, "take from queue "+h.q.Name, err)
+		return nil, 0, s.b.fail(ctx, "take from queue "+ql.q.Name, err)
 	}
 	reply, err := script.ParseTake(v)
 	if err != nil {
-		return nil, 0, fmt.Errorf("take from queue %s: %w", h.q.Name, err)
+		return nil, 0, fmt.Errorf("take from queue %s: %w", ql.q.Name, err)
 	}
 	if reply.Next == script.TakeStaged {
-		reply.Next = s.moveOne(ctx, h.q)
+		reply.Next = s.moveOne(ctx, ql.q)
 	}
 	if reply.Next == script.TakeUsedUp && !unanswered && !replyLost && !req.room.none() {
-		s.skipFalselyUsed(h)
+		s.skipFalselyUsed(ql)
 	}
 	if reply.Next == script.TakeUsedUp || len(reply.Stored) == 0 {
-		return nil, s.noteEmptyTake(h, req, reply.Next, replyLost, start), nil
+		return nil, s.noteEmptyTake(ql, req, reply.Next, replyLost, start), nil
 	}
-	return s.receive(ctx, h, number, name, reply.Stored), untilDue(reply.Next), nil
+	return s.receive(ctx, ql, number, name, reply.Stored), untilDue(reply.Next), nil
 }
 
 // noteTakeSent notes that a take is about to be sent. It returns the number of the batch
 // to take, and whether an earlier take of that number may have been executed.
-func (s *session) noteTakeSent(h *queueLease) (number int64, unanswered bool) {
+func (s *session) noteTakeSent(ql *queueLease) (number int64, unanswered bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	unanswered = h.unanswered
-	h.unanswered = true
-	return h.next, unanswered
+	unanswered = ql.unanswered
+	ql.unanswered = true
+	return ql.next, unanswered
 }
 
-func (s *session) noteReplyLost(h *queueLease) {
+func (s *session) noteReplyLost(ql *queueLease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.mayTakeLate = true
+	ql.mayTakeLate = true
 }
 
-func (s *session) noteTakeUnsent(h *queueLease) {
+func (s *session) noteTakeUnsent(ql *queueLease) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h.unanswered = false
+	ql.unanswered = false
 }
 
 // sendTake executes the take script. replyLost reports that the server may have executed
@@ -204,14 +204,14 @@ func untilDue(ms int64) time.Duration {
 // skipFalselyUsed skips batch numbers after the server replied that one is used, though
 // the session never used it. The server has lost its place, and there may be more such
 // numbers: the distance doubles each time.
-func (s *session) skipFalselyUsed(h *queueLease) {
+func (s *session) skipFalselyUsed(ql *queueLease) {
 	s.mu.Lock()
-	first := h.falselyUsed == 0
-	h.next += 1<<min(h.falselyUsed, maxFalselyUsed) - 1
-	h.falselyUsed++
+	first := ql.falselyUsed == 0
+	ql.next += 1<<min(ql.falselyUsed, maxFalselyUsed) - 1
+	ql.falselyUsed++
 	s.mu.Unlock()
 	if first {
-		s.b.damage.add(maintenance.Damage{Queue: h.q.Name, Key: h.q.Takes, Why: "it said of session " + s.id + " that it had used the number of a batch that it had not"})
+		s.b.damage.add(maintenance.Damage{Queue: ql.q.Name, Key: ql.q.Takes, Why: "it said of session " + s.id + " that it had used the number of a batch that it had not"})
 	}
 }
 
@@ -221,36 +221,36 @@ const maxFalselyUsed = 40
 
 // noteEmptyTake notes a reply without runs to a take that was sent at start. It returns
 // after which time to ask again at the latest, -1 if there is no such time.
-func (s *session) noteEmptyTake(h *queueLease, req takeRequest, due int64, replyLost bool, start time.Time) time.Duration {
+func (s *session) noteEmptyTake(ql *queueLease, req takeRequest, due int64, replyLost bool, start time.Time) time.Duration {
 	if due == script.TakeQuiet {
-		s.b.quiet.note(h.q, start)
+		s.b.quiet.note(ql.q, start)
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if due == script.TakeUsedUp {
-		h.next, h.unanswered = h.next+1, false
+		ql.next, ql.unanswered = ql.next+1, false
 		return 0
 	}
-	h.unanswered, h.falselyUsed = replyLost, 0
+	ql.unanswered, ql.falselyUsed = replyLost, 0
 	if req.announce == announceWaiting {
 		for _, kind := range req.room.kinds() {
-			h.announcedAt[kind] = start
+			ql.announcedAt[kind] = start
 		}
 	}
-	return h.afterOthers(time.Now(), untilDue(due))
+	return ql.afterOthers(time.Now(), untilDue(due))
 }
 
 // receive makes runs of a batch. A stored run that cannot be read becomes a dead letter, or
 // is left to a consumer that can read it.
-func (s *session) receive(ctx context.Context, h *queueLease, number int64, name string, stored [][]byte) []*broker.TaskRun {
+func (s *session) receive(ctx context.Context, ql *queueLease, number int64, name string, stored [][]byte) []*broker.TaskRun {
 	bt := &batch{
-		lease: h, number: number, name: name, done: make([]bool, len(stored)), left: len(stored),
+		lease: ql, number: number, name: name, done: make([]bool, len(stored)), left: len(stored),
 		runs: make([]broker.TaskRun, len(stored)),
 	}
 	runs, unreadable := s.decodeBatch(bt, stored)
 	s.addBatch(bt)
 	if len(unreadable) > 0 {
-		s.endUnread(ctx, h, unreadable)
+		s.endUnread(ctx, ql, unreadable)
 	}
 	if len(bt.kept) > 0 {
 		s.noteLater(bt)
@@ -302,8 +302,8 @@ func (bt *batch) notePast(index int, past byte) {
 func (s *session) addBatch(bt *batch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	h := bt.lease
-	h.batches[bt.number] = bt
-	h.next, h.unanswered, h.falselyUsed = bt.number+1, false, 0
-	s.noteTake(h)
+	ql := bt.lease
+	ql.batches[bt.number] = bt
+	ql.next, ql.unanswered, ql.falselyUsed = bt.number+1, false, 0
+	s.noteTake(ql)
 }

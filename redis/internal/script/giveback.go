@@ -8,10 +8,16 @@ func GivebackKeys(q *wire.QueueKeys, session, name string) []string {
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 
+// Modes of giveback.lua.
+const (
+	GivebackLeave   = "leave"   // the session itself gives the batch back
+	GivebackRecover = "recover" // somebody does, if the session's lease has ended
+)
+
 // GivebackArgs are the named arguments of giveback.lua.
 type GivebackArgs struct {
 	Session, Name string
-	Mode          string
+	Mode          string // GivebackLeave or GivebackRecover
 	MaxDead       int
 	Failure       string // of entries that cannot be read
 	Waits         int
