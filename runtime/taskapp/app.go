@@ -32,7 +32,8 @@ type App struct {
 	// Defaults to memory:.
 	Broker string
 	// Brokers open brokers of further schemes, such as {"file": sqlite.Open}. Their keys
-	// are in lower case, without the colon.
+	// are in lower case, without the colon. Child processes do not get variables with
+	// the broker's URL, see BrokerURL of [taskrt.ChildConfig].
 	Brokers map[string]brokerurl.Opener
 	// Client is for the runs that serve, exec and queue, and their tasks, queue. Its
 	// MaxPayload defaults to that of Consumer.
