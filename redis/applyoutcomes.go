@@ -86,9 +86,9 @@ func (s *session) failCalls(ctx context.Context, q *queue, calls []*finishCall, 
 
 // fails notes why some of the call's outcomes have to be sent again. Only the first reason
 // is kept.
-func (f *finishCall) fails(why error) {
-	if f.err == nil {
-		f.err = why
+func (call *finishCall) fails(why error) {
+	if call.err == nil {
+		call.err = why
 	}
 }
 
@@ -152,7 +152,7 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 
 // claims reports whether an outcome is to be applied: an earlier call has not applied it,
 // and its run is not finished or recovered, which fences it.
-func (f *finishCall) claims(o *outcome) bool {
+func (call *finishCall) claims(o *outcome) bool {
 	bt, index := o.at.batch, o.at.index
 	if bt.unreported[index] {
 		delete(bt.unreported, index)
@@ -162,7 +162,7 @@ func (f *finishCall) claims(o *outcome) bool {
 		return true
 	}
 	if o.run != nil {
-		f.fenced = append(f.fenced, o.run)
+		call.fenced = append(call.fenced, o.run)
 	}
 	return false
 }
@@ -221,16 +221,16 @@ func (s *session) noteApplied(batches []*batchOutcomes, replyLost bool) {
 // noteFenced notes that the server did not apply an outcome because its run is finished or
 // recovered. If an earlier try whose reply was lost may have applied it, the run is not
 // lost.
-func (f *finishCall) noteFenced(o *outcome, replyLost bool) {
+func (call *finishCall) noteFenced(o *outcome, replyLost bool) {
 	bt := o.at.batch
 	doubted := replyLost || bt.doubtful[o.at.index]
 	bt.lease.lost = bt.lease.lost || !doubted
 	if o.run == nil {
 		return
 	}
-	f.fenced = append(f.fenced, o.run)
+	call.fenced = append(call.fenced, o.run)
 	if doubted {
-		f.doubtful = append(f.doubtful, o.run)
+		call.doubtful = append(call.doubtful, o.run)
 	}
 }
 

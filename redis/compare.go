@@ -124,7 +124,7 @@ func (s *session) keptByTakes(ql *queueLease) bool {
 // session knows.
 type comparison struct {
 	s           *session
-	h           *queueLease
+	ql          *queueLease
 	idle        bool // the session holds nothing, and the lease is not extended
 	lastListing batchListing
 
@@ -142,7 +142,7 @@ type comparison struct {
 func (s *session) compare(ql *queueLease) *comparison {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &comparison{s: s, h: ql, lastListing: ql.lastListing, idle: len(ql.batches) == 0, next: ql.next, known: make(map[int64]*batch, len(ql.batches)), turns: make(map[int64]int, len(ql.batches)), listed: map[int64]bool{}}
+	c := &comparison{s: s, ql: ql, lastListing: ql.lastListing, idle: len(ql.batches) == 0, next: ql.next, known: make(map[int64]*batch, len(ql.batches)), turns: make(map[int64]int, len(ql.batches)), listed: map[int64]bool{}}
 	for number, bt := range ql.batches {
 		c.known[number], c.turns[number] = bt, bt.turn
 		if n := len(bt.done) - bt.left; n > 0 && bt.busy == 0 {
@@ -177,7 +177,7 @@ func (c *comparison) ask(ctx context.Context) (lastRecovered string, err error) 
 	}
 	if lastRecovered, err = c.askPages(ctx, lease, math.MaxInt64); err == nil {
 		c.s.mu.Lock()
-		c.h.lastListing = batchListing{now, dials}
+		c.ql.lastListing = batchListing{now, dials}
 		c.s.mu.Unlock()
 	}
 	return lastRecovered, err
@@ -186,7 +186,7 @@ func (c *comparison) ask(ctx context.Context) (lastRecovered string, err error) 
 // askPages is ask in several commands. It lists nothing if more than maxBatches are in
 // flight.
 func (c *comparison) askPages(ctx context.Context, lease int64, maxBatches int) (lastRecovered string, err error) {
-	s, q := c.s, c.h.q
+	s, q := c.s, c.ql.q
 	keys := script.RenewKeys(&q.QueueKeys, s.id)
 	for _, bt := range c.partly {
 		keys = append(keys, q.Done(bt.name))
@@ -232,11 +232,11 @@ func (c *comparison) unlisted() (batchNames []string) {
 // relist has the server list batches that are there, so that recoveries find them. The next
 // renewal tries again what fails.
 func (c *comparison) relist(ctx context.Context, batchNames []string) {
-	a := &audit{b: c.s.b, q: c.h.q, report: maintenance.Report{Mended: true}}
+	a := &audit{b: c.s.b, q: c.ql.q, report: maintenance.Report{Mended: true}}
 	for list := range slices.Chunk(batchNames, auditPage) {
 		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: true}).Append(nil)
 		for _, name := range list {
-			keys, args = append(keys, c.h.q.Batch(name), c.h.q.Done(name)), append(args, name)
+			keys, args = append(keys, c.ql.q.Batch(name), c.ql.q.Done(name)), append(args, name)
 		}
 		_, _ = a.script(ctx, a.b.scripts.AuditBatches, keys, args)
 	}
@@ -245,7 +245,7 @@ func (c *comparison) relist(ctx context.Context, batchNames []string) {
 // still reports whether nothing has happened to a batch since the comparison began. The
 // session's lock is held.
 func (c *comparison) still(bt *batch) bool {
-	return c.h.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
+	return c.ql.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
 }
 
 // replayForgotten ends again the runs whose ends the server has forgotten. The next renewal
@@ -278,7 +278,7 @@ func (c *comparison) forgotten() (ended []int64, partly []*batch) {
 	c.s.mu.Lock()
 	defer c.s.mu.Unlock()
 	for number := range c.listed {
-		if number < c.next && c.known[number] == nil && c.h.batches[number] == nil {
+		if number < c.next && c.known[number] == nil && c.ql.batches[number] == nil {
 			ended = append(ended, number)
 		}
 	}
@@ -297,19 +297,19 @@ func (c *comparison) endAgain(ctx context.Context, number int64) {
 	s := c.s
 	name := s.id + ":" + strconv.FormatInt(number, 10)
 	s.mu.Lock()
-	bo := rememberedOf(c.h, number, name, s.finished.of(c.h, number), nil)
+	bo := rememberedOf(c.ql, number, name, s.finished.of(c.ql, number), nil)
 	s.mu.Unlock()
 	whole := bo.whole
 	if err := s.applyAgain(ctx, bo); err != nil || whole {
 		return
 	}
 	// After an error the next renewal does it.
-	_, _ = s.b.giveBack(ctx, c.h.q, s.id, name, script.GivebackLeave)
+	_, _ = s.b.giveBack(ctx, c.ql.q, s.id, name, script.GivebackLeave)
 }
 
 // endPart ends again those runs of a batch that have ended before others.
 func (c *comparison) endPart(ctx context.Context, bt *batch) {
-	s, q := c.s, c.h.q
+	s, q := c.s, c.ql.q
 	pipe := s.b.clients.Lease.Pipeline()
 	bitmap, stored := pipe.Get(ctx, q.Done(bt.name)), pipe.LRange(ctx, q.Batch(bt.name), 0, -1)
 	if err := s.b.clients.ReadAll(ctx, pipe); err != nil || len(stored.Val()) != len(bt.done) {
@@ -342,7 +342,7 @@ func (c *comparison) forgottenOf(bt *batch, bitmap []byte) (bo *batchOutcomes, u
 			unknown[i] = true
 		}
 	}
-	bo = rememberedOf(c.h, bt.number, bt.name, c.s.finished.of(c.h, bt.number), unknown)
+	bo = rememberedOf(c.ql, bt.number, bt.name, c.s.finished.of(c.ql, bt.number), unknown)
 	for _, o := range bo.outcomes {
 		delete(unknown, o.at.index)
 	}
@@ -397,9 +397,9 @@ func (s *session) applyAgain(ctx context.Context, bo *batchOutcomes) error {
 	if len(bo.outcomes) == 0 {
 		return nil
 	}
-	f := &finishCall{again: []*batchOutcomes{bo}}
-	if err := bo.batch.lease.finish.do(ctx, s.b.clients, f, 0); err != nil {
+	call := &finishCall{again: []*batchOutcomes{bo}}
+	if err := bo.batch.lease.finish.do(ctx, s.b.clients, call, 0); err != nil {
 		return err
 	}
-	return f.err
+	return call.err
 }

@@ -22,10 +22,10 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 		} else {
 			out = unreadable(nil, q, []byte(stored), err)
 		}
-	} else if err := out.over(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
+	} else if err := out.endRun(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
 		return false, false, err
 	}
-	out.stepped()
+	out.recordAsStep()
 	reply, doubtful, err := b.endAt(ctx, q, key, entry, out)
 	if err != nil || !reply.Ended {
 		return false, doubtful, err

@@ -105,12 +105,12 @@ func (b *Broker) outcomes(n int) []outcome {
 
 // noteUnreported keeps what a call applied that returns an error because of another queue,
 // or another outcome: a repeated call does not fence it.
-func (s *session) noteUnreported(f *finishCall) {
+func (s *session) noteUnreported(call *finishCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for _, o := range f.outcomes {
+	for _, o := range call.outcomes {
 		bt := o.at.batch
-		if !bt.done[o.at.index] || slices.Contains(f.fenced, o.run) {
+		if !bt.done[o.at.index] || slices.Contains(call.fenced, o.run) {
 			continue
 		}
 		set(&bt.unreported, o.at.index, true)
@@ -127,13 +127,13 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	if o.Verdict == broker.Retry {
 		return out.retry(q, o)
 	}
-	return out.over(q, o)
+	return out.endRun(q, o)
 }
 
-// over makes the steps of a run's end.
-func (out *outcome) over(q *queue, o *broker.Outcome) error {
+// endRun makes the steps of a run's end.
+func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	run := o.Run
-	out.free(q, run)
+	out.freeHeld(q, run)
 	if o.Verdict == broker.Dead {
 		if err := out.bury(run, o.Failure); err != nil {
 			return err
@@ -155,7 +155,7 @@ func (out *outcome) over(q *queue, o *broker.Outcome) error {
 		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		out.end(q, run.ID, run.Keep, record)
+		out.endRecord(q, run.ID, run.Keep, record)
 	}
 	return nil
 }
@@ -170,9 +170,9 @@ func (out *outcome) bury(run *broker.TaskRun, failure *broker.Failure) error {
 	return err
 }
 
-// free adds the steps that free what a run held: its id, its unique key, its places at
+// freeHeld adds the steps that free what a run held: its id, its unique key, its places at
 // limits.
-func (out *outcome) free(q *queue, run *broker.TaskRun) {
+func (out *outcome) freeHeld(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
 		out.step(script.StepFreeID, q.Owner(run.ID))
 	}
@@ -188,7 +188,7 @@ func (out *outcome) free(q *queue, run *broker.TaskRun) {
 // behind it. The script adds the failure to the records.
 func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
-	end.free(q, run)
+	end.freeHeld(q, run)
 	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		end.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
@@ -245,17 +245,17 @@ func (out *outcome) step(letter byte, key string, args ...any) {
 	out.args = append(out.args, args...)
 }
 
-// end sets the record of a run that has ended, after its other steps. An outcome that only
+// endRecord sets the record of a run that has ended, after its other steps. An outcome that only
 // does that needs no steps: to do it twice is to do it once.
-func (out *outcome) end(q *queue, id string, keep time.Duration, record []byte) {
+func (out *outcome) endRecord(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
 	if out.steps != "" {
 		out.step(script.StepEndRecord, out.record, out.value, out.keep)
 	}
 }
 
-// stepped makes a step of setting the record, where there is no batch.
-func (out *outcome) stepped() {
+// recordAsStep makes a step of setting the record, where there is no batch.
+func (out *outcome) recordAsStep() {
 	if out.steps == "" && out.record != "" {
 		out.step(script.StepEndRecord, out.record, out.value, out.keep)
 	}
@@ -289,7 +289,7 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 		out.step(script.StepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
 	if h.Record {
-		out.end(q, string(h.ID), unreadableKept, record)
+		out.endRecord(q, string(h.ID), unreadableKept, record)
 	}
 }
 

@@ -46,22 +46,22 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 		return nil, fmt.Errorf("get task runs: %w", broker.ErrClosed)
 	}
 	id := strings.Join(queues, " ")
-	t, err := b.fetchers.get(b, id)
+	f, err := b.fetchers.get(b, id)
 	if err != nil {
 		return nil, fmt.Errorf("get task runs: %w", err)
 	}
 	n := min(max, maxTake)
 	for {
-		if err := t.fill(ctx, queues, n); err != nil {
-			b.fetchers.put(t, id)
+		if err := f.fill(ctx, queues, n); err != nil {
+			b.fetchers.put(f, id)
 			return nil, fmt.Errorf("get task runs: %w", err)
 		}
-		runs, err := t.handOver(ctx, id, n)
+		runs, err := f.handOver(ctx, id, n)
 		if errors.Is(err, errGone) {
 			return nil, fmt.Errorf("get task runs: %w", ctx.Err())
 		}
 		if err != nil || len(runs) > 0 {
-			b.fetchers.put(t, id)
+			b.fetchers.put(f, id)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("get task runs: %w", err)
@@ -73,10 +73,10 @@ func (b *Broker) GetTaskRuns(ctx context.Context, queues []string, max int) ([]*
 }
 
 // fill takes runs unless the fetcher has some from an earlier call.
-func (t *fetcher) fill(ctx context.Context, queues []string, n int) (err error) {
-	if len(t.pending) == 0 {
-		t.pending, err = t.take(ctx, queues, room{io: n, cpu: n, total: n})
-		t.takenAt = time.Now()
+func (f *fetcher) fill(ctx context.Context, queues []string, n int) (err error) {
+	if len(f.pending) == 0 {
+		f.pending, err = f.take(ctx, queues, room{io: n, cpu: n, total: n})
+		f.takenAt = time.Now()
 	}
 	return err
 }
@@ -84,13 +84,13 @@ func (t *fetcher) fill(ctx context.Context, queues []string, n int) (err error) 
 // handOver forgets what was taken and returns it. The runs are taken, so a context that ends
 // must not lose them: a goroutine goes on, puts them back and returns the fetcher. Then the
 // error is errGone.
-func (t *fetcher) handOver(ctx context.Context, id string, n int) ([]*broker.TaskRun, error) {
-	b, over := t.b, &handover{done: make(chan struct{})}
+func (f *fetcher) handOver(ctx context.Context, id string, n int) ([]*broker.TaskRun, error) {
+	b, over := f.b, &handover{done: make(chan struct{})}
 	started := b.clients.Spawn(func() {
-		runs, err := t.forgetTaken(context.WithoutCancel(ctx), n)
+		runs, err := f.forgetTaken(context.WithoutCancel(ctx), n)
 		if !over.deliver(runs, err) {
 			b.putBack(runs)
-			b.fetchers.put(t, id)
+			b.fetchers.put(f, id)
 		}
 	})
 	if !started {
@@ -101,21 +101,21 @@ func (t *fetcher) handOver(ctx context.Context, id string, n int) ([]*broker.Tas
 
 // forgetTaken forgets up to max of the runs that were taken, and returns those that nobody
 // else got. The rest, of an earlier call that wanted more, is given back.
-func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
-	runs := t.pending[:min(max, len(t.pending))]
-	calls, err := t.forgetCalls(runs)
+func (f *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, error) {
+	runs := f.pending[:min(max, len(f.pending))]
+	calls, err := f.forgetCalls(runs)
 	if err != nil {
 		return nil, err
 	}
-	lost, failed, err := t.sendForget(ctx, calls)
+	lost, failed, err := f.sendForget(ctx, calls)
 	if err != nil {
 		return nil, err
 	}
-	rest := len(t.pending) - len(runs)
-	t.pending = nil
+	rest := len(f.pending) - len(runs)
+	f.pending = nil
 	if rest > 0 {
 		for ql := range calls {
-			_ = t.closeIn(ctx, ql) // after an error the end of the lease gives them back
+			_ = f.closeIn(ctx, ql) // after an error the end of the lease gives them back
 		}
 	}
 	got := make([]*broker.TaskRun, 0, len(runs))
@@ -133,9 +133,9 @@ func (t *fetcher) forgetTaken(ctx context.Context, max int) ([]*broker.TaskRun, 
 
 // forgetCalls makes a call for each queue of the pending runs, with the outcomes of those
 // that are to be forgotten.
-func (t *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCall, error) {
+func (f *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCall, error) {
 	calls := map[*queueLease]*finishCall{}
-	for i, run := range t.pending {
+	for i, run := range f.pending {
 		at, ok := run.Receipt.(*receipt)
 		if !ok {
 			return nil, errors.New("a run without receipt")
@@ -153,22 +153,22 @@ func (t *fetcher) forgetCalls(runs []*broker.TaskRun) (map[*queueLease]*finishCa
 
 // sendForget sends the calls. It returns the runs that the caller must not get, and why some
 // of them could not be forgotten. Those stay held, so that they keep no others back.
-func (t *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishCall) (lost map[*broker.TaskRun]bool, failed, err error) {
+func (f *fetcher) sendForget(ctx context.Context, calls map[*queueLease]*finishCall) (lost map[*broker.TaskRun]bool, failed, err error) {
 	lost = map[*broker.TaskRun]bool{}
-	for ql, f := range calls {
-		if err := ql.finish.do(ctx, t.b.clients, f, 0); err != nil {
+	for ql, call := range calls {
+		if err := ql.finish.do(ctx, f.b.clients, call, 0); err != nil {
 			return nil, nil, err
 		}
-		if f.err != nil && len(f.failed) == 0 {
-			return nil, nil, f.err
+		if call.err != nil && len(call.failed) == 0 {
+			return nil, nil, call.err
 		}
-		failed = errors.Join(failed, f.err)
-		for _, run := range slices.Concat(f.failed, f.fenced) {
+		failed = errors.Join(failed, call.err)
+		for _, run := range slices.Concat(call.failed, call.fenced) {
 			lost[run] = true
 		}
-		for _, run := range f.doubtful {
+		for _, run := range call.doubtful {
 			// While the lease lasts, nobody else can have finished it.
-			lost[run] = time.Since(t.takenAt) > fetcherLease/2
+			lost[run] = time.Since(f.takenAt) > fetcherLease/2
 		}
 	}
 	return lost, failed, nil
@@ -180,13 +180,13 @@ var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was 
 // forget makes the outcome of a run that nobody will finish.
 func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.batch.lease.q
-	out.free(q, run)
+	out.freeHeld(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
 		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		out.end(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))
+		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))
 	}
 	return out
 }
@@ -195,15 +195,15 @@ func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	if free := ts.free[id]; len(free) > 0 {
-		for i, t := range free {
-			if t.unfinished() {
-				free[i], free[len(free)-1] = free[len(free)-1], t
+		for i, f := range free {
+			if f.unfinished() {
+				free[i], free[len(free)-1] = free[len(free)-1], f
 				break
 			}
 		}
-		t := free[len(free)-1]
+		f := free[len(free)-1]
 		ts.free[id] = free[:len(free)-1]
-		return t, nil
+		return f, nil
 	}
 	s, err := b.openSession(fetcherLease)
 	if err != nil {
@@ -214,37 +214,37 @@ func (ts *fetchers) get(b *Broker, id string) (*fetcher, error) {
 }
 
 // unfinished reports whether the fetcher may hold runs.
-func (t *fetcher) unfinished() bool { return len(t.pending) > 0 || len(t.unansweredQueues()) > 0 }
+func (f *fetcher) unfinished() bool { return len(f.pending) > 0 || len(f.unansweredQueues()) > 0 }
 
-func (ts *fetchers) put(t *fetcher, id string) {
+func (ts *fetchers) put(f *fetcher, id string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
-	set(&ts.free, id, append(ts.free[id], t))
-	if !ts.returning && t.orphaned() {
-		ts.returning = t.b.clients.Spawn(func() { ts.returnOrphaned(t.b) })
+	set(&ts.free, id, append(ts.free[id], f))
+	if !ts.returning && f.orphaned() {
+		ts.returning = f.b.clients.Spawn(func() { ts.returnOrphaned(f.b) })
 	}
 }
 
 // orphaned reports whether the fetcher may hold runs that no caller will ask for.
-func (t *fetcher) orphaned() bool { return len(t.pending) == 0 && len(t.unansweredQueues()) > 0 }
+func (f *fetcher) orphaned() bool { return len(f.pending) == 0 && len(f.unansweredQueues()) > 0 }
 
 // returnOrphaned has orphaned fetchers give back their runs, until there are none. Others
 // wait for these runs, and perhaps no later call here finds them.
 func (ts *fetchers) returnOrphaned(b *Broker) {
 	var wait conn.Backoff
 	for {
-		t, id := ts.takeOrphaned()
-		if t == nil {
+		f, id := ts.takeOrphaned()
+		if f == nil {
 			return
 		}
 		ctx, cancel := context.WithTimeout(context.Background(), b.cfg.Timeout)
-		err := t.giveBackUnanswered(ctx)
+		err := f.giveBackUnanswered(ctx)
 		cancel()
 		ts.mu.Lock()
 		close(ts.inHand)
 		ts.inHand = nil
 		ts.mu.Unlock()
-		ts.put(t, id) // a call may take the fetcher meanwhile
+		ts.put(f, id) // a call may take the fetcher meanwhile
 		if err == nil {
 			wait = conn.Backoff{}
 		} else {
@@ -258,11 +258,11 @@ func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
 	for id, free := range ts.free {
-		for i, t := range free {
-			if !ts.closed && !t.b.clients.IsClosed() && t.orphaned() {
+		for i, f := range free {
+			if !ts.closed && !f.b.clients.IsClosed() && f.orphaned() {
 				ts.free[id] = slices.Delete(free, i, i+1)
 				ts.inHand = make(chan struct{})
-				return t, id
+				return f, id
 			}
 		}
 	}
@@ -270,9 +270,9 @@ func (ts *fetchers) takeOrphaned() (*fetcher, string) {
 	return nil, ""
 }
 
-func (t *fetcher) giveBackUnanswered(ctx context.Context) error {
-	for _, q := range t.unansweredQueues() {
-		if err := t.closeIn(ctx, t.leaseIn(q)); err != nil {
+func (f *fetcher) giveBackUnanswered(ctx context.Context) error {
+	for _, q := range f.unansweredQueues() {
+		if err := f.closeIn(ctx, f.leaseIn(q)); err != nil {
 			return err
 		}
 	}
@@ -291,8 +291,8 @@ func (ts *fetchers) close(timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(timeout, longestLeave))
 	defer cancel()
 	for _, list := range free {
-		for _, t := range list {
-			_ = t.Close(ctx) // after an error the end of the lease gives it back
+		for _, f := range list {
+			_ = f.Close(ctx) // after an error the end of the lease gives it back
 		}
 	}
 	if inHand != nil {

@@ -119,7 +119,7 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	}
 	var end outcome
 	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
-	end.stepped()
+	end.recordAsStep()
 	out.step(script.StepIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
 	out.steps += end.steps
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
@@ -135,8 +135,8 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 // bury applies outcomes of entries that cannot be read. The next renewal tries again what
 // fails.
 func (s *session) bury(ctx context.Context, ql *queueLease, bad []*outcome) {
-	f := &finishCall{outcomes: bad}
-	if err := ql.finish.do(ctx, s.b.clients, f, 0); err == nil && f.err == nil {
+	call := &finishCall{outcomes: bad}
+	if err := ql.finish.do(ctx, s.b.clients, call, 0); err == nil && call.err == nil {
 		return
 	}
 	s.mu.Lock()

@@ -66,7 +66,7 @@ func (b *Broker) queueTasks(ctx context.Context, q *queue, runs []*broker.TaskRu
 
 // enqueue queues the runs of a call by a script, together with other calls. It waits for
 // large calls that have reserved some of its keys and are not decided. An error begins
-// with op, unless it is the result of the call.
+// with what, unless it is the result of the call.
 func (b *Broker) enqueue(ctx context.Context, q *queue, call *enqueueCall, what string) error {
 	for {
 		if err := q.enqueue.do(ctx, b.clients, call, call.weight()); err != nil {

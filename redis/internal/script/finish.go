@@ -25,16 +25,16 @@ func (a *FinishArgs) Append(args []any) []any {
 
 // FinishReply is the reply of finish.lua.
 type FinishReply struct {
-	Fenced   []Finished
+	Fenced   []RunPlace
 	Waiters  []Waiter
 	Sent     bool  // entries were added to the outbox
 	Dropped  int64 // dead letters beyond the cap
 	Failures []FinishFailure
 }
 
-// Finished names a run of a finish call: its batch by the place in the call, from 0, and
+// RunPlace names a run of a finish call: its batch by the place in the call, from 0, and
 // its index in the batch. The index is negative for all runs of the batch without steps.
-type Finished struct {
+type RunPlace struct {
 	Batch, Index int
 }
 
@@ -42,7 +42,7 @@ type Finished struct {
 // the batch stays although all its runs have ended; if the batch is negative too, the error
 // is of no batch.
 type FinishFailure struct {
-	Finished
+	RunPlace
 	Err error
 }
 
@@ -59,7 +59,7 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	}
 	fenced, _ := reply[0].([]any)
 	for i := 0; i+1 < len(fenced); i += 2 {
-		run, err := parseFinished(fenced[i:], 1, batches)
+		run, err := parseRunPlace(fenced[i:], 1, batches)
 		if err != nil {
 			return r, err
 		}
@@ -69,7 +69,7 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	r.Sent, r.Dropped = number(reply[2]) > 0, number(reply[3])
 	failures, _ := reply[4].([]any)
 	for i := 0; i+2 < len(failures); i += 3 {
-		run, err := parseFinished(failures[i:], 0, batches)
+		run, err := parseRunPlace(failures[i:], 0, batches)
 		if err != nil {
 			return r, err
 		}
@@ -78,13 +78,13 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	return r, nil
 }
 
-// parseFinished parses the place of a batch, which is between two bounds, and an index.
-func parseFinished(values []any, least, most int) (Finished, error) {
+// parseRunPlace parses the place of a batch, which is between two bounds, and an index.
+func parseRunPlace(values []any, least, most int) (RunPlace, error) {
 	place, index := number(values[0]), number(values[1])
 	if int(place) < least || int(place) > most {
-		return Finished{}, fmt.Errorf("unexpected batch %d in the reply of finish.lua", place)
+		return RunPlace{}, fmt.Errorf("unexpected batch %d in the reply of finish.lua", place)
 	}
-	return Finished{int(place) - 1, int(index)}, nil
+	return RunPlace{int(place) - 1, int(index)}, nil
 }
 
 // parseWaiters parses waiters and run ids, which follow each other.

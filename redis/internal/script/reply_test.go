@@ -16,10 +16,10 @@ func TestRepliesAreParsed(t *testing.T) {
 	}, 2)
 	require.NoError(t, err)
 	require.Equal(t, FinishReply{
-		Fenced:  []Finished{{Batch: 0, Index: -1}, {Batch: 1, Index: 5}},
+		Fenced:  []RunPlace{{Batch: 0, Index: -1}, {Batch: 1, Index: 5}},
 		Waiters: []Waiter{{"waiter", "run-1"}, {"other", "run-2"}}, Sent: true, Dropped: 4,
 		Failures: []FinishFailure{
-			{Finished{1, 7}, resp.Error("ERR x")}, {Finished{0, -1}, resp.Error("ERR y")}, {Finished{-1, -1}, resp.Error("ERR z")},
+			{RunPlace{1, 7}, resp.Error("ERR x")}, {RunPlace{0, -1}, resp.Error("ERR y")}, {RunPlace{-1, -1}, resp.Error("ERR z")},
 		},
 	}, finish)
 	_, err = ParseFinish([]any{[]any{int64(3), int64(0)}, nil, nil, nil, nil}, 2)
