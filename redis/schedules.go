@@ -21,59 +21,59 @@ const schedulePage = 1000
 
 // PutSchedule stores a schedule, as [broker.ScheduleStore] says. If an error leaves open
 // whether it was stored, PutSchedule can be called again.
-func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
-	if err := e.Validate(); err != nil {
-		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
+func (b *Broker) PutSchedule(ctx context.Context, schedule *broker.Schedule) error {
+	if err := schedule.Validate(); err != nil {
+		return fmt.Errorf("put schedule %.64q: %w", schedule.ID, err)
 	}
-	q, err := b.queue(e.Run.Queue)
+	q, err := b.queue(schedule.Run.Queue)
 	if err != nil {
-		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+		return fmt.Errorf("put schedule %s: %w", schedule.ID, err)
 	}
-	run, err := e.Run.MarshalBinary()
+	run, err := schedule.Run.MarshalBinary()
 	if err != nil {
-		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+		return fmt.Errorf("put schedule %s: %w", schedule.ID, err)
 	}
 	if err := b.registerQueue(ctx, q); err != nil {
 		return err
 	}
-	rule := codec.AppendString(codec.AppendString(nil, e.Spec), e.Zone)
-	args := &script.PutScheduleArgs{ID: e.ID, Task: e.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}
+	rule := codec.AppendString(codec.AppendString(nil, schedule.Spec), schedule.Zone)
+	args := &script.PutScheduleArgs{ID: schedule.ID, Task: schedule.Run.Task, Rule: rule, Run: run, Most: broker.MaxSchedules}
 	v, err := b.repeat(ctx, b.scripts.PutSchedule, b.clients.Queue, script.ScheduleKeys(&q.QueueKeys), args.Append(nil)...)
 	if err != nil {
-		return b.fail(ctx, "put schedule "+e.ID, err)
+		return b.fail(ctx, "put schedule "+schedule.ID, err)
 	}
-	return b.notePut(ctx, q, e, v)
+	return b.notePut(ctx, q, schedule, v)
 }
 
 // notePut sets what a reply says of a stored schedule, or returns why it was refused.
-func (b *Broker) notePut(ctx context.Context, q *queue, e *broker.Schedule, v any) error {
+func (b *Broker) notePut(ctx context.Context, q *queue, schedule *broker.Schedule, v any) error {
 	reply, err := script.ParsePutSchedule(v)
 	switch {
 	case err != nil:
-		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+		return fmt.Errorf("put schedule %s: %w", schedule.ID, err)
 	case reply.TooMany:
-		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, q.Name, broker.MaxSchedules, broker.ErrQueueFull)
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", schedule.ID, q.Name, broker.MaxSchedules, broker.ErrQueueFull)
 	case reply.OtherTask:
-		return fmt.Errorf("put schedule %s: it is one of another task: %w", e.ID, broker.ErrDuplicate)
+		return fmt.Errorf("put schedule %s: it is one of another task: %w", schedule.ID, broker.ErrDuplicate)
 	case reply.Lost:
-		b.logLostTick(ctx, q, e.Run.Task, e.ID, reply.Found)
+		b.logLostTick(ctx, q, schedule.Run.Task, schedule.ID, reply.Found)
 	}
-	if err := setStored(e, reply); err != nil {
-		return fmt.Errorf("put schedule %s: read reply: %w", e.ID, err)
+	if err := setStored(schedule, reply); err != nil {
+		return fmt.Errorf("put schedule %s: read reply: %w", schedule.ID, err)
 	}
 	return nil
 }
 
 // setStored sets what the reply says of a stored schedule: its revision, since when it
 // exists, and its last tick.
-func setStored(e *broker.Schedule, reply script.PutScheduleReply) (err error) {
-	if e.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err != nil {
+func setStored(schedule *broker.Schedule, reply script.PutScheduleReply) (err error) {
+	if schedule.Revision, err = strconv.ParseInt(reply.Revision, 10, 64); err != nil {
 		return err
 	}
-	if e.Since, err = wire.ParseMicros(reply.Since); err != nil {
+	if schedule.Since, err = wire.ParseMicros(reply.Since); err != nil {
 		return err
 	}
-	e.Last, err = wire.ParseTick(reply.Last)
+	schedule.Last, err = wire.ParseTick(reply.Last)
 	return err
 }
 
@@ -140,8 +140,8 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 		for pair := range slices.Chunk(p.Entries, 2) {
 			if id := pair[0]; !seen[id] {
 				seen[id] = true
-				e := wire.ReadSchedule(q.Name, id, pair[1])
-				fresh, fields = append(fresh, e), append(fields, wire.TicksField(e.Run.Task, e.ID))
+				schedule := wire.ReadSchedule(q.Name, id, pair[1])
+				fresh, fields = append(fresh, schedule), append(fields, wire.TicksField(schedule.Run.Task, schedule.ID))
 			}
 		}
 		if err := b.readTicks(ctx, q, fresh, fields); err != nil {
@@ -155,7 +155,7 @@ func (b *Broker) appendEntries(ctx context.Context, all []*broker.Schedule, q *q
 }
 
 // readTicks sets the last ticks of schedules.
-func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Schedule, fields []string) error {
+func (b *Broker) readTicks(ctx context.Context, q *queue, schedules []*broker.Schedule, fields []string) error {
 	if len(fields) == 0 {
 		return nil
 	}
@@ -167,9 +167,9 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, entries []*broker.Sche
 	if err != nil {
 		return err
 	}
-	for i, e := range entries {
+	for i, schedule := range schedules {
 		if text, ok := ticks[i].(string); ok && len(text) > wire.TickDigits && wire.IsTick(text[:wire.TickDigits]) {
-			e.Last, _ = wire.ParseTick(text[:wire.TickDigits])
+			schedule.Last, _ = wire.ParseTick(text[:wire.TickDigits])
 		}
 	}
 	return nil
@@ -269,13 +269,13 @@ func (b *Broker) getEach(ctx context.Context, keys []string) ([]any, error) {
 
 // QueueScheduleTick queues run as a tick of a schedule, as [broker.ScheduleStore] says. If
 // an error leaves open whether it was stored, QueueScheduleTick can be called again.
-func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
+func (b *Broker) QueueScheduleTick(ctx context.Context, schedule *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	text, err := wire.FormatTick(tick)
-	if err == nil && (e.Run == nil || run.Task != e.Run.Task || run.Queue != e.Run.Queue) {
+	if err == nil && (schedule.Run == nil || run.Task != schedule.Run.Task || run.Queue != schedule.Run.Queue) {
 		err = errors.New("the run is not one of the schedule's task and queue")
 	}
 	if err != nil {
-		return fmt.Errorf("queue tick of schedule %.64q: %w", e.ID, err)
+		return fmt.Errorf("queue tick of schedule %.64q: %w", schedule.ID, err)
 	}
-	return b.queueTick(ctx, run, e.ID, fmt.Sprintf("%s%016d", text, e.Revision))
+	return b.queueTick(ctx, run, schedule.ID, fmt.Sprintf("%s%016d", text, schedule.Revision))
 }

@@ -13,40 +13,40 @@ import (
 
 // ticksOf is the key of a schedule's last tick among those of tasks. No task's name has a
 // space.
-func ticksOf(e *broker.Schedule) string { return e.Run.Task + " " + e.ID }
+func ticksOf(schedule *broker.Schedule) string { return schedule.Run.Task + " " + schedule.ID }
 
 // PutSchedule stores a copy of a schedule, as [broker.ScheduleStore] says.
-func (b *Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
-	if err := e.Validate(); err != nil {
-		return fmt.Errorf("put schedule %.64q: %w", e.ID, err)
+func (b *Broker) PutSchedule(ctx context.Context, schedule *broker.Schedule) error {
+	if err := schedule.Validate(); err != nil {
+		return fmt.Errorf("put schedule %.64q: %w", schedule.ID, err)
 	}
-	kept := copySchedule(e)
+	kept := copySchedule(schedule)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("put schedule %s: %w", e.ID, err)
+		return fmt.Errorf("put schedule %s: %w", schedule.ID, err)
 	}
 	defer b.mu.Unlock()
-	q := b.queue(e.Run.Queue)
+	q := b.queue(schedule.Run.Queue)
 	kept.Since = time.Now().Round(0).UTC()
-	switch old := q.schedules[e.ID]; {
+	switch old := q.schedules[schedule.ID]; {
 	case old == nil && len(q.schedules) >= broker.MaxSchedules:
-		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", e.ID, e.Run.Queue, broker.MaxSchedules, broker.ErrQueueFull)
+		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", schedule.ID, schedule.Run.Queue, broker.MaxSchedules, broker.ErrQueueFull)
 	case old == nil:
-	case old.Run.Task != e.Run.Task:
-		return fmt.Errorf("put schedule %s: it is one of task %s: %w", e.ID, old.Run.Task, broker.ErrDuplicate)
-	case old.Spec == e.Spec && old.Zone == e.Zone:
+	case old.Run.Task != schedule.Run.Task:
+		return fmt.Errorf("put schedule %s: it is one of task %s: %w", schedule.ID, old.Run.Task, broker.ErrDuplicate)
+	case old.Spec == schedule.Spec && old.Zone == schedule.Zone:
 		kept.Since = old.Since
 	}
 	q.used = true
 	q.changes++
 	kept.Revision = q.changes
-	q.schedules[e.ID] = kept
-	e.Since, e.Last, e.Revision = kept.Since, q.lastTick(e), kept.Revision
+	q.schedules[schedule.ID] = kept
+	schedule.Since, schedule.Last, schedule.Revision = kept.Since, q.lastTick(schedule), kept.Revision
 	return nil
 }
 
 // copySchedule returns a copy of a schedule that shares no memory with it.
-func copySchedule(e *broker.Schedule) *broker.Schedule {
-	kept, run := *e, *e.Run
+func copySchedule(schedule *broker.Schedule) *broker.Schedule {
+	kept, run := *schedule, *schedule.Run
 	detach(&run, make([]byte, 0, len(run.Payload)))
 	kept.Run = &run
 	return &kept
@@ -54,8 +54,8 @@ func copySchedule(e *broker.Schedule) *broker.Schedule {
 
 // lastTick returns the last claimed tick of a schedule, the zero time if there
 // was none.
-func (q *queue) lastTick(e *broker.Schedule) time.Time {
-	if at, ok := q.ticks[ticksOf(e)]; ok {
+func (q *queue) lastTick(schedule *broker.Schedule) time.Time {
+	if at, ok := q.ticks[ticksOf(schedule)]; ok {
 		return time.Unix(0, at).UTC()
 	}
 	return time.Time{}
@@ -93,10 +93,10 @@ func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sch
 		if q == nil {
 			continue
 		}
-		for _, e := range q.schedules {
-			e = copySchedule(e)
-			e.Last = q.lastTick(e)
-			all = append(all, e)
+		for _, schedule := range q.schedules {
+			schedule = copySchedule(schedule)
+			schedule.Last = q.lastTick(schedule)
+			all = append(all, schedule)
 		}
 	}
 	slices.SortFunc(all, func(a, b *broker.Schedule) int {
@@ -122,19 +122,19 @@ func (b *Broker) ScheduleChanges(ctx context.Context) (map[string]int64, error) 
 
 // QueueScheduleTick claims a tick of a schedule and queues its run, as
 // [broker.ScheduleStore] says.
-func (b *Broker) QueueScheduleTick(ctx context.Context, e *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
+func (b *Broker) QueueScheduleTick(ctx context.Context, schedule *broker.Schedule, run *broker.TaskRun, tick time.Time) error {
 	runs := []*broker.TaskRun{run}
 	if err := validate(runs); err != nil {
 		return err
 	}
 	chunks := copyIn(runs)
 	if err := b.enter(ctx); err != nil {
-		return fmt.Errorf("queue tick of schedule %s: %w", e.ID, err)
+		return fmt.Errorf("queue tick of schedule %s: %w", schedule.ID, err)
 	}
 	defer b.mu.Unlock()
-	kept := b.queue(run.Queue).schedules[e.ID]
-	if kept == nil || kept.Revision != e.Revision {
-		return fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", e.ID, broker.ErrNoSchedule)
+	kept := b.queue(run.Queue).schedules[schedule.ID]
+	if kept == nil || kept.Revision != schedule.Revision {
+		return fmt.Errorf("queue tick of schedule %s: it was changed or deleted: %w", schedule.ID, broker.ErrNoSchedule)
 	}
 	return b.claimTick(chunks, ticksOf(kept), tick)
 }

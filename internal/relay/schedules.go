@@ -11,8 +11,8 @@ import (
 )
 
 // PutSchedule has the parent store a schedule.
-func (b Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
-	body, err := appendSchedule(nil, e)
+func (b Broker) PutSchedule(ctx context.Context, schedule *broker.Schedule) error {
+	body, err := appendSchedule(nil, schedule)
 	if err != nil {
 		return err
 	}
@@ -24,7 +24,7 @@ func (b Broker) PutSchedule(ctx context.Context, e *broker.Schedule) error {
 	if err != nil {
 		return fmt.Errorf("read the parent's answer: %w", err)
 	}
-	e.Since, e.Last, e.Revision = stored.Since, stored.Last, stored.Revision
+	schedule.Since, schedule.Last, schedule.Revision = stored.Since, stored.Last, stored.Revision
 	return nil
 }
 
@@ -49,41 +49,41 @@ func (b Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sche
 
 // schedules answers the calls about dynamic schedules.
 func (s server) schedules(ctx context.Context, method string, r *codec.Reader) ([]byte, error) {
-	t, err := s.backend.Schedules()
+	keeper, err := s.backend.Schedules()
 	if err != nil {
 		return nil, err
 	}
 	switch method {
 	case callPutSchedule:
-		return s.putSchedule(ctx, t, r)
+		return s.putSchedule(ctx, keeper, r)
 	case callDeleteSchedule:
 		queue, id, err := readID(r)
 		if err != nil {
 			return nil, fmt.Errorf("read the id of a schedule: %w", err)
 		}
-		return nil, t.DeleteSchedule(ctx, queue, id)
+		return nil, keeper.DeleteSchedule(ctx, queue, id)
 	}
-	return listSchedules(ctx, t, r)
+	return listSchedules(ctx, keeper, r)
 }
 
-func (s server) putSchedule(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
-	e, err := readOneSchedule(r)
+func (s server) putSchedule(ctx context.Context, keeper Schedules, r *codec.Reader) ([]byte, error) {
+	schedule, err := readOneSchedule(r)
 	if err != nil {
 		return nil, fmt.Errorf("read a schedule: %w", err)
 	}
-	s.setLineage(e.Run)
-	if err := t.PutSchedule(ctx, e); err != nil {
+	s.setLineage(schedule.Run)
+	if err := keeper.PutSchedule(ctx, schedule); err != nil {
 		return nil, err
 	}
-	return appendSchedule(nil, e)
+	return appendSchedule(nil, schedule)
 }
 
-func listSchedules(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, error) {
+func listSchedules(ctx context.Context, keeper Schedules, r *codec.Reader) ([]byte, error) {
 	queues, err := readStrings(r)
 	if err != nil {
 		return nil, fmt.Errorf("read names of queues: %w", err)
 	}
-	schedules, err := t.Schedules(ctx, queues...)
+	schedules, err := keeper.Schedules(ctx, queues...)
 	if err != nil {
 		return nil, err
 	}
@@ -92,10 +92,10 @@ func listSchedules(ctx context.Context, t Schedules, r *codec.Reader) ([]byte, e
 
 // appendSchedules leaves out schedules whose stored bytes cannot be read: they have no task.
 func appendSchedules(schedules []*broker.Schedule) (b []byte, err error) {
-	schedules = slices.DeleteFunc(schedules, func(e *broker.Schedule) bool { return e.Run.Task == "" })
+	schedules = slices.DeleteFunc(schedules, func(schedule *broker.Schedule) bool { return schedule.Run.Task == "" })
 	b = codec.AppendArrayLen(nil, len(schedules))
-	for _, e := range schedules {
-		if b, err = appendSchedule(b, e); err != nil {
+	for _, schedule := range schedules {
+		if b, err = appendSchedule(b, schedule); err != nil {
 			return nil, err
 		}
 	}
@@ -106,46 +106,46 @@ func readSchedules(r *codec.Reader) ([]*broker.Schedule, error) {
 	n := r.ArrayLen()
 	schedules := make([]*broker.Schedule, 0, codec.Prealloc(n))
 	for ; n > 0 && r.More(); n-- {
-		e, err := readSchedule(r)
+		schedule, err := readSchedule(r)
 		if err != nil {
 			return nil, err
 		}
-		schedules = append(schedules, e)
+		schedules = append(schedules, schedule)
 	}
 	return schedules, r.Done()
 }
 
 // readOneSchedule reads a schedule that is all there is to read.
 func readOneSchedule(r *codec.Reader) (*broker.Schedule, error) {
-	e, err := readSchedule(r)
+	schedule, err := readSchedule(r)
 	if err == nil {
 		err = r.Done()
 	}
-	return e, err
+	return schedule, err
 }
 
-func appendSchedule(b []byte, e *broker.Schedule) ([]byte, error) {
-	run, err := e.Run.MarshalBinary()
+func appendSchedule(b []byte, schedule *broker.Schedule) ([]byte, error) {
+	run, err := schedule.Run.MarshalBinary()
 	if err != nil {
 		return nil, err
 	}
-	b = codec.AppendString(codec.AppendString(codec.AppendString(b, e.ID), e.Spec), e.Zone)
+	b = codec.AppendString(codec.AppendString(codec.AppendString(b, schedule.ID), schedule.Spec), schedule.Zone)
 	b = codec.AppendBytes(b, run)
-	b = appendTime(appendTime(b, e.Since), e.Last)
-	return codec.AppendInt(b, e.Revision), nil
+	b = appendTime(appendTime(b, schedule.Since), schedule.Last)
+	return codec.AppendInt(b, schedule.Revision), nil
 }
 
 func readSchedule(r *codec.Reader) (*broker.Schedule, error) {
-	e := &broker.Schedule{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
+	schedule := &broker.Schedule{ID: r.String(), Spec: r.String(), Zone: r.String(), Run: new(broker.TaskRun)}
 	run := r.Bytes()
-	e.Since, e.Last, e.Revision = readTime(r), readTime(r), r.Int64()
+	schedule.Since, schedule.Last, schedule.Revision = readTime(r), readTime(r), r.Int64()
 	if err := r.Err(); err != nil {
 		return nil, err
 	}
-	if err := e.Run.UnmarshalBinary(run); err != nil {
+	if err := schedule.Run.UnmarshalBinary(run); err != nil {
 		return nil, err
 	}
-	return e, nil
+	return schedule, nil
 }
 
 // appendTime appends a time in nanoseconds since the Unix epoch, 0 for the zero time.

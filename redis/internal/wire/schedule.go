@@ -12,26 +12,26 @@ import (
 // ReadSchedule returns a stored schedule. Of one that cannot be read it returns the id
 // and the queue.
 func ReadSchedule(queue, id, text string) *broker.Schedule {
-	e, err := parseSchedule(id, text)
-	if err != nil || e.Run.Queue != queue || e.Run.ID != id {
+	schedule, err := parseSchedule(id, text)
+	if err != nil || schedule.Run.Queue != queue || schedule.Run.ID != id {
 		return &broker.Schedule{ID: id, Run: &broker.TaskRun{ID: id, Queue: queue}}
 	}
-	return e
+	return schedule
 }
 
 // parseSchedule returns a stored schedule.
 func parseSchedule(id, text string) (*broker.Schedule, error) {
-	e := &broker.Schedule{ID: id, Run: new(broker.TaskRun)}
+	schedule := &broker.Schedule{ID: id, Run: new(broker.TaskRun)}
 	cut := func(n int) (piece string) {
 		n = max(0, min(n, len(text)))
 		piece, text = text[:n], text[n:]
 		return piece
 	}
 	var err error
-	if e.Revision, err = strconv.ParseInt(cut(16), 10, 64); err != nil {
+	if schedule.Revision, err = strconv.ParseInt(cut(16), 10, 64); err != nil {
 		return nil, err
 	}
-	if e.Since, err = ParseMicros(cut(16)); err != nil {
+	if schedule.Since, err = ParseMicros(cut(16)); err != nil {
 		return nil, err
 	}
 	for i := range 2 { // the task, which the run has too, and the rule
@@ -44,12 +44,12 @@ func parseSchedule(id, text string) (*broker.Schedule, error) {
 			continue
 		}
 		rule := codec.NewReader([]byte(piece))
-		e.Spec, e.Zone = rule.String(), rule.String()
+		schedule.Spec, schedule.Zone = rule.String(), rule.String()
 		if err := rule.Done(); err != nil {
 			return nil, err
 		}
 	}
-	return e, e.Run.UnmarshalBinary([]byte(text))
+	return schedule, schedule.Run.UnmarshalBinary([]byte(text))
 }
 
 // ParseTick reads a tick. It returns the zero time for none.
