@@ -14,7 +14,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Pause stops takes from the queue, or resumes them. Delayed runs become due meanwhile.
+// Pause sets whether takes from the queue are stopped. Delayed runs still become due.
 func (b *Broker) Pause(ctx context.Context, queueName string, paused bool) error {
 	what := "resume"
 	if paused {
@@ -26,7 +26,7 @@ func (b *Broker) Pause(ctx context.Context, queueName string, paused bool) error
 	return nil
 }
 
-// Disable stops takes of the task's runs, or enables them again. Takes defer these runs
+// Disable sets whether takes of the task's runs are stopped. Takes defer these runs
 // when they meet them, up to 2,000 each time, and later put them back at the heads of
 // their ready lists.
 func (b *Broker) Disable(ctx context.Context, queueName, task string, disabled bool) error {

@@ -12,8 +12,7 @@ import (
 // shelf is the runs of a disabled task, as they were in the ready lists of its queue.
 type shelf [2][priorities]readyList
 
-// Pause stops the delivery of the queue's runs, also by GetTaskRuns, until it is
-// resumed.
+// Pause sets whether the delivery of the queue's runs is stopped, also by GetTaskRuns.
 func (b *Broker) Pause(ctx context.Context, queue string, paused bool) error {
 	if err := checkNames(queue, "task"); err != nil {
 		return fmt.Errorf("pause queue %.64q: %w", queue, err)
@@ -31,8 +30,8 @@ func (b *Broker) Pause(ctx context.Context, queue string, paused bool) error {
 	return nil
 }
 
-// Disable stops the delivery of the task's runs, also by GetTaskRuns, and the claiming of
-// its ticks, until it is enabled again.
+// Disable sets whether the delivery of the task's runs, also by GetTaskRuns, and the
+// claiming of its ticks are stopped.
 func (b *Broker) Disable(ctx context.Context, queue, task string, disabled bool) error {
 	if err := checkNames(queue, task); err != nil {
 		return fmt.Errorf("disable task %.64q of queue %.64q: %w", task, queue, err)
