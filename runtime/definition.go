@@ -53,7 +53,7 @@ type Spec struct {
 	// UniqueUntilStart frees the key of Unique when the run first starts.
 	UniqueUntilStart bool
 
-	Limit   Limit    // of what runs and starts across the fleet; the zero value: none
+	Limit   Limit    // of the runs in the queue that execute, or start within a time; the zero value: none
 	Fair    bool     // runs are taken round-robin over the values of a parameter
 	Memory  int64    // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
 	Env     []string // KEY=value, in the child process's environment while the task runs
