@@ -19,11 +19,11 @@ var (
 	// ErrDuplicate: a live run has the same ID, or the same unique key (//task:unique).
 	// In the second case the error is a *DuplicateError too.
 	ErrDuplicate = broker.ErrDuplicate
-	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have confirmed
+	// ErrNotConfirmed: the run is queued, but fewer replicas, or disks, have confirmed
 	// it than the broker's URL or configuration asks for. The run executes unless the
 	// server loses it, so queueing it again may execute it twice. If the run has an ID
 	// of its own, a second one is refused as ErrDuplicate until the first has ended.
-	ErrNotReplicated = broker.ErrNotReplicated
+	ErrNotConfirmed = broker.ErrNotConfirmed
 	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the run may
 	// be queued or not. A run with an ID of its own can safely be queued again.
 	ErrOutcomeUnknown = broker.ErrOutcomeUnknown
