@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -257,11 +258,15 @@ func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...a
 	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
+// quarantined matches the rest of a name that repair.lua gave the index of pending runs,
+// which begins like that of a pending run.
+var quarantined = regexp.MustCompile(`^broken:\d{13}$`)
+
 // pendingIDs returns the ids of pending runs.
 func (a *audit) pendingIDs() map[string]bool {
 	ids := map[string]bool{}
 	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, a.q.PendingRun("")); ok {
+		if id, ok := strings.CutPrefix(key, a.q.PendingRun("")); ok && !quarantined.MatchString(id) {
 			ids[id] = true
 		}
 	}

@@ -59,15 +59,16 @@ end)(redis)`
 // at the end each run that was accepted has ended.
 type life struct {
 	*testing.T
-	b        *redis.Broker
-	c        *goredis.Client
-	q        string
-	accepted map[string]bool
-	refused  map[string]bool
-	ran      map[string]int
-	retried  map[string]bool
-	dropped  map[string]bool // by a cancel
-	errs     []error
+	b         *redis.Broker
+	c         *goredis.Client
+	q         string
+	accepted  map[string]bool
+	refused   map[string]bool
+	ran       map[string]int
+	retried   map[string]bool
+	dropped   map[string]bool // by a cancel
+	cancelled map[string]bool // while it waited
+	errs      []error
 }
 
 // TestNoRunIsLostToAnErrorOfAScript has each command of each script fail in turn.
@@ -94,7 +95,7 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 					require.NoError(t, c.Set(t.Context(), "fail", fail, 0).Err())
 					l := &life{
 						T: t, b: b, c: c, q: fmt.Sprintf("q%d-%d", n, skip),
-						accepted: map[string]bool{}, refused: map[string]bool{}, ran: map[string]int{}, retried: map[string]bool{}, dropped: map[string]bool{},
+						accepted: map[string]bool{}, refused: map[string]bool{}, ran: map[string]int{}, retried: map[string]bool{}, dropped: map[string]bool{}, cancelled: map[string]bool{},
 					}
 					l.live()
 					hit := c.Del(t.Context(), "fail").Val() == 0
@@ -167,6 +168,9 @@ func withUnique(r *broker.TaskRun)   { r.EnsureRules().Unique = "u" + r.ID }
 // live goes once through all that scripts do.
 func (l *life) live() {
 	ctx := l.Context()
+	if strings.HasSuffix(l.Name(), "/endwaiting") {
+		l.cancelWaiting()
+	}
 	l.try(l.b.Disable(ctx, l.q, "disabled", true))
 	l.queue(l.make("plain"), l.make("kept", withKept), l.make("own", withOwn, withKept), l.make("unique", withUnique))
 	l.queue(l.make("deferred", withDisabled), l.make("behind"), l.make("deferred-fair", withDisabled, withFair("a")))
@@ -228,6 +232,37 @@ func (l *life) large() {
 	big := func(r *broker.TaskRun) { r.Payload = make([]byte, 700_000) }
 	l.queue(l.make("large0", big, withOwn, withKept, withUnique), l.make("large1", big, withFair("c")),
 		l.make("large2", big, withUnique, withSoon, withKept), l.make("large3", big, withLimited("h", 1, 0)))
+}
+
+// cancelWaiting cancels runs wherever they wait, and repeats what fails.
+func (l *life) cancelWaiting() {
+	ctx := l.Context()
+	l.queue(l.make("holds", withLimited("c", 1, 0)))
+	holder := l.join()
+	require.Len(l, l.take(holder), 1)
+	later := func(r *broker.TaskRun) { r.Delay = time.Hour }
+	l.queue(l.make("cancelled-ready", withOwn, withKept, withUnique), l.make("cancelled-delayed", later, withOwn, withKept, withUnique),
+		l.make("cancelled-fair", withFair("c"), withOwn, withKept, withUnique),
+		l.make("cancelled-waiting", withLimited("c", 1, 0), withFair("d"), withOwn, withKept, withUnique))
+	gathers := l.make("cancelled-pending", withOwn, withKept)
+	gathers.EnsureLinks().Awaits = broker.Group{ID: "c" + l.q, Queue: l.q, Size: 2}
+	var members []*broker.TaskRun
+	for i, id := range []string{"cancelled-member", "member"} {
+		m := l.make(id, withOwn)
+		m.Links = &broker.Links{Group: "c" + l.q, Member: i}
+		members = append(members, m)
+	}
+	require.NoError(l, l.b.QueueGroup(ctx, gathers, members...))
+	l.accepted["member"] = true
+	for _, id := range []string{"ready", "delayed", "fair", "waiting", "pending", "member"} {
+		id, failure := "cancelled-"+id, broker.Failure{Kind: broker.FailureCancelled}
+		if !l.try(l.b.Cancel(ctx, l.q, id, failure)) {
+			err := l.b.Cancel(ctx, l.q, id, failure)
+			require.True(l, err == nil || errors.Is(err, broker.ErrNoRecord), "cancel %s again: %v", id, err)
+		}
+		l.dropped[id], l.cancelled[id] = true, true
+	}
+	require.NoError(l, holder.Close(ctx))
 }
 
 func (l *life) tick() {
@@ -367,6 +402,9 @@ func (l *life) check(fail string) {
 			l.Errorf("%s: run %s was refused and ran", fail, id)
 		}
 		want := 1
+		if l.cancelled[id] {
+			want = 0
+		}
 		if l.retried[id] {
 			want = 2
 		}

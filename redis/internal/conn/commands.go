@@ -3,6 +3,7 @@ package conn
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	goredis "github.com/redis/go-redis/v9"
@@ -108,8 +109,13 @@ func (l Commands) HKeys(ctx context.Context, key string) ([]string, error) {
 	return command(ctx, l, func(ctx context.Context) *goredis.StringSliceCmd { return l.library.HKeys(ctx, key) })
 }
 
+// HMGet returns a value or nil for each field.
 func (l Commands) HMGet(ctx context.Context, key string, fields ...string) ([]any, error) {
-	return command(ctx, l, func(ctx context.Context) *goredis.SliceCmd { return l.library.HMGet(ctx, key, fields...) })
+	values, err := command(ctx, l, func(ctx context.Context) *goredis.SliceCmd { return l.library.HMGet(ctx, key, fields...) })
+	if err == nil && len(values) != len(fields) {
+		return nil, fmt.Errorf("unexpected reply of %d values to HMGET of %d fields", len(values), len(fields))
+	}
+	return values, err
 }
 
 func (l Commands) HSetNX(ctx context.Context, key, field string, value any) (bool, error) {
@@ -184,16 +190,26 @@ func (l Commands) Scan(ctx context.Context, cursor uint64, match string, count i
 	return l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.Scan(ctx, cursor, match, count) })
 }
 
+// HScan returns a page of fields and values in turn.
 func (l Commands) HScan(ctx context.Context, key string, cursor uint64, count int64) (Page, error) {
-	return l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.HScan(ctx, key, cursor, "", count) })
+	return evenPage(l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.HScan(ctx, key, cursor, "", count) }))
 }
 
 func (l Commands) SScan(ctx context.Context, key string, cursor uint64, count int64) (Page, error) {
 	return l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.SScan(ctx, key, cursor, "", count) })
 }
 
+// ZScan returns a page of members and scores in turn.
 func (l Commands) ZScan(ctx context.Context, key string, cursor uint64, count int64) (Page, error) {
-	return l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.ZScan(ctx, key, cursor, "", count) })
+	return evenPage(l.scan(ctx, func(ctx context.Context) *goredis.ScanCmd { return l.library.ZScan(ctx, key, cursor, "", count) }))
+}
+
+// evenPage refuses a page of pairs whose last one has no value.
+func evenPage(p Page, err error) (Page, error) {
+	if err == nil && len(p.Entries)%2 != 0 {
+		return Page{}, fmt.Errorf("unexpected page of %d fields and values", len(p.Entries))
+	}
+	return p, err
 }
 
 func (l Commands) scan(ctx context.Context, make func(context.Context) *goredis.ScanCmd) (Page, error) {

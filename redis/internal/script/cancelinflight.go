@@ -1,5 +1,7 @@
 package script
 
+import "fmt"
+
 // CancelInFlightArgs are the named arguments of cancelinflight.lua.
 type CancelInFlightArgs struct {
 	ID      string
@@ -25,6 +27,9 @@ func ParseCancelInFlight(v any) (CancelInFlightReply, error) {
 	reply, err := arrayOf("cancelinflight", v, 3)
 	if err != nil {
 		return CancelInFlightReply{}, err
+	}
+	if number(reply[0]) < 0 {
+		return CancelInFlightReply{}, fmt.Errorf("unexpected number of batches %v of cancelinflight.lua", reply[0])
 	}
 	return CancelInFlightReply{int(number(reply[0])), number(reply[1]) == 1, number(reply[2])}, nil
 }

@@ -56,7 +56,7 @@ end
 local err = steps().apply(A.steps, remove)
 if err then
   restore()
-  error(err)
+  return {err = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)} -- error() would add its position
 end
 for kind in pairs(woken) do
   wake(kind)

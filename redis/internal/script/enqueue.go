@@ -60,10 +60,16 @@ func ParseEnqueue(v any, calls int) ([]EnqueueReply, error) {
 	for i, v := range verdicts {
 		switch v := v.(type) {
 		case int64:
+			if v < 0 || v > int64(Undecided) {
+				return nil, fmt.Errorf("unexpected verdict %d of enqueue.lua", v)
+			}
 			replies[i].Verdict = Verdict(v)
 		case string:
 			replies[i] = EnqueueReply{Verdict: NotStored, Err: resp.Error(v)}
 		case []any:
+			if len(v) < 2 {
+				return nil, fmt.Errorf("unexpected verdict of %d values of enqueue.lua", len(v))
+			}
 			replies[i] = EnqueueReply{Verdict: KeyLives, Live: parseLiveRuns(v)}
 		default:
 			return nil, fmt.Errorf("unexpected verdict %T of enqueue.lua", v)
