@@ -40,11 +40,11 @@ var (
 	// sent and its reply has not come.
 	ErrOutcomeUnknown = errors.New("whether it was stored is unknown")
 
-	// ErrNotConfirmed: the runs of a QueueTasks, QueueGroup or QueueTick are stored, but
+	// ErrNotReplicated: the runs of a QueueTasks, QueueGroup or QueueTick are stored, but
 	// not as safely as the broker was asked to store them. They may run, and may still be lost.
 	// Queueing them again may run them twice; with OwnID, and while they live, it returns
 	// ErrDuplicate.
-	ErrNotConfirmed = errors.New("it is stored, but not as safely as asked")
+	ErrNotReplicated = errors.New("it is stored, but not as safely as asked")
 )
 
 // DuplicateError is [ErrDuplicate] with the runs of a call that were refused, and for

@@ -81,7 +81,7 @@ func TestAcknowledgeByReplica(t *testing.T) {
 			replica.Freeze()
 			start := time.Now()
 			err := queue(within(t, 50*time.Millisecond), id("-2"))
-			require.ErrorIs(t, err, broker.ErrNotConfirmed)
+			require.ErrorIs(t, err, broker.ErrNotReplicated)
 			require.NotErrorIs(t, err, broker.ErrOutcomeUnknown)
 			require.Less(t, time.Since(start), 250*time.Millisecond)
 			require.Equal(t, before+2, length(t, b, "q"), "it is stored")
@@ -148,7 +148,7 @@ func TestMasterKilledWhileItsReplicaIsStopped(t *testing.T) {
 			require.NoError(t, err, id)
 			require.Contains(t, copied, id)
 		case "stopped":
-			require.ErrorIs(t, err, broker.ErrNotConfirmed, id)
+			require.ErrorIs(t, err, broker.ErrNotReplicated, id)
 		default:
 			require.Error(t, err, id)
 		}
@@ -203,7 +203,7 @@ func TestRepeatedEnqueueIsConfirmed(t *testing.T) {
 		err := b.QueueTasks(t.Context(), own)
 		require.Equal(t, 1, l.count())
 		if stopped {
-			require.ErrorIs(t, err, broker.ErrNotConfirmed)
+			require.ErrorIs(t, err, broker.ErrNotReplicated)
 			require.NotErrorIs(t, err, broker.ErrOutcomeUnknown)
 		} else {
 			require.NoError(t, err)
@@ -228,14 +228,14 @@ func TestConfirmationThatIsCutOff(t *testing.T) {
 		},
 	})
 	b := openClient(t, client, redis.Config{Prefix: prefix(t), Acknowledge: redis.Replica, Timeout: 200 * time.Millisecond})
-	require.ErrorIs(t, b.QueueTasks(t.Context(), run("first", "q")), broker.ErrNotConfirmed, "there is no replica")
+	require.ErrorIs(t, b.QueueTasks(t.Context(), run("first", "q")), broker.ErrNotReplicated, "there is no replica")
 	cut.Store(true)
 	err := b.QueueTasks(t.Context(), run("second", "q"))
-	require.ErrorIs(t, err, broker.ErrNotConfirmed)
+	require.ErrorIs(t, err, broker.ErrNotReplicated)
 	require.ErrorContains(t, err, "no confirmation came")
 	own := run("third", "q")
 	own.OwnID = true
-	require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrNotConfirmed)
+	require.ErrorIs(t, b.QueueTasks(t.Context(), own), broker.ErrNotReplicated)
 	require.Equal(t, 3, length(t, b, "q"), "each is stored once")
 }
 
@@ -293,7 +293,7 @@ func TestAcknowledgeByAUserOfFewRights(t *testing.T) {
 	cfg := redis.Config{Prefix: "app", Acknowledge: redis.Replica, Timeout: 600 * time.Millisecond}
 	b := openURL(t, "redis://app:pass@"+s.Addr(), cfg)
 	err := b.QueueTasks(t.Context(), run("one", "q"))
-	require.ErrorIs(t, err, broker.ErrNotConfirmed)
+	require.ErrorIs(t, err, broker.ErrNotReplicated)
 	require.ErrorContains(t, err, "NOPERM")
 	allow(t, s, "+wait")
 	require.ErrorContains(t, b.QueueTasks(t.Context(), run("two", "q")), "0 of 1 replicas")
@@ -323,7 +323,7 @@ func TestAcknowledgeByFsync(t *testing.T) {
 		_, err := redis.Open(t.Context(), s.URL(), cfg)
 		require.ErrorContains(t, err, "Config.Acknowledge Fsync needs 7.2 or newer; upgrade it, or ask for Replica")
 		b := openClient(t, goredis.NewClient(&goredis.Options{Addr: s.Addr()}), cfg)
-		require.ErrorIs(t, b.QueueTasks(t.Context(), run("one", "q")), broker.ErrNotConfirmed, "New does not ask")
+		require.ErrorIs(t, b.QueueTasks(t.Context(), run("one", "q")), broker.ErrNotReplicated, "New does not ask")
 		return
 	}
 	b := openURL(t, s.URL(), cfg)

@@ -29,7 +29,7 @@ type Config struct {
 
 	// Acknowledge is how safe a run has to be before the call that queues it returns nil.
 	// If the run is stored, and not confirmed within three quarters of Timeout or until
-	// the context ends, the error wraps [broker.ErrNotConfirmed]. Defaults to Memory.
+	// the context ends, the error wraps [broker.ErrNotReplicated]. Defaults to Memory.
 	Acknowledge Acknowledge
 
 	// Replicas is how many replicas have to confirm what is queued. Defaults to 1 with

@@ -54,7 +54,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 		return fmt.Errorf("queue group: %w", err)
 	}
 	err = p.begin(ctx)
-	if err == nil || errors.Is(err, broker.ErrNotConfirmed) {
+	if err == nil || errors.Is(err, broker.ErrNotReplicated) {
 		_ = p.pending.decide(context.WithoutCancel(ctx), "stay") // after an error the next recovery does it
 	} else if p.undo(ctx) && b.cfg.Acknowledge == Memory {
 		err = nil // only the reply was lost
@@ -207,7 +207,7 @@ func (p *pendingGroup) gatherNone(ctx context.Context) error {
 		return fmt.Errorf("queue group: %w", err)
 	}
 	err := p.b.QueueTasks(ctx, p.then)
-	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotConfirmed) {
+	if err != nil && !errors.Is(err, broker.ErrOutcomeUnknown) && !errors.Is(err, broker.ErrNotReplicated) {
 		p.b.forgetGroup(context.WithoutCancel(ctx), p.then.Links.Awaits)
 	}
 	return err

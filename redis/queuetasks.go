@@ -22,7 +22,7 @@ import (
 // error then wraps [broker.ErrOutcomeUnknown]. If the server has reached its maxmemory, or
 // has fewer replicas than its min-replicas-to-write, the error wraps
 // [broker.ErrQueueFull]. If the runs are stored, but not confirmed as Config.Acknowledge
-// demands, it wraps [broker.ErrNotConfirmed].
+// demands, it wraps [broker.ErrNotReplicated].
 func (b *Broker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) error {
 	if len(runs) == 0 {
 		return nil

@@ -119,7 +119,7 @@ func (s *stage) store(ctx context.Context) error {
 		return err
 	}
 	replyLost, err := s.commit(ctx)
-	if err != nil && !errors.Is(err, broker.ErrNotConfirmed) {
+	if err != nil && !errors.Is(err, broker.ErrNotReplicated) {
 		gone, stored := s.undo(ctx)
 		if !stored || s.b.cfg.Acknowledge != Memory {
 			return s.b.notQueued(ctx, err, stored || replyLost && !gone)

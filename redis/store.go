@@ -47,7 +47,7 @@ func (b *Broker) notQueued(ctx context.Context, err error, doubtful bool) error 
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, broker.ErrNotConfirmed):
+	case errors.Is(err, broker.ErrNotReplicated):
 		return fmt.Errorf("queue tasks: %w", err)
 	case doubtful:
 		return fmt.Errorf("%w: %w", broker.ErrOutcomeUnknown, b.fail(ctx, "queue tasks", err))

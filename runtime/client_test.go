@@ -187,7 +187,7 @@ func (b unconfirmed) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) er
 	if err := b.Broker.QueueTasks(ctx, runs...); err != nil {
 		return err
 	}
-	return fmt.Errorf("%w: 0 of 1 replicas confirmed it", broker.ErrNotConfirmed)
+	return fmt.Errorf("%w: 0 of 1 replicas confirmed it", broker.ErrNotReplicated)
 }
 
 func TestWhatIsQueuedButNotSafeHasItsHandle(t *testing.T) {
@@ -198,7 +198,7 @@ func TestWhatIsQueuedButNotSafeHasItsHandle(t *testing.T) {
 	consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(j.recorder(nil)))
 	requireUnsafe := func(err error, what string) {
 		t.Helper()
-		require.ErrorIs(t, err, taskrt.ErrNotConfirmed)
+		require.ErrorIs(t, err, taskrt.ErrNotReplicated)
 		require.EqualError(t, err, what+": it is stored, but not as safely as asked: 0 of 1 replicas confirmed it; "+
 			"it runs unless the server loses it, so queue it again only if it may run twice")
 	}
@@ -215,7 +215,7 @@ func TestWhatIsQueuedButNotSafeHasItsHandle(t *testing.T) {
 
 	// The same in a child process, which asks its parent.
 	parent, err := tasks.QueueDescend(ctx)
-	require.ErrorIs(t, err, taskrt.ErrNotConfirmed)
+	require.ErrorIs(t, err, taskrt.ErrNotReplicated)
 	id, err := parent.Wait(ctx)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return len(j.all()) == 1 }, time.Minute, time.Millisecond)

@@ -25,7 +25,7 @@ func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...
 		return run, nil
 	}
 	what := t.spec.Name
-	if run.OwnID || errors.Is(err, ErrNotConfirmed) || errors.Is(err, ErrOutcomeUnknown) {
+	if run.OwnID || errors.Is(err, ErrNotReplicated) || errors.Is(err, ErrOutcomeUnknown) {
 		what += " as " + run.ID
 	}
 	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
@@ -108,10 +108,10 @@ func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.Task
 	return runs
 }
 
-// advise adds to ErrNotConfirmed what to do: the obvious, queueing again, may execute the
+// advise adds to ErrNotReplicated what to do: the obvious, queueing again, may execute the
 // run twice.
 func advise(err error) error {
-	if !errors.Is(err, ErrNotConfirmed) {
+	if !errors.Is(err, ErrNotReplicated) {
 		return err
 	}
 	return fmt.Errorf("%w; it runs unless the server loses it, so queue it again only if it may run twice", err)

@@ -19,11 +19,11 @@ var (
 	// ErrDuplicate: a live run has the same ID, or the same unique key (//task:unique).
 	// In the second case the error is a *DuplicateError too.
 	ErrDuplicate = broker.ErrDuplicate
-	// ErrNotConfirmed: the run is queued, but fewer replicas, or disks, have confirmed
+	// ErrNotReplicated: the run is queued, but fewer replicas, or disks, have confirmed
 	// it than the broker's URL or configuration asks for. The run executes unless the
 	// server loses it, so queueing it again may execute it twice. If the run has an ID
 	// of its own, a second one is refused as ErrDuplicate until the first has ended.
-	ErrNotConfirmed = broker.ErrNotConfirmed
+	ErrNotReplicated = broker.ErrNotReplicated
 	// ErrOutcomeUnknown: the request was sent and its reply has not come, so the run may
 	// be queued or not. A run with an ID of its own can safely be queued again.
 	ErrOutcomeUnknown = broker.ErrOutcomeUnknown

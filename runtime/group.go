@@ -43,7 +43,7 @@ import (
 // If a live run has the gathering run's ID or unique key, Group returns the handle of that
 // run, with [ErrDuplicate]. If a live run has those of a member, Group returns no handle,
 // and for unique keys a [DuplicateError] with the member. It returns the handle beside
-// [ErrNotConfirmed].
+// [ErrNotReplicated].
 func Group[A, B any](ctx context.Context,
 	members func(ctx context.Context) ([]*Handle[A], error),
 	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),

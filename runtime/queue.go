@@ -13,7 +13,7 @@ import (
 
 // Queue queues one run of a task. Generated Queue functions call it. It returns the handle
 // beside [ErrDuplicate], then of the live run that is in the way, and beside
-// [ErrNotConfirmed].
+// [ErrNotReplicated].
 func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...QueueOption) (*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -38,7 +38,7 @@ func handleBeside[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun,
 	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 {
 		run.ID = duplicates.Runs[0].ID
 	}
-	if errors.Is(err, ErrDuplicate) || errors.Is(err, ErrNotConfirmed) {
+	if errors.Is(err, ErrDuplicate) || errors.Is(err, ErrNotReplicated) {
 		return newHandle(c, d, run), fmt.Errorf("queue task %s as %s: %w", d.Spec.Name, run.ID, advise(err))
 	}
 	return nil, fmt.Errorf("queue task %s: %w", d.Spec.Name, err)
@@ -60,7 +60,7 @@ func (d *Definition[P, R]) encodeRun(ctx context.Context, c *Client, run *broker
 //
 // It returns [ErrPayloadTooLarge] for more than [broker.MaxRuns], 100,000 runs, or more
 // than [broker.MaxBatch], 64 MiB of parameters: queue them in parts, each of which is
-// queued whole or not at all. It returns the handles beside [ErrNotConfirmed].
+// queued whole or not at all. It returns the handles beside [ErrNotReplicated].
 func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, opts ...QueueOption) ([]*Handle[R], error) {
 	c, err := clientOf(ctx)
 	if err != nil {
@@ -78,7 +78,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 	}
 	handles := batchHandles(c, d, buffer.runs)
 	if err := c.queue(ctx, buffer.runs...); err != nil {
-		if !errors.Is(err, ErrNotConfirmed) {
+		if !errors.Is(err, ErrNotReplicated) {
 			handles = nil
 		}
 		return handles, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, advise(err))

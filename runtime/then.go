@@ -42,7 +42,7 @@ import (
 // of the second.
 //
 // If the first run is refused as [ErrDuplicate], Then queues nothing and returns no handle.
-// It returns the handle beside [ErrNotConfirmed].
+// It returns the handle beside [ErrNotReplicated].
 func Then[A, B any](ctx context.Context,
 	first func(ctx context.Context) (*Handle[A], error),
 	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
@@ -101,7 +101,7 @@ func enqueueThen[A, B any](ctx context.Context,
 
 // handleIfQueued returns the handle, unless err says that its run was not queued.
 func handleIfQueued[R any](h *Handle[R], err error) (*Handle[R], error) {
-	if err != nil && !errors.Is(err, ErrNotConfirmed) {
+	if err != nil && !errors.Is(err, ErrNotReplicated) {
 		return nil, err
 	}
 	return h, err

@@ -33,7 +33,7 @@ var ErrPayloadTooLarge = errors.New("payload too large")
 // in this list, from 1.
 var sentinels = []error{
 	broker.ErrDuplicate, broker.ErrQueueFull, broker.ErrNoRecord, broker.ErrClosed, broker.ErrOutcomeUnknown,
-	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotConfirmed,
+	ErrPayloadTooLarge, context.Canceled, context.DeadlineExceeded, broker.ErrNotReplicated,
 	broker.ErrNoSchedule,
 }
 

@@ -198,7 +198,7 @@ func (l *queueLoop) begin(ctx context.Context, s *schedule) error {
 	}
 	run.ID, run.OwnID = s.start, true // the same id when it is tried again
 	err := l.scheduler.broker.QueueTasks(ctx, run)
-	if errors.Is(err, broker.ErrNotConfirmed) || errors.Is(err, broker.ErrDuplicate) {
+	if errors.Is(err, broker.ErrNotReplicated) || errors.Is(err, broker.ErrDuplicate) {
 		return nil
 	}
 	return err
@@ -247,7 +247,7 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 	case errors.Is(err, broker.ErrDuplicate):
 		s.others++
 		return true, nil
-	case errors.Is(err, broker.ErrNotConfirmed): // the tick is queued
+	case errors.Is(err, broker.ErrNotReplicated): // the tick is queued
 		logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
 	case err != nil:
 		return false, err

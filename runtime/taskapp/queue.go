@@ -31,7 +31,7 @@ func (c *commandLine) queue(ctx context.Context, o *taskOptions, t *task, payloa
 	}
 	defer closeBroker()
 	run, err := o.queue(ctx, t, payload, c.client(b))
-	if err != nil && !errors.Is(err, taskrt.ErrNotConfirmed) {
+	if err != nil && !errors.Is(err, taskrt.ErrNotReplicated) {
 		return err
 	}
 	if err == nil && o.wait {
@@ -43,7 +43,7 @@ func (c *commandLine) queue(ctx context.Context, o *taskOptions, t *task, payloa
 	return err
 }
 
-// queue queues a run of the task. It is also returned with [taskrt.ErrNotConfirmed].
+// queue queues a run of the task. It is also returned with [taskrt.ErrNotReplicated].
 func (o *taskOptions) queue(ctx context.Context, t *task, payload []byte, client *taskrt.Client) (*broker.TaskRun, error) {
 	options := []taskrt.QueueOption{taskrt.Delay(o.delay)}
 	if o.id != "" {

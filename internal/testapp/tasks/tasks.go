@@ -138,7 +138,7 @@ func Descend(ctx context.Context) (string, error) {
 	taskrt.Logger(ctx).Info("descending")
 	fmt.Println("on standard output")
 	handle, err := QueueRecorderRecord(ctx, "descended from "+run.ID)
-	if err != nil && !errors.Is(err, taskrt.ErrNotConfirmed) {
+	if err != nil && !errors.Is(err, taskrt.ErrNotReplicated) {
 		return "", err
 	}
 	return handle.ID, nil

@@ -65,7 +65,7 @@ func (c *Confirmation) read(in *bufio.Reader) error {
 	local, replicas := int64(1), int64(0)
 	switch v := v.(type) {
 	case resp.Error:
-		c.err = fmt.Errorf("%w: %w", broker.ErrNotConfirmed, v)
+		c.err = fmt.Errorf("%w: %w", broker.ErrNotReplicated, v)
 		return nil
 	case int64:
 		replicas = v
@@ -78,20 +78,20 @@ func (c *Confirmation) read(in *bufio.Reader) error {
 	}
 	switch {
 	case local < 1:
-		c.err = fmt.Errorf("%w: the server did not write it to its disk within %v", broker.ErrNotConfirmed, c.wait)
+		c.err = fmt.Errorf("%w: the server did not write it to its disk within %v", broker.ErrNotReplicated, c.wait)
 	case replicas < int64(c.cfg.Replicas):
 		c.err = fmt.Errorf("%w: %d of %d replicas confirmed it within %v",
-			broker.ErrNotConfirmed, replicas, c.cfg.Replicas, c.wait)
+			broker.ErrNotReplicated, replicas, c.cfg.Replicas, c.wait)
 	}
 	return nil
 }
 
 // lost records that the enqueue has a reply, and the confirmation has none.
 func (c *Confirmation) lost(why error) {
-	c.err = fmt.Errorf("%w: no confirmation came: %w", broker.ErrNotConfirmed, why)
+	c.err = fmt.Errorf("%w: no confirmation came: %w", broker.ErrNotReplicated, why)
 }
 
-// Result returns nil, or an error that wraps [broker.ErrNotConfirmed].
+// Result returns nil, or an error that wraps [broker.ErrNotReplicated].
 func (c *Confirmation) Result() error {
 	if c == nil {
 		return nil
