@@ -111,6 +111,39 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 	}
 }
 
+// TestABatchThatCannotBeDeletedKeepsItsMarks fails each command with which the last run of a
+// batch is finished. A run of the batch that was finished before does not start again.
+func TestABatchThatCannotBeDeletedKeepsItsMarks(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, c := open(t, server, redis.Config{}), raw(t, server)
+	b.Instrument(failing)
+	failed := 0
+	for n := 1; ; n++ {
+		q := fmt.Sprint("q", n)
+		require.NoError(t, b.QueueTasks(t.Context(), run("first", q), run("last", q)))
+		s := join(t, b, time.Minute)
+		got := takeAll(t, s, q, 2)
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0]})
+		require.NoError(t, err)
+		require.NoError(t, c.Set(t.Context(), "fail", fmt.Sprintf("finish %d 0", n), 0).Err())
+		_, err = s.Finish(t.Context(), broker.Outcome{Run: got[1]})
+		if c.Del(t.Context(), "fail").Val() > 0 {
+			require.NoError(t, err)
+			break
+		}
+		failed++
+		require.NoError(t, c.Del(t.Context(), prefix(t)+":{"+q+"}:leases").Err())
+		_, err = b.Recover(t.Context(), []string{q})
+		require.NoError(t, err)
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Millisecond)
+		again, _ := join(t, b, time.Minute).Take(ctx, broker.Want{Queues: []string{q}, IO: 2})
+		cancel()
+		require.NotContains(t, ids(again), "first", "command %d failed: %v", n, err)
+	}
+	require.Greater(t, failed, 1, "commands that failed")
+}
+
 // step leaves out the more of what long scripts do in their loops the later it comes,
 // unless there is time.
 func step(n int) int {

@@ -149,7 +149,8 @@ for place = 1, tonumber(A.batches) do
   end
   if failed and complete then -- the batch stays: no outcome may be applied a second time
     if #plain > 0 then
-      redis.call('SET', bitmap, union(marked, plain))
+      local before = redis.pcall('GET', bitmap) -- which was not read if no outcome has steps
+      redis.call('SET', bitmap, union(type(before) == 'string' and before, plain))
     end
     for _, index in ipairs(applied or {}) do
       redis.call('SETBIT', bitmap, index, 1)
