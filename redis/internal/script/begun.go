@@ -14,3 +14,12 @@ type MarkBegunArgs struct {
 
 // Append appends them in their order.
 func (a *MarkBegunArgs) Append(args []any) []any { return append(args, a.Index, a.Bits) }
+
+// SpareArgs are the named arguments of spare.lua.
+type SpareArgs struct {
+	Keep   int64 // milliseconds
+	Listed bool
+}
+
+// Append appends them in their order.
+func (a *SpareArgs) Append(args []any) []any { return append(args, a.Keep, yes(a.Listed)) }
