@@ -23,8 +23,8 @@ type Broker interface {
 	// and has removed none.
 	GetTaskRuns(ctx context.Context, queues []string, max int) ([]*TaskRun, error)
 
-	// QueueLength returns the number of runs that wait in each queue: those that are not
-	// yet due count, those that were taken do not. A queue that never held a run may be
+	// QueueLength returns the number of runs in each queue that are stored and not taken,
+	// due or not. A queue that never held a run may be
 	// missing. If it cannot read some queues it returns an error, and beside it the
 	// lengths of the others.
 	QueueLength(ctx context.Context) (map[string]int64, error)

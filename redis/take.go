@@ -19,14 +19,14 @@ import (
 //
 // A take from one queue blocks on the queue's wake set (waitAndTake, below). A take from
 // several queues of one server blocks on a list that all these queues share
-// (takeseveral.go, watch.go). The takes of one process share a blocking read
-// (wakeup.go).
+// (takeseveral.go, watch.go). With connections of its own (Direct) each take blocks by
+// itself. Otherwise the takes of the process share a blocking read (wakeup.go).
 //
 // A wake token only saves time, so it may be lost. A take also asks again when the first
 // delayed run is due, and polls every two seconds.
 
-// Take leases due runs, at most 1,000 of each kind, and blocks until there is one. Take
-// returns a batch whose reply was lost whole, even beyond want.
+// Take leases due runs, at most 1,000 of each kind, and blocks until there is one. If
+// the reply to an earlier take was lost, Take returns that whole batch, even beyond want.
 func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun, error) {
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
@@ -89,8 +89,8 @@ func untilPoll(next time.Duration) time.Duration {
 }
 
 // waitForRuns blocks until there may be runs in an announced queue, for at most wait.
-// Over connections of its own it takes them in the same step, and returns them. timedOut
-// reports that no wake token came. Direct waits always return false.
+// With connections of its own (Direct) the session takes them in the same step, and returns
+// them. timedOut reports that a shared wait brought no wake token.
 func (s *session) waitForRuns(ctx context.Context, q *queue, r room, wait time.Duration) (runs []*broker.TaskRun, timedOut bool, err error) {
 	if s.b.clients.Block.Direct() {
 		runs, err := s.waitAndTake(ctx, q, r, wait)
@@ -160,8 +160,9 @@ func (s *session) paceFailedWait(ctx context.Context, err error, wakeSets []stri
 }
 
 // cancelWait ends a take that waited until its caller's context ended. If the take got
-// runs all the same, cancelWait returns them. Otherwise no late take can succeed;
-// cancelWait passes on the wake token that the take may have consumed.
+// runs all the same, cancelWait returns them. If there are none, no late take can succeed;
+// after an error the next take recalls the batch. In both cases cancelWait passes on the
+// wake token that the take may have consumed.
 func (s *session) cancelWait(ctx context.Context, ql *queueLease, r room) ([]*broker.TaskRun, error) {
 	soon, cancel := context.WithTimeout(context.WithoutCancel(ctx), conn.Grace)
 	defer cancel()
@@ -172,5 +173,5 @@ func (s *session) cancelWait(ctx context.Context, ql *queueLease, r room) ([]*br
 	for _, key := range wakeSetsOf(ql.q, r) {
 		s.b.takeWaiters.passTokens(nil, []wakeToken{{key: key, q: ql.q}})
 	}
-	return nil, conn.ContextErr(ctx) // after an error the next take recalls the batch
+	return nil, conn.ContextErr(ctx)
 }

@@ -34,10 +34,10 @@ type QueueMiddleware func(next QueueHandler) QueueHandler
 
 // Client queues runs, and reads and cancels them. Its methods may be called concurrently.
 //
-// The queueing is in enqueue.go.
+// The queueing is in queue.go and enqueue.go.
 type Client struct {
 	broker     queuer
-	policies   broker.PolicySet // those that the broker keeps
+	policies   broker.PolicySet // those that the broker enforces
 	maxPayload int
 	middleware []QueueMiddleware
 	invalid    error // of its config

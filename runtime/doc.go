@@ -15,6 +15,7 @@
 //
 // This package imports no broker; your program chooses which to link.
 //
-// Delivery is at least once. If a machine dies after a task has done its work, and before
+// With a broker that has broker.Leaser, such as the two that are included, delivery is at
+// least once. If a machine dies after a task has done its work, and before
 // the outcome is recorded, the run starts again.
 package runtime

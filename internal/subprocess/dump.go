@@ -37,7 +37,8 @@ func stacks() []byte {
 	return bytes.Join(parts, []byte("\n\n"))
 }
 
-// rank orders goroutines by the state in the first line of their stack.
+// rank orders goroutines: busy ones first, and last this package's own and the one that has
+// received the signal.
 func rank(stack []byte) int {
 	head, _, _ := bytes.Cut(stack, []byte("\n"))
 	switch {

@@ -58,7 +58,7 @@ local function fail(place, i, err)
   failures[n + 3] = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)
 end
 
--- returns the union of two bitmaps; marked is false for none
+-- returns the union of two bitmaps; marked is false if there is none or it was not read
 local function union(marked, plain)
   if not marked then
     return plain
@@ -100,7 +100,8 @@ local function applyOutcomes(n, place, batch, bitmap, batchExists, complete, som
   return applied, failed
 end
 
--- The loop has no functions of its own, nor tables: each would cost every call.
+-- Without outcomes with steps the loop makes no function and no table: each would cost every
+-- call.
 for place = 1, tonumber(A.batches) do
   local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
   local plain = nextArg() -- the bitmap of the runs without steps

@@ -1,6 +1,6 @@
 -- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
--- the comment that includes it, behind clock.lua, release.lua, putback.lua, deadletters.lua
--- and read.lua. doc.go explains K, A and nextKey.
+-- the comment that includes it, behind clock.lua, waiting.lua, release.lua, putback.lua,
+-- deadletters.lua and read.lua. The script has A.beforeID. doc.go explains K, A and nextKey.
 --
 -- The steps of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
@@ -16,7 +16,8 @@
 --                                       after the delay
 --   w  WAKE                             ready list 1-6; wakes a consumer of the list's kind
 --   x  BURY                             failure and stored run; adds a dead letter
---   r  RECORD             record        state, map; sets the record of a run that goes on
+--   r  RECORD             record        state, map; sets the record of a run that goes on,
+--                                       with the due time that an earlier d has set
 --   e  END_RECORD         record        record, ms to keep it; sets the record of an ended run
 --   o  SEND                             entry; adds it to the outbox
 --   g  END_MEMBER         group         member; length of its id in a byte, id and record; the
@@ -197,7 +198,7 @@ local function newSteps()
       return
     end
     if not string.find(before, '^%-?%d+$') then
-      redis.call('HSET', group, 'left', 1) -- the count is damaged: the next end counts as the last
+      redis.call('HSET', group, 'left', 1) -- the count is damaged: the first new end from here on, this one included, counts as the last
     end
     if redis.call('HSETNX', group, member, ended .. cancelFailure) == 0 then
       local opens, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
