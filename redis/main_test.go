@@ -15,6 +15,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
+	"github.com/taskgen/taskgen/redis/internal/script"
 )
 
 // shared is the server of all tests that do not break theirs.
@@ -44,6 +45,9 @@ func runTests(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	shared = redistest.Launch(mainTB{}, dir)
+	if err := loadScripts(shared); err != nil {
+		mainTB{}.Fatalf("load the scripts: %v", err)
+	}
 	code := m.Run()
 	shared.Stop()
 	if err := goleak.Find(); err != nil {
@@ -51,6 +55,21 @@ func runTests(m *testing.M) int {
 		return 1
 	}
 	return code
+}
+
+// loadScripts has the server know all scripts, so that a test that loses a script's reply
+// loses not that of a server that does not know the script, whichever test is the first.
+func loadScripts(s *redistest.Server) error {
+	scripts, err := script.Load()
+	if err != nil {
+		return err
+	}
+	for _, loaded := range scripts.All() {
+		if _, err := s.Do("SCRIPT", "LOAD", loaded.Source); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // open opens a broker on the server with a prefix of the test's own.
