@@ -73,7 +73,7 @@ func renderPage(m machine, bars []bar, outcomes []outcome) ([]byte, error) {
 	return out.Bytes(), nil
 }
 
-// page is what the template shows.
+// page has the values of the template.
 type page struct {
 	machine
 	Alt      string

@@ -11,8 +11,8 @@ type Acknowledge int8
 
 // The values of Acknowledge, the least safe first.
 const (
-	// Memory: the server has the run in memory. A crash loses what the server's
-	// persistence does not keep, a failover what was not replicated yet.
+	// Memory: the server has the run in memory. A crash loses runs that the
+	// server's persistence does not keep, a failover those not replicated yet.
 	Memory Acknowledge = iota
 	// Replica: Config.Replicas replicas have the run in memory too (WAIT).
 	Replica

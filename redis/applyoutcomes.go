@@ -9,7 +9,7 @@ import (
 )
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one lease never
-// overlap, so what the batches say is finished is confirmed.
+// overlap, so replies have confirmed the runs that the batches list as finished.
 func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*finishCall) {
 	own := s.claim(calls)
 	batches := own

@@ -28,7 +28,7 @@ const (
 //
 // An audit is not for every minute: it scans all keys of the database, in pages, and keeps
 // the ids of the queue's runs in memory. If something seems to be missing, it looks again
-// a second later, and leaves alone what is still not certain. In one step it counts the
+// a second later, and mends only faults that it finds both times. In one step it counts the
 // runs at each limit, unless the queue has megabytes in flight; it compares them with the
 // stored counts in pages, unless more than some thousand runs are in flight.
 //
@@ -323,8 +323,8 @@ func (a *audit) addLasting(ctx context.Context, keys, ended []string, found map[
 	return nil
 }
 
-// secondPass mends what is still as the first pass found it: runs that are there twice,
-// and ids and records of runs that are nowhere.
+// secondPass mends the faults that both passes found: runs that are there twice, and ids and
+// records of runs that are nowhere.
 func (a *audit) secondPass(ctx context.Context, lost lostKeys) error {
 	a.seen = a.pendingIDs()
 	copies := map[string][]location{}

@@ -91,8 +91,7 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 	return n
 }
 
-// damages are ways to break a queue, how each shows in a report, and what is true once it
-// is mended.
+// damages are ways to break a queue, each with its report and the state after its repair.
 var damages = []struct {
 	name   string
 	damage func(*testing.T, *broken)

@@ -79,8 +79,8 @@ func (a *audit) eachRunIn(ctx context.Context, key string, f func(stored string)
 	return nil
 }
 
-// eachInList calls f with the entries of a list, from its tail: what is taken from its head
-// meanwhile then moves nothing out of the next page.
+// eachInList calls f with the entries of a list, from its tail. So a take from the head
+// meanwhile moves no entry out of the next page.
 func (a *audit) eachInList(ctx context.Context, key string, f func(stored string)) error {
 	for last := int64(-1); ; last -= auditPage {
 		start := time.Now()

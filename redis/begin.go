@@ -118,9 +118,9 @@ func (at *receipt) keepPast(stored []byte) {
 // again.
 const sparedKept = 30 * 24 * time.Hour
 
-// keepSpared has the server keep what runs were spared until after their delays, and
-// forget it of those that ended. It ignores errors: what was spared is kept for long in
-// any case.
+// keepSpared has the server keep the deliveries that runs were spared until after their
+// delays, and forget those of ended runs. It ignores errors: the server keeps spared
+// deliveries for long in any case.
 func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
 	var all []sparedExpiry
 	for i := range outcomes {
@@ -143,7 +143,8 @@ func (s *session) keepSpared(ctx context.Context, outcomes []broker.Outcome, fen
 	})
 }
 
-// sparedExpiry is the key of what a run was spared, and the outcome after which it expires.
+// sparedExpiry is the key of the deliveries that a run was spared, and the outcome after
+// which the key expires.
 type sparedExpiry struct {
 	key     string
 	outcome *broker.Outcome

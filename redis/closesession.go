@@ -69,7 +69,7 @@ func (s *session) dropBatch(bt *batch) {
 	delete(bt.lease.batches, bt.number)
 }
 
-// endLease removes what the server keeps of the session in a queue.
+// endLease removes the server's keys of the session in a queue.
 func (s *session) endLease(ctx context.Context, ql *queueLease) error {
 	s.mu.Lock()
 	mayTakeLate := ql.mayTakeLate

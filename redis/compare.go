@@ -18,7 +18,7 @@ import (
 // Recoveries leave them alone, because the session is alive. So renewals list what the
 // server takes the session to hold, and the session ends these runs again.
 
-// Bounds of what a session remembers of its latest outcomes. A run whose outcome it has
+// Bounds of a session's memory of its latest outcomes. A run whose outcome it has
 // forgotten is given back, and runs once more.
 const (
 	remembered       = 2       // leases
@@ -29,8 +29,8 @@ const (
 	sizePerReplay    = 256 // bytes of an outcome besides what it writes, about
 )
 
-// remember adds what was applied to a batch, and forgets what is older than d. The
-// session's lock is held.
+// remember adds the applied outcomes of a batch, and forgets outcomes older than d. The
+// caller holds the session's lock.
 func (p *finishLog) remember(bo *batchOutcomes, replyLost bool, d time.Duration) {
 	now := time.Now()
 	p.forget(now.Add(-d)) // a session that never renews forgets here

@@ -32,7 +32,7 @@ type Config struct {
 	// the context ends, the error wraps [broker.ErrNotReplicated]. Defaults to Memory.
 	Acknowledge Acknowledge
 
-	// Replicas is how many replicas have to confirm what is queued. Defaults to 1 with
+	// Replicas is the number of replicas that confirm an enqueue. Defaults to 1 with
 	// Acknowledge Replica, else to none.
 	Replicas int
 

@@ -11,7 +11,7 @@ import (
 // dropped.
 const droppedEvery = 10 * time.Second
 
-// damages are what was found broken since [Broker.Damaged] was last called.
+// damages are the broken keys found since the last call of [Broker.Damaged].
 type damages struct {
 	mu      sync.Mutex
 	list    []maintenance.Damage

@@ -16,8 +16,8 @@ import (
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestErrorsInURLsAreNamed checks that each error says in one line what is wrong and what
-// to write, and shows no password.
+// TestErrorsInURLsAreNamed checks that each error names the fault and its remedy in one
+// line, and shows no password.
 func TestErrorsInURLsAreNamed(t *testing.T) {
 	const secret = "s3cr3t"
 	locked := redistest.Start(t, "--requirepass", "right-horse")

@@ -28,7 +28,7 @@ type Persistence int8
 // The values of Persistence, the least safe first.
 const (
 	NoPersistence      Persistence = iota // nothing: a restart loses all
-	UnknownPersistence                    // no append-only file, and no right to CONFIG GET, which tells of snapshots
+	UnknownPersistence                    // no append-only file, and no right to CONFIG GET, so snapshots may be on or off
 	Snapshots                             // a restart loses what is newer than the last one
 	AppendOnly                            // a restart loses what Durability.Fsync allows
 )

@@ -103,8 +103,8 @@ func (b *Broker) outcomes(n int) []outcome {
 	return make([]outcome, n)
 }
 
-// noteUnreported keeps what a call applied that returns an error because of another queue,
-// or another outcome: a repeated call does not fence it.
+// noteUnreported keeps the applied outcomes of a call that returns an error because of
+// another queue or outcome: a repeated call does not fence them.
 func (s *session) noteUnreported(call *finishCall) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

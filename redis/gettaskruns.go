@@ -81,7 +81,7 @@ func (f *fetcher) fill(ctx context.Context, queues []string, n int) (err error) 
 	return err
 }
 
-// handOver forgets what was taken and returns it. The runs are taken, so a context that ends
+// handOver forgets the runs that were taken and returns them. The runs are taken, so a context that ends
 // must not lose them: a goroutine goes on, puts them back and returns the fetcher. Then the
 // error is errGone.
 func (f *fetcher) handOver(ctx context.Context, id string, n int) ([]*broker.TaskRun, error) {

@@ -213,8 +213,8 @@ func (p *pendingGroup) gatherNone(ctx context.Context) error {
 	return err
 }
 
-// checkGroup refuses what is no group. It returns the members' queue and that of the run
-// that awaits them.
+// checkGroup returns an error if the runs are no group. It returns the members' queue and
+// the queue of the run that awaits them.
 func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q, to *queue, err error) {
 	if then == nil || len(members) > broker.MaxGroup {
 		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)

@@ -14,7 +14,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// queueHeartbeat is what a session reports of one queue.
+// queueHeartbeat is a session's report of one queue.
 type queueHeartbeat struct {
 	q         *queue
 	keys      []string
@@ -64,7 +64,7 @@ func (ql *queueLease) failedHeartbeat() time.Time {
 	return time.Time{}
 }
 
-// heartbeats are what a session reports, by queue.
+// heartbeats are a session's reports, by queue.
 type heartbeats map[*queue]*queueHeartbeat
 
 func (hs heartbeats) of(q *queue) *queueHeartbeat {

@@ -36,8 +36,8 @@ type Scored = goredis.Z
 // Range is a part of a sorted set, by score.
 type Range = goredis.ZRangeBy
 
-// Page is a part of what a scan returns. The scan goes on at Cursor, and is over if that is
-// 0.
+// Page is a part of the result of a scan. The scan goes on at Cursor, and is over if the
+// cursor is 0.
 type Page struct {
 	Entries []string
 	Cursor  uint64

@@ -27,8 +27,8 @@ func IsTransient(err error) bool {
 	return IsUnsent(err)
 }
 
-// IsReply reports whether err is what the server replied. That something is missing is such
-// a reply too.
+// IsReply reports whether err is a reply of the server. The reply that a key is missing
+// counts too.
 func IsReply(err error) bool {
 	var reply goredis.Error
 	return errors.As(err, &reply)

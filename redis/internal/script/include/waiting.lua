@@ -20,10 +20,10 @@
 --   running  a hash: a limit's key to how many runs with it are in flight
 --
 -- If a limit has room and holds back a backlog, then one of its other backlogs is in the
--- state 'r', or it is in recheck: who looks at a backlog passes the turn on (take.lua).
+-- state 'r', or it is in recheck: a take that looks at a backlog passes the turn on (take.lua).
 -- An error leaves each run where takes or recovery find it: a run is added where it goes
 -- before it is removed where it was, and after all that is noted of it. Notes of backlogs may
--- be left over; who comes upon them removes them.
+-- be left over; the next script that finds them removes them.
 
 -- include commands.lua
 
