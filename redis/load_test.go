@@ -22,7 +22,7 @@ import (
 // still.
 const (
 	loadLease = time.Second
-	resumed   = 30 * time.Second
+	resumed   = 10 * time.Second
 	drained   = 2 * time.Minute
 )
 

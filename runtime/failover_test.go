@@ -90,7 +90,7 @@ func TestAFailoverThatForgetsEndsHoldsNothing(t *testing.T) {
 			}
 		}
 		return true
-	}, time.Minute, 20*time.Millisecond, "nothing that has ended is running")
+	}, lease+2*time.Second, 20*time.Millisecond, "nothing that has ended is running")
 	again, err := tasks.QueueRecorderOnce(ctx, "short", 2, keep)
 	require.NoError(t, err, "the unique key is free")
 	_, err = again.Wait(ctx)
