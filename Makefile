@@ -23,7 +23,7 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 test: redis-server ## run all tests with the race detector
-	GOGC=400 $(GO) test -race -timeout 20m -parallel 4 $(PKG) # most tests wait most of their time
+	GOGC=400 $(GO) test -race -timeout 20m -p 3 -parallel 4 $(PKG) # most tests wait most of their time
 	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
 	$(GO) test -run 'FiveYears|TellWhatNextDoes' ./internal/cron # which compute for long
 	cd bench && $(GO) test ./...
