@@ -48,6 +48,7 @@ type load struct {
 // fate is what callers of the broker know of one run.
 type fate struct {
 	queue      string
+	began      time.Time // when it was queued
 	accepted   bool
 	at         time.Time // when that was known
 	starts     int
@@ -101,7 +102,7 @@ func (l *load) produce(producer int) {
 		r := run(fmt.Sprintf("%d-%d", producer, n), l.queues[n%len(l.queues)])
 		r.OwnID = n%2 == 0
 		l.mu.Lock()
-		f := &fate{queue: r.Queue}
+		f := &fate{queue: r.Queue, began: time.Now()}
 		l.fates[r.ID] = f
 		l.mu.Unlock()
 		err := l.b.QueueTasks(context.Background(), r)

@@ -23,7 +23,7 @@ import (
 // lags and takes over, while their consumer goes on with longer runs.
 func TestAFailoverThatForgetsEndsHoldsNothing(t *testing.T) {
 	t.Parallel() // it mostly waits
-	const lease, long = 2 * time.Second, 5
+	const lease, long = 5 * time.Second, 5
 	master := redistest.Start(t, "--repl-diskless-sync-delay", "0")
 	replica := redistest.Start(t, "--repl-diskless-sync-delay", "0", "--replicaof", strings.Replace(master.Addr(), ":", " ", 1))
 	address := redistest.StartAddress(t, master)
