@@ -35,7 +35,6 @@ const (
 	schema   = "SUBPROCESS_TEST_SCHEMA" // the tasks that its children know
 
 	lockedMain = "SUBPROCESS_TEST_LOCKED_MAIN" // the main thread is locked, as in programs with a window
-	elsewhere  = "elsewhere"                   // and another goroutine serves
 )
 
 func init() {
@@ -50,11 +49,6 @@ func TestMain(m *testing.M) {
 		misbehave(how)
 	}
 	if subprocess.InChild() {
-		if os.Getenv(lockedMain) == elsewhere {
-			code := make(chan int)
-			go func() { code <- beChild() }() // the process ends with it
-			os.Exit(<-code)
-		}
 		os.Exit(beChild())
 	}
 	switch os.Getenv(role) {

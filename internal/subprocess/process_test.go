@@ -41,16 +41,14 @@ func startParent(t *testing.T, binary string, tasks string, env ...string) (*exe
 	return cmd, bufio.NewReader(out)
 }
 
-// pureBinary returns this test binary built without cgo. With cgo, no thread can set
-// what belongs to the first one, which a child needs if other code keeps that thread.
-func pureBinary(t *testing.T) string {
+// locked builds a program whose main thread is locked, without cgo and so without the race
+// detector. With cgo, no thread can set what belongs to the first one, which a child needs if
+// other code keeps that thread.
+func locked(t *testing.T) string {
 	t.Helper()
-	if _, _, errno := syscall.AllThreadsSyscall(syscall.SYS_GETPID, 0, 0, 0); errno != syscall.ENOTSUP {
-		return os.Args[0]
-	}
-	binary := filepath.Join(t.TempDir(), "pure.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, ".")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	binary := filepath.Join(t.TempDir(), "locked")
+	build := exec.CommandContext(t.Context(), "go", "build", "-o", binary, "../testapp/locked")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0", "GOFLAGS="+strings.ReplaceAll(os.Getenv("GOFLAGS"), "-race", ""))
 	out, err := build.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	return binary
@@ -64,20 +62,17 @@ func readPIDs(t *testing.T, r *bufio.Reader) []int {
 }
 
 func TestDescendantsEndWithAKilledParent(t *testing.T) {
+	this := func(*testing.T) string { return os.Args[0] }
 	for name, c := range map[string]struct {
-		env  string
-		pure bool
+		env    string
+		binary func(t *testing.T) string
 	}{
-		"a free main":                 {},
-		"a main locked to its thread": {env: lockedMain + "=1"},
-		"a main locked to its thread, another goroutine that serves": {env: lockedMain + "=" + elsewhere, pure: true},
+		"a free main":                 {"", this},
+		"a main locked to its thread": {lockedMain + "=1", this},
+		"a main locked to its thread, another goroutine that serves": {"", locked},
 	} {
 		t.Run(name, func(t *testing.T) {
-			binary := os.Args[0]
-			if c.pure {
-				binary = pureBinary(t)
-			}
-			cmd, out := startParent(t, binary, "family,family", c.env)
+			cmd, out := startParent(t, c.binary(t), "family,family", c.env)
 			pids := append(readPIDs(t, out), readPIDs(t, out)...)
 			require.Len(t, pids, 6, "two children, and two that each has started, one of them out of its group")
 			// One of the children cannot notice the parent's end by itself.
