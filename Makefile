@@ -8,6 +8,9 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
 	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears
 
+# The tests that measure memory, or compute for long.
+NO_RACE = DenseBytes|HonestMegabyte|FiveYears|TellWhatNextDoes
+
 .PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
 
 help: ## list the targets
@@ -22,11 +25,12 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=darwin $(GO) build ./...
 	GOOS=windows $(GO) build ./...
 
+# The programs that tests build get the race detector too, from the packages that are
+# compiled with it already; `make lint` vets.
 test: redis-server ## run all tests with the race detector
-	GOGC=400 $(GO) test -race -timeout 20m -p 3 -parallel 4 $(PKG) # most tests wait most of their time
-	$(GO) test -run 'DenseBytes|HonestMegabyte' ./internal/codectest # which measure memory
-	$(GO) test -run 'FiveYears|TellWhatNextDoes' ./internal/cron # which compute for long
-	cd bench && $(GO) test ./...
+	GOFLAGS='$(GOFLAGS) -race' GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(PKG) # most tests wait most of their time
+	$(GO) test -vet=off -run '$(NO_RACE)' ./internal/codectest ./internal/cron
+	cd bench && GOFLAGS='$(GOFLAGS) -race' $(GO) test -vet=off ./...
 
 test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)

@@ -39,7 +39,11 @@ func TestScripts(t *testing.T) {
 			for name, value := range cache {
 				env.Setenv(name, value)
 			}
-			env.Setenv("GOFLAGS", "-mod=mod -trimpath") // so that the cache has what an earlier run built
+			// The flags of this run, so that the cache has what it has compiled.
+			env.Setenv("GOFLAGS", "-mod=mod "+cache["GOFLAGS"])
+			if strings.Contains(cache["GOFLAGS"], "-race") {
+				env.Setenv("RACE", "-race") // for scenarios with flags of their own
+			}
 			env.Setenv("GOTOOLCHAIN", "local")
 			env.Setenv("GOWORK", "off")
 			env.Setenv("TASKGEN_ROOT", root)
@@ -53,7 +57,9 @@ func TestScripts(t *testing.T) {
 // detector, with which each of its more than a hundred runs takes four times as long.
 func build(t *testing.T) (dir string) {
 	dir = t.TempDir()
-	out, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+string(filepath.Separator), ".").CombinedOutput()
+	cmd := exec.CommandContext(t.Context(), "go", "build", "-buildvcs=false", "-ldflags=-s -w", "-o", dir+string(filepath.Separator), ".")
+	cmd.Env = append(os.Environ(), "GOFLAGS="+strings.ReplaceAll(os.Getenv("GOFLAGS"), "-race", ""))
+	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, string(out))
 	return dir
 }

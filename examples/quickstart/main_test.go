@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 	}
 	binary = filepath.Join(dir, "quickstart")
 	code := 1
-	if out, err := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
+	if out, err := exec.Command("go", "build", "-ldflags=-s -w", "-o", binary, ".").CombinedOutput(); err != nil {
 		log.Printf("build quickstart: %v\n%s", err, out)
 	} else {
 		code = m.Run()
