@@ -26,9 +26,17 @@ type Controls interface {
 	// beside it the rest.
 	Queue(ctx context.Context, queue string) (*QueueInfo, error)
 
-	// Runs returns up to max runs of the queue in a state. Of those that have ended it
-	// returns the ones that have a record. If a part of the queue cannot be read it
-	// returns an error, and beside it the runs of the rest.
+	// Runs returns up to max runs of the queue in a state. Those that have ended are
+	// listed if they have a record. The order is
+	//   - of queued runs, that in which they will be taken, but those that a policy
+	//     keeps back can stand anywhere;
+	//   - of delayed runs, that in which they are due;
+	//   - of running ones, by the id of the session that holds them, and the runs of a
+	//     session in the order in which it took them;
+	//   - of those that have ended, none.
+	//
+	// Another state is an error. If a part of the queue cannot be read, Runs returns an
+	// error, and beside it the runs of the rest.
 	Runs(ctx context.Context, queue string, state State, max int) ([]*RunInfo, error)
 
 	// RequeueDead queues the dead letters with these ids again, each as a new run

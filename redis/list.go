@@ -25,8 +25,8 @@ const (
 
 // Runs returns up to max runs of the queue in a state, at most 10,000. Queued runs come in
 // the order in which they will be taken; behind them come runs with limits or a fair
-// value, and runs of disabled tasks. Of delayed runs the soonest comes first; others have
-// no order. A run that moves meanwhile can be missing or there twice.
+// value, and runs of disabled tasks. A run that moves meanwhile can be missing or there
+// twice.
 //
 // To find runs that have ended, Runs scans up to 200,000 keys of the server. It is for
 // people, and on a server with many keys may miss some. It skips a key of a wrong type,
@@ -178,7 +178,7 @@ func (l *listing) running(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	slices.Sort(batchNames)
+	slices.SortFunc(batchNames, wire.CompareBatches)
 	for _, name := range batchNames {
 		if l.full() {
 			break

@@ -220,7 +220,7 @@ func (r *runsSurvey) readInFlight(ctx context.Context, page []*surveyed) (map[*s
 	for _, s := range page {
 		s.note(replies[s].Err())
 		batchNames[s] = replies[s].Val()
-		slices.Sort(batchNames[s])
+		slices.SortFunc(batchNames[s], wire.CompareBatches)
 	}
 	return batchNames, nil
 }

@@ -24,6 +24,8 @@ var controlChecks = []check{
 	{"a tick of a disabled task is neither claimed nor queued", disabledTick},
 	{"Queue counts what waits, is delayed, held and dead", queueCounts},
 	{"Runs lists the runs in each state", runsListed},
+	{"Runs lists running runs by session, in the order taken", runningInOrder},
+	{"Runs refuses a state there is not, whatever is in the queue", unknownStateRefused},
 	{"a survey finds in each queue what a call for it does", surveysAgree},
 }
 
@@ -238,8 +240,38 @@ func runsListed(f *fixture) {
 	cancel()
 	_, err := f.controls().Runs(ctx, "q", broker.StateQueued, 1)
 	require.ErrorIs(f, err, context.Canceled, "Runs with an ended context")
-	_, err = f.controls().Runs(f.ctx(), "q", "odd", 1)
-	require.Error(f, err, "Runs in a state there is not")
+}
+
+func runningInOrder(f *fixture) {
+	const sessions, takes = 4, 12 // more than nine: their numbers do not sort as text
+	var opened []broker.Session
+	taken := map[string][]string{} // ids by session
+	for range sessions {
+		opened = append(opened, f.openSession(longHold))
+	}
+	for range takes {
+		for _, s := range opened {
+			f.queueNew("q", 2)
+			taken[s.ID()] = append(taken[s.ID()], ids(f.take(s, 2, "q"))...)
+		}
+	}
+	slices.SortFunc(opened, func(a, b broker.Session) int { return strings.Compare(a.ID(), b.ID()) })
+	var want []string
+	for _, s := range opened {
+		want = append(want, taken[s.ID()]...)
+	}
+	require.Equal(f, want, infoIDs(f.list(broker.StateRunning, aLot)), "runs that are held")
+	require.Equal(f, want[:5], infoIDs(f.list(broker.StateRunning, 5)), "the first runs that are held")
+}
+
+func unknownStateRefused(f *fixture) {
+	f.queueNew("q", 1)
+	for _, queue := range []string{"q", "unused"} {
+		for _, most := range []int{0, 1} {
+			_, err := f.controls().Runs(f.ctx(), queue, "odd", most)
+			require.Error(f, err, "Runs of queue %s in a state there is not, up to %d", queue, most)
+		}
+	}
 }
 
 func surveysAgree(f *fixture) {

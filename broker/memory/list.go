@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -16,8 +17,13 @@ import (
 //   - queued, by priority and then in the order queued; runs that wait for a limit are
 //     among the others, and the turns of Fair do not count;
 //   - delayed, in the order in which they are due;
+//   - running, by session, and then in the order taken;
 //   - ended, those that have a record, the latest first.
 func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max int) ([]*broker.RunInfo, error) {
+	list := lister(state)
+	if list == nil {
+		return nil, fmt.Errorf("list %.64q runs of queue %.64q: there is no such state", state, queue)
+	}
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("list %.64q runs of queue %.64q: %w", state, queue, err)
 	}
@@ -29,17 +35,22 @@ func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max
 	now := b.now()
 	q.promote(now)
 	b.wake(q, now)
+	return list(q, max, now), nil
+}
+
+// lister returns the function that lists the runs in a state, nil if there is no such state.
+func lister(state broker.State) func(q *queue, max int, now clock) []*broker.RunInfo {
 	switch state {
 	case broker.StateQueued:
-		return q.listQueued(max), nil
+		return (*queue).listQueued
 	case broker.StateDelayed:
-		return q.listDelayed(max, now), nil
+		return (*queue).listDelayed
 	case broker.StateRunning:
-		return q.listRunning(max), nil
+		return (*queue).listRunning
 	case broker.StateSucceeded, broker.StateFailed:
-		return q.listEnded(state, max, now), nil
+		return func(q *queue, max int, now clock) []*broker.RunInfo { return q.listEnded(state, max, now) }
 	}
-	return nil, fmt.Errorf("list %.64q runs of queue %.64q: there is no such state", state, queue)
+	return nil
 }
 
 // info describes a run that has not ended.
@@ -47,7 +58,7 @@ func (e *storedRun) info() *broker.RunInfo {
 	return &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
 }
 
-func (q *queue) listQueued(max int) []*broker.RunInfo {
+func (q *queue) listQueued(max int, _ clock) []*broker.RunInfo {
 	var some []*storedRun
 	q.eachReadyList(func(l *readyList) bool {
 		for s := l.first; s != nil; s = s.next {
@@ -124,10 +135,11 @@ func (f *frontier) Pop() any {
 	return n
 }
 
-func (q *queue) listRunning(max int) []*broker.RunInfo {
+func (q *queue) listRunning(max int, _ clock) []*broker.RunInfo {
+	sessions := slices.SortedFunc(maps.Keys(q.holds), func(a, b *Session) int { return cmp.Compare(a.id, b.id) })
 	var list []*broker.RunInfo
-	for s, h := range q.holds {
-		for f := h.head; f != nil && len(list) < max; f = f.next {
+	for _, s := range sessions {
+		for f := q.holds[s].head; f != nil && len(list) < max; f = f.next {
 			info := f.e.info()
 			info.Session = s.id
 			list = append(list, info)

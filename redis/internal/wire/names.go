@@ -1,6 +1,7 @@
 package wire
 
 import (
+	"cmp"
 	"fmt"
 	"strconv"
 	"strings"
@@ -10,6 +11,13 @@ import (
 // batch and its index there.
 func CancelField(number int64, index int) string {
 	return strconv.FormatInt(number, 10) + ":" + strconv.Itoa(index)
+}
+
+// CompareBatches orders the names of batches by session, and those of a session by number.
+func CompareBatches(a, b string) int {
+	sessionA, numberA, _ := strings.Cut(a, ":")
+	sessionB, numberB, _ := strings.Cut(b, ":")
+	return cmp.Or(strings.Compare(sessionA, sessionB), cmp.Compare(len(numberA), len(numberB)), strings.Compare(numberA, numberB))
 }
 
 // IsSet reads a bit of a bitmap as SETBIT writes it.
