@@ -28,7 +28,7 @@ func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*fin
 	if err != nil {
 		if conn.IsDamage(err) {
 			replyLost = true // some may be applied
-			s.b.mend(ctx, start, keys...)
+			s.b.repair(ctx, start, keys...)
 		}
 		s.failOutcomes(own, calls, replyLost, s.b.fail(ctx, "finish runs of queue "+ql.q.Name, err))
 		return
@@ -36,7 +36,7 @@ func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*fin
 	noteFinished(batches, reply)
 	s.b.damage.drop(ql.q.Name, reply.Dropped)
 	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
-		s.b.mend(ctx, start, keys...)
+		s.b.repair(ctx, start, keys...)
 	}
 	s.noteApplied(own, replyLost)
 	s.failCalls(ctx, ql.q, calls, keys)

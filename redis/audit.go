@@ -24,22 +24,23 @@ const (
 )
 
 // Audit reads all that is stored of a queue, while consumers work on it, and reports what does
-// not fit together. If mend is true it mends that; after an error a part may be mended.
+// not fit together. If repair is true it repairs that; after an error a part may be
+// repaired.
 //
 // An audit is not for every minute: it scans all keys of the database, in pages, and keeps
 // the ids of the queue's runs in memory. If something seems to be missing, it looks again
-// a second later, and mends only faults that it finds both times. In one step it counts the
+// a second later, and repairs only faults that it finds both times. In one step it counts the
 // runs at each limit, unless the queue has megabytes in flight; it compares them with the
 // stored counts in pages, unless more than some thousand runs are in flight.
 //
 // Leases that nobody holds expire without an audit. Beyond the rights of a broker the user
 // needs those to SCAN, TYPE, GETRANGE, ZSCAN, HSCAN, SISMEMBER, LREM, LPOS and LINDEX.
-func (b *Broker) Audit(ctx context.Context, queueName string, mend bool) (maintenance.Report, error) {
+func (b *Broker) Audit(ctx context.Context, queueName string, repair bool) (maintenance.Report, error) {
 	q, err := b.queue(queueName)
 	if err != nil {
 		return maintenance.Report{}, fmt.Errorf("audit queue: %w", err)
 	}
-	a := &audit{b: b, q: q, report: maintenance.Report{Mended: mend}}
+	a := &audit{b: b, q: q, report: maintenance.Report{Repaired: repair}}
 	if err := a.run(ctx); err != nil {
 		return a.report, b.fail(ctx, "audit queue "+q.Name, b.blameIn(ctx, err, q))
 	}
@@ -143,7 +144,7 @@ func (a *audit) checkBatches(ctx context.Context) error {
 		return err
 	}
 	for batchNames := range slices.Chunk(slices.Collect(maps.Keys(a.batchNames)), auditPage) {
-		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: a.mends()}).Append(nil)
+		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: a.repairs()}).Append(nil)
 		for _, name := range batchNames {
 			keys = append(keys, a.q.Batch(name), a.q.Done(name))
 			args = append(args, name)
@@ -163,8 +164,8 @@ func (a *audit) checkBatches(ctx context.Context) error {
 	return nil
 }
 
-// mends reports whether the audit mends what it finds.
-func (a *audit) mends() bool { return a.pace.slow || a.report.Mended }
+// repairs reports whether the audit repairs what it finds.
+func (a *audit) repairs() bool { return a.pace.slow || a.report.Repaired }
 
 // firstPass notes which runs there are, and makes dead letters of entries that are no runs.
 func (a *audit) firstPass(ctx context.Context) error {
@@ -218,7 +219,7 @@ func (a *audit) checkEntry(s location, bad *badEntries) {
 		return
 	}
 	switch _, bare := wire.ParseHeader([]byte(s.stored)); {
-	case err != nil && bare == nil && a.report.Mended:
+	case err != nil && bare == nil && a.report.Repaired:
 		bad.headers = append(bad.headers, s)
 	case err != nil || run.Queue != a.q.Name:
 		bad.at[s.key] = append(bad.at[s.key], s.entry)
@@ -254,7 +255,7 @@ func (a *audit) bury(ctx context.Context, bad badEntries) error {
 
 // buryAt makes dead letters of entries at one key.
 func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
-	named := &script.AuditBuryArgs{Repair: a.mends(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
+	named := &script.AuditBuryArgs{Repair: a.repairs(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
 	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
 }
 
@@ -323,7 +324,7 @@ func (a *audit) addLasting(ctx context.Context, keys, ended []string, found map[
 	return nil
 }
 
-// secondPass mends the faults that both passes found: runs that are there twice, and ids and
+// secondPass repairs the faults that both passes found: runs that are there twice, and ids and
 // records of runs that are nowhere.
 func (a *audit) secondPass(ctx context.Context, lost lostKeys) error {
 	a.seen = a.pendingIDs()
@@ -385,7 +386,7 @@ func (a *audit) endLost(ctx context.Context, lost lostKeys) error {
 // instead, because the index identifies the runs behind it.
 func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, error) {
 	args := &script.AuditCopyArgs{
-		Repair: a.mends(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
+		Repair: a.repairs(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
 	}
 	keys := script.AuditCopyKeys(&a.q.QueueKeys, kept.key, kept.done, other.key, other.done)
 	return a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
@@ -400,7 +401,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	})
 	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Waiting})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := (&script.AuditOwnersArgs{Repair: a.mends(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
+		args := (&script.AuditOwnersArgs{Repair: a.repairs(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {
 			args = append(args, idOf(key, values[key]), values[key])
 			args = append(args, a.swapArgs(key, values[key], instead)...)
@@ -458,13 +459,13 @@ func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
 // checkLimits checks the counts of runs in flight, and that each backlog is in the rounds.
 func (a *audit) checkLimits(ctx context.Context) error {
 	err := a.repairPages(ctx, &a.report.WrongCounts, a.b.scripts.AuditCounts, script.AuditCountsKeys(&a.q.QueueKeys), func(from string) script.Arguments {
-		return &script.AuditCountsArgs{Repair: a.mends(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: from}
+		return &script.AuditCountsArgs{Repair: a.repairs(), Brief: a.pace.slow, Batches: a.q.Batch(""), Bitmaps: a.q.Done(""), From: from}
 	})
 	if err != nil {
 		return fmt.Errorf("count runs in flight: %w", err)
 	}
 	err = a.repairPages(ctx, &a.report.ForgottenLimits, a.b.scripts.AuditTurns, script.AuditTurnsKeys(&a.q.QueueKeys), func(from string) script.Arguments {
-		return &script.AuditTurnsArgs{Repair: a.mends(), From: from}
+		return &script.AuditTurnsArgs{Repair: a.repairs(), From: from}
 	})
 	if err != nil {
 		return fmt.Errorf("check backlogs: %w", err)

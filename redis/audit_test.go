@@ -42,11 +42,11 @@ func breakable(t *testing.T, b *redis.Broker, c goredis.UniversalClient) *broken
 	return &broken{b: b, raw: c, base: prefix(t) + ":{q}:", session: s, taken: taken}
 }
 
-func (q *broken) audit(t *testing.T, mend bool) maintenance.Report {
+func (q *broken) audit(t *testing.T, repair bool) maintenance.Report {
 	t.Helper()
-	report, err := q.b.Audit(t.Context(), "q", mend)
+	report, err := q.b.Audit(t.Context(), "q", repair)
 	require.NoError(t, err)
-	require.Equal(t, mend, report.Mended)
+	require.Equal(t, repair, report.Repaired)
 	return report
 }
 
@@ -93,10 +93,10 @@ func (q *broken) finishAll(t *testing.T) map[string]int {
 
 // damages are ways to break a queue, each with its report and the state after its repair.
 var damages = []struct {
-	name   string
-	damage func(*testing.T, *broken)
-	want   maintenance.Report
-	mended func(*testing.T, *broken)
+	name     string
+	damage   func(*testing.T, *broken)
+	want     maintenance.Report
+	repaired func(*testing.T, *broken)
 }{
 	{
 		"nothing",
@@ -216,10 +216,10 @@ func TestAudit(t *testing.T) {
 			want := d.want
 			require.Equal(t, want, q.audit(t, false), "counted only")
 			require.Equal(t, want, q.audit(t, false), "nothing was changed by counting")
-			want.Mended = true
+			want.Repaired = true
 			require.Equal(t, want, q.audit(t, true))
 			require.Zero(t, q.audit(t, false).Faults(), "one state remains")
-			d.mended(t, q)
+			d.repaired(t, q)
 		})
 	}
 }
@@ -252,7 +252,7 @@ func testAuditOnACluster(t *testing.T, c *redistest.Cluster) {
 		require.NoError(t, b.QueueTasks(t.Context(), r, run("other", name)))
 		report, err := b.Audit(t.Context(), name, true)
 		require.NoError(t, err)
-		require.Equal(t, maintenance.Report{Mended: true, Runs: 2}, report, name)
+		require.Equal(t, maintenance.Report{Repaired: true, Runs: 2}, report, name)
 		node := raw(t, c.Owner(c.Slot("{"+strings.NewReplacer("{", "%7B", "}", "%7D").Replace(name)+"}")))
 		for _, key := range keysOf(t, node, prefix(t)) {
 			if strings.HasSuffix(key, ":io:1") {

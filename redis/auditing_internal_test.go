@@ -31,9 +31,9 @@ func usedMicros(t *testing.T, s *redistest.Server) (n int) {
 	return n
 }
 
-// TestAuditsByThemselvesMendAtASmallShare has two processes audit a queue that is
+// TestAuditsByThemselvesRepairAtASmallShare has two processes audit a queue that is
 // damaged by hand, as consumers do.
-func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
+func TestAuditsByThemselvesRepairAtASmallShare(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
 	brokers := make([]*Broker, 2)
@@ -88,7 +88,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	used := time.Duration(usedMicros(t, server)-before) * time.Microsecond
 	require.NoError(t, err)
 	require.Equal(t, "q", name)
-	require.Equal(t, maintenance.Report{Mended: true, Runs: n, UnlistedBatches: 1, MissingBatches: 1, StrayBitmaps: 1,
+	require.Equal(t, maintenance.Report{Repaired: true, Runs: n, UnlistedBatches: 1, MissingBatches: 1, StrayBitmaps: 1,
 		WrongCounts: 1, StrayKeys: 1, StrayIDs: 1, LostRecords: 1}, report)
 	t.Logf("the server worked %v in %v", used, took)
 	require.Less(t, used, took/50, "the share of audits")
@@ -108,7 +108,7 @@ func TestAuditsByThemselvesMendAtASmallShare(t *testing.T) {
 	name, report, err = brokers[1].AuditNext(ctx, queues)
 	require.NoError(t, err)
 	require.Equal(t, "q", name)
-	require.Equal(t, maintenance.Report{Mended: true, Runs: n}, report)
+	require.Equal(t, maintenance.Report{Repaired: true, Runs: n}, report)
 }
 
 // TestAuditsByThemselvesDoNotCountMuchInFlight: to count it takes the server one long
@@ -128,7 +128,7 @@ func TestAuditsByThemselvesDoNotCountMuchInFlight(t *testing.T) {
 	}
 	require.NoError(t, b.clients.Work.Library().HSet(t.Context(), q.Running, "gone", 1).Err())
 	for _, slow := range []bool{true, false} {
-		a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: slow}}
+		a := &audit{b: b, q: q, report: maintenance.Report{Repaired: true}, pace: pace{slow: slow}}
 		require.NoError(t, a.checkLimits(t.Context()))
 		require.Equal(t, slow, a.report.WrongCounts == 0, "slow: %v", slow)
 	}

@@ -22,7 +22,7 @@ const (
 	auditRefused   = 24 * time.Hour
 )
 
-// AuditNext audits and mends the next of the queues. It skips a queue that another process
+// AuditNext audits and repairs the next of the queues. It skips a queue that another process
 // has audited in the last minute, or in the last ten if the queue has no runs. Its
 // commands take at most a hundredth of the time; to queues without runs it sends one every
 // ten seconds on average. It skips queues of more than 100,000 runs. It does not count at
@@ -42,7 +42,7 @@ func (b *Broker) AuditNext(ctx context.Context, queues []string) (queueName stri
 	if err != nil || every == 0 {
 		return "", maintenance.Report{}, err
 	}
-	a := &audit{b: b, q: q, report: maintenance.Report{Mended: true}, pace: pace{slow: true}}
+	a := &audit{b: b, q: q, report: maintenance.Report{Repaired: true}, pace: pace{slow: true}}
 	if runs <= auditMost {
 		err = a.run(ctx)
 	}

@@ -210,7 +210,7 @@ func TestAReadyListThatAnotherQuarantines(t *testing.T) {
 // error names.
 func TestARefusedRunLeavesNoRecord(t *testing.T) {
 	b, c := open(t, shared, redis.Config{}), raw(t, shared)
-	b.Unmendable()
+	b.Unrepairable()
 	damage(t, "q")
 	kept := run("kept", "q")
 	kept.Keep = time.Hour

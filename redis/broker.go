@@ -32,7 +32,7 @@ type Broker struct {
 	fetchers     fetchers
 	skipped      skipped
 	damage       damages
-	mends        sync.Map // *mending by the beginning of the queue's keys
+	repairs      sync.Map // *repairing by the beginning of the queue's keys
 	sessions     sessions
 	quiet        quietQueues
 	watches      watches

@@ -232,7 +232,7 @@ func (c *comparison) unlisted() (batchNames []string) {
 // relist has the server list batches that are there, so that recoveries find them. The next
 // renewal tries again what fails.
 func (c *comparison) relist(ctx context.Context, batchNames []string) {
-	a := &audit{b: c.s.b, q: c.ql.q, report: maintenance.Report{Mended: true}}
+	a := &audit{b: c.s.b, q: c.ql.q, report: maintenance.Report{Repaired: true}}
 	for list := range slices.Chunk(batchNames, auditPage) {
 		keys, args := []string{a.q.InFlight}, (&script.AuditArgs{Repair: true}).Append(nil)
 		for _, name := range list {

@@ -11,16 +11,16 @@ import (
 func (b *Broker) Instrument(text string) {
 	for name, s := range b.scripts.All() {
 		first, rest, _ := strings.Cut(s.Source, "\n")
-		mendable := s.Repairable
+		repairable := s.Repairable
 		*s = script.New(first + "\n" + strings.ReplaceAll(text, "NAME", name) + "\n" + rest)
-		s.Repairable = mendable
+		s.Repairable = repairable
 	}
 }
 
 // ScriptText returns a script as it is sent.
 func (b *Broker) ScriptText(name string) string { return b.scripts.All()[name].Source }
 
-// Unmendable keeps the broker from quarantining keys.
-func (b *Broker) Unmendable() {
+// Unrepairable keeps the broker from quarantining keys.
+func (b *Broker) Unrepairable() {
 	b.scripts.Repair = script.New("#!lua\nreturn {}")
 }

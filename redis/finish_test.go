@@ -12,7 +12,7 @@ import (
 )
 
 // TestAnOutcomeThatFailsTakesNothingFromTheOthers has the outcome of one run fail for a
-// reason that nobody mends, in one call and one batch with others.
+// reason that nobody repairs, in one call and one batch with others.
 func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)

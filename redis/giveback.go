@@ -17,7 +17,7 @@ import (
 func (b *Broker) giveBack(ctx context.Context, q *queue, session, name, mode string) (int, error) {
 	start := time.Now()
 	stored, err := b.clients.Work.LRange(ctx, q.Batch(name), 0, -1)
-	if conn.IsDamage(err) && b.mend(ctx, start, q.Batch(name)) {
+	if conn.IsDamage(err) && b.repair(ctx, start, q.Batch(name)) {
 		err = nil // the key is quarantined, and the batch goes
 	}
 	if err != nil {

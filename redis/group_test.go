@@ -91,7 +91,7 @@ func TestGroupCutOff(t *testing.T) {
 				l.cut(at, false)
 				gathering, members := nightly(1, then)
 				err := b.QueueGroup(t.Context(), gathering, members...)
-				l.mend()
+				l.restore()
 				if at == saysStay {
 					require.NoError(t, err, "it is stored")
 				} else if err != nil {
@@ -131,7 +131,7 @@ func TestGroupCutOffBeforeItsMembers(t *testing.T) {
 	l.cut("payload of member", false)
 	gathering, members := nightly(1, "other")
 	require.ErrorIs(t, b.QueueGroup(t.Context(), gathering, members...), broker.ErrOutcomeUnknown)
-	l.mend()
+	l.restore()
 	require.Empty(t, waiting(t, raw(t, shared)))
 	require.Zero(t, length(t, b, "q"))
 	gathering, members = nightly(2, "other")
@@ -221,7 +221,7 @@ func TestGroupWhoseMembersComeLate(t *testing.T) {
 			gathering, members := nightly(1, "other")
 			ctx := within(t, 300*time.Millisecond)
 			require.ErrorIs(t, b.QueueGroup(ctx, gathering, members...), broker.ErrOutcomeUnknown)
-			l.mend()
+			l.restore()
 			if who == "the minute" {
 				elapse(t, client, 61*time.Second)
 			}
@@ -273,7 +273,7 @@ func TestGroupsUnderRandomCuts(t *testing.T) {
 		})
 	}
 	all.Wait()
-	l.mend()
+	l.restore()
 	elapse(t, client, 61*time.Second)
 	_, err := other.Recover(t.Context(), []string{"q", "other"})
 	require.NoError(t, err)
@@ -323,7 +323,7 @@ func TestGroupWhoseMembersFailIsNotKept(t *testing.T) {
 					members[0].Payload = make([]byte, 2_200_000) // a large call
 				}
 				err := b.QueueGroup(t.Context(), gathering, members...)
-				l.mend()
+				l.restore()
 				hit = client.Del(t.Context(), "fail").Val() == 0
 				if key := fmt.Sprintf("%s:{q}:group:try-%d", prefix(t), n); err != nil && !client.HExists(t.Context(), key, "begun").Val() {
 					failed++

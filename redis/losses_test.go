@@ -42,8 +42,8 @@ func (l *losses) cut(match string, stays bool) {
 	l.cutting, l.stays, l.swallow, l.some = []byte(match), stays, nil, 0
 }
 
-// mend lets connections work again.
-func (l *losses) mend() {
+// restore lets connections work again.
+func (l *losses) restore() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.cutting, l.swallow, l.some, l.left = nil, nil, 0, 0
@@ -317,7 +317,7 @@ func TestRepeatedTakeKeepsItsBatchThoughTheServerForgotItsNumber(t *testing.T) {
 		"the field is a number that no take had": func(t *testing.T, c *goredis.Client, base, session string) {
 			require.NoError(t, c.HSet(t.Context(), base+"takes", session, "9007199254740993").Err())
 		},
-		"the field is no number, and the queue is mended": func(t *testing.T, c *goredis.Client, base, session string) {
+		"the field is no number, and the queue is repaired": func(t *testing.T, c *goredis.Client, base, session string) {
 			require.NoError(t, c.HSet(t.Context(), base+"takes", session, "x").Err())
 			require.NoError(t, c.Set(t.Context(), base+"outbox", "x", 0).Err())
 			_, err := open(t, shared, redis.Config{Prefix: strings.TrimSuffix(base, ":{q}:")}).Recover(t.Context(), []string{"q"})

@@ -178,7 +178,7 @@ func TestAuditLeavesRunsOfANewerVersion(t *testing.T) {
 	queueNewer(t, b, c, prefix(t)+":{q}:", true, rich("new"))
 	report, err := b.Audit(t.Context(), "q", true)
 	require.NoError(t, err)
-	require.Equal(t, maintenance.Report{Mended: true, Runs: 1}, report)
+	require.Equal(t, maintenance.Report{Repaired: true, Runs: 1}, report)
 	require.Equal(t, 1, length(t, b, "q"))
 }
 
@@ -199,10 +199,10 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 			require.NoError(t, b.Cancel(t.Context(), "q", "member-0", stopped))
 		},
 		"audited": func(t *testing.T, b *redis.Broker, _ broker.Session) {
-			for _, mend := range []bool{false, true} {
-				report, err := b.Audit(t.Context(), "q", mend)
+			for _, repair := range []bool{false, true} {
+				report, err := b.Audit(t.Context(), "q", repair)
 				require.NoError(t, err)
-				require.Equal(t, maintenance.Report{Mended: mend, Runs: 1, Unreadable: 1}, report)
+				require.Equal(t, maintenance.Report{Repaired: repair, Runs: 1, Unreadable: 1}, report)
 			}
 		},
 	}

@@ -177,7 +177,7 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 
 // bury makes a dead letter of an entry that is no run.
 func (m *moving) bury(ctx context.Context, entry string) {
-	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Mended: true}}
+	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Repaired: true}}
 	if _, err := a.buryAt(ctx, m.from.Outbox, 0, entry); err != nil {
 		m.stay(1, err)
 	}
@@ -221,7 +221,7 @@ func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broke
 		return
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
-		"it was to follow run %s, and queue %s cannot take it: %v; mend that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
+		"it was to follow run %s, and queue %s cannot take it: %v; correct that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
 	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
 		return
 	}
@@ -309,7 +309,7 @@ func (m *moving) send(ctx context.Context, s *sending) {
 			m.send(ctx, s.alone(i))
 		}
 	case refusesOne(err) && m.isToBlame(ctx, s.calls[0], err):
-		if !tooLong(err) && strings.HasPrefix(s.entries[0], wire.GatheringOpens) && m.mendGathering(ctx, s) {
+		if !tooLong(err) && strings.HasPrefix(s.entries[0], wire.GatheringOpens) && m.repairGathering(ctx, s) {
 			m.send(ctx, s)
 			return
 		}
@@ -322,10 +322,10 @@ func (m *moving) send(ctx context.Context, s *sending) {
 	}
 }
 
-// mendGathering quarantines keys of a run that gathers a group, and reports whether there
+// repairGathering quarantines keys of a run that gathers a group, and reports whether there
 // were any. It stores the pending run anew, since the entry says that the members have
 // ended.
-func (m *moving) mendGathering(ctx context.Context, s *sending) bool {
+func (m *moving) repairGathering(ctx context.Context, s *sending) bool {
 	run, call := s.runs[0], s.calls[0]
 	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
 	some, _ := m.b.quarantineStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})

@@ -200,7 +200,7 @@ func TestFinishDoesNotWaitForAnotherQueue(t *testing.T) {
 }
 
 // TestNothingIsLostToAQueueThatTakesNothing has a ready list of a wrong type that cannot
-// be quarantined. Entries for that list stay in the outbox until it is mended.
+// be quarantined. Entries for that list stay in the outbox until it is repaired.
 func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	for _, c := range []struct {
 		name, queue string
@@ -215,7 +215,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b, client := open(t, shared, redis.Config{}), raw(t, shared)
-			b.Unmendable()
+			b.Unrepairable()
 			c.give(t, b, join(t, b, time.Minute), c.queue)
 			for range 2 {
 				_, err := b.Recover(t.Context(), []string{"q"})
@@ -232,7 +232,7 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	}
 	t.Run("a dead letter", func(t *testing.T) {
 		b, client := open(t, shared, redis.Config{}), raw(t, shared)
-		b.Unmendable()
+		b.Unrepairable()
 		s := join(t, b, time.Minute)
 		require.NoError(t, b.QueueTasks(t.Context(), run("dead", "q")))
 		got := takeAll(t, s, "q", 1)
@@ -286,7 +286,7 @@ func giveGroup(t *testing.T, b *redis.Broker, s broker.Session, queue string) {
 // TestAQueueThatTakesNothingIsReportedOnce has many entries for it.
 func TestAQueueThatTakesNothingIsReportedOnce(t *testing.T) {
 	b := open(t, shared, redis.Config{})
-	b.Unmendable()
+	b.Unrepairable()
 	s := join(t, b, time.Minute)
 	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
 	first := takeAll(t, s, "q", 1)
@@ -389,7 +389,7 @@ func TestManyEntriesThatStayAreReadInParts(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t) // whose commands nobody else counts
 	b, client := open(t, server, redis.Config{}), raw(t, server)
-	b.Unmendable()
+	b.Unrepairable()
 	s := join(t, b, time.Minute)
 	const many = 2000
 	outbox := prefix(t) + ":{q}:outbox"

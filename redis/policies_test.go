@@ -384,8 +384,8 @@ func TestAuditOfPolicies(t *testing.T) {
 	s := join(t, b, time.Minute)
 	held := now(t, s, 10)
 	require.Equal(t, []string{"a", "b"}, ids(held))
-	audit := func(mend bool) maintenance.Report {
-		report, err := b.Audit(t.Context(), "q", mend)
+	audit := func(repair bool) maintenance.Report {
+		report, err := b.Audit(t.Context(), "q", repair)
 		require.NoError(t, err)
 		return report
 	}
@@ -397,7 +397,7 @@ func TestAuditOfPolicies(t *testing.T) {
 	require.NoError(t, c.Del(t.Context(), base+"rounds", base+"policy").Err())
 	want := maintenance.Report{Runs: 4, WrongCounts: 2, StrayKeys: 1, ForgottenLimits: 1}
 	require.Equal(t, want, audit(false))
-	want.Mended = true
+	want.Repaired = true
 	require.Equal(t, want, audit(true))
 	require.Zero(t, audit(false).Faults())
 	require.Equal(t, map[string]string{"k": "2"}, c.HGetAll(t.Context(), base+"running").Val())

@@ -52,7 +52,7 @@ func (b *Broker) sendPush(ctx context.Context, q *queue, pb *pushBatch) error {
 		}
 		first := !looked // another call may have quarantined the key meanwhile
 		looked = true
-		return b.mend(ctx, start, keys.ready) || first
+		return b.repair(ctx, start, keys.ready) || first
 	}
 	err := b.clients.Retry(ctx, again, func() error {
 		if c := b.clients.Queue; c.Direct() {

@@ -10,7 +10,7 @@
 // The server decides how safe a queued run is: with appendfsync always all runs survive a
 // crash of the server, with everysec all but those of the last second do.
 // [Config.Acknowledge] has calls wait for replicas or for the disk. [Broker.Durability]
-// returns what the server does. [Broker.Audit] finds and mends what does not fit together
+// returns what the server does. [Broker.Audit] finds and repairs what does not fit together
 // after all.
 package redis
 

@@ -290,7 +290,7 @@ func TestLargeCallThatCannotBeMovedHoldsUpNoOther(t *testing.T) {
 	require.NoError(t, client.RPush(t.Context(), base+"stage:bad", entry).Err())
 	require.NoError(t, client.RPush(t.Context(), base+"staged", "stage:bad").Err())
 	require.NoError(t, client.Set(t.Context(), base+"dead", "no list", 0).Err())
-	b.Unmendable()
+	b.Unrepairable()
 	other, l := openLossy(t, shared)
 	l.cut(aMove, true)
 	require.NoError(t, other.QueueTasks(t.Context(), largeCall()...))

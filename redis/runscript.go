@@ -21,12 +21,12 @@ func (b *Broker) runReading(ctx context.Context, s script.Script, c conn.Client,
 }
 
 // runConfirmed is runReading, and has what the script wrote confirmed, unless then is nil.
-// If a repairable script failed because of the value of a key, and that could be mended,
+// If a repairable script failed because of the value of a key, and that could be repaired,
 // the script is executed once more.
 func (b *Broker) runConfirmed(ctx context.Context, s script.Script, c conn.Client, read conn.Reader, then *conn.Confirmation, keys []string, args []any) (any, error) {
 	since := time.Now()
 	v, err := b.clients.Run(ctx, s, c, read, then, keys, args)
-	if s.Repairable && conn.IsDamage(err) && b.mend(ctx, since, keys...) {
+	if s.Repairable && conn.IsDamage(err) && b.repair(ctx, since, keys...) {
 		return b.clients.Run(ctx, s, c, read, then, keys, args)
 	}
 	return v, err

@@ -109,7 +109,7 @@ func (b *Broker) sendCalls(ctx context.Context, q *queue, calls []*enqueueCall) 
 func (b *Broker) store(ctx context.Context, q *queue, calls []*enqueueCall) error {
 	start := time.Now()
 	err := b.storeOnce(ctx, q, calls)
-	if len(calls[0].source) > 0 && conn.IsDamage(err) && b.mend(ctx, start, q.Keys()...) {
+	if len(calls[0].source) > 0 && conn.IsDamage(err) && b.repair(ctx, start, q.Keys()...) {
 		return b.storeOnce(ctx, q, calls)
 	}
 	return err
@@ -145,15 +145,15 @@ func (b *Broker) storeOnce(ctx context.Context, q *queue, calls []*enqueueCall) 
 }
 
 // storeAgain stores calls again that could not be stored because of the value of a key, if
-// the key could be mended. It does not repeat ticks, nor calls with a source.
+// the key could be repaired. It does not repeat ticks, nor calls with a source.
 func (b *Broker) storeAgain(ctx context.Context, q *queue, calls []*enqueueCall, since time.Time) error {
 	var failed []*enqueueCall
-	keys, mend := q.Keys(), false
+	keys, repair := q.Keys(), false
 	for _, call := range calls {
 		if !conn.IsDamage(call.result) {
 			continue
 		}
-		mend = true
+		repair = true
 		owners := call.owners
 		if len(call.source) > 0 {
 			if call.source[0] != 'b' {
@@ -166,7 +166,7 @@ func (b *Broker) storeAgain(ctx context.Context, q *queue, calls []*enqueueCall,
 			failed = append(failed, call)
 		}
 	}
-	if !mend || !b.mend(ctx, since, keys...) || len(failed) == 0 {
+	if !repair || !b.repair(ctx, since, keys...) || len(failed) == 0 {
 		return nil
 	}
 	for _, call := range failed {

@@ -113,7 +113,7 @@ func (b *Broker) BeginTicks(ctx context.Context, queueName, task string, since t
 	if err != nil {
 		return time.Time{}, fmt.Errorf("begin ticks of %s: %w", task, err)
 	}
-	began, err := mended(ctx, b, q.Ticks, func() (bool, error) { return b.clients.Work.HSetNX(ctx, q.Ticks, task, text) })
+	began, err := repaired(ctx, b, q.Ticks, func() (bool, error) { return b.clients.Work.HSetNX(ctx, q.Ticks, task, text) })
 	switch {
 	case err != nil:
 		return time.Time{}, b.fail(ctx, "begin ticks of "+task, b.blame(ctx, err, q.Ticks))

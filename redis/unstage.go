@@ -32,7 +32,7 @@ func (u *unstaged) add(q *queue, id string, ownID bool, unique string, record bo
 // unstageOthers moves or drops the runs of a call of any process, up to so many pages; 0
 // is all.
 func (b *Broker) unstageOthers(ctx context.Context, q *queue, token, mode string, pages int) (int, error) {
-	n, err := mended(ctx, b, q.Staging(token), func() (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)) })
+	n, err := repaired(ctx, b, q.Staging(token), func() (int64, error) { return b.clients.Work.LLen(ctx, q.Staging(token)) })
 	if err != nil {
 		return 0, err
 	}
@@ -119,7 +119,7 @@ func (b *Broker) moveStaged(ctx context.Context, q *queue, pages int) (some bool
 	var failed failures
 	for {
 		stuck := int64(failed.queues())
-		tokens, err := mended(ctx, b, q.Staged, func() ([]string, error) {
+		tokens, err := repaired(ctx, b, q.Staged, func() ([]string, error) {
 			return b.clients.Work.LRange(ctx, q.Staged, stuck, stuck)
 		})
 		if err != nil {
@@ -190,7 +190,7 @@ func (b *Broker) decide(ctx context.Context, q *queue, token string, keys ...str
 
 // sweepStages decides about all large calls of a queue whose producers seem to be dead.
 func (b *Broker) sweepStages(ctx context.Context, q *queue) error {
-	states, err := mended(ctx, b, q.Stages, func() (map[string]string, error) {
+	states, err := repaired(ctx, b, q.Stages, func() (map[string]string, error) {
 		return b.clients.Work.HGetAll(ctx, q.Stages)
 	})
 	if err != nil || len(states) == 0 {

@@ -177,10 +177,10 @@ func TestAGroupThatIsTooLargeFailsForGood(t *testing.T) {
 func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
-		var mended atomic.Bool
+		var repaired atomic.Bool
 		breaks := func(next taskrt.Handler) taskrt.Handler {
 			return func(ctx context.Context, run *taskrt.Run) error {
-				if run.ID == "broken" && !mended.Load() {
+				if run.ID == "broken" && !repaired.Load() {
 					return taskrt.Permanent(errors.New("the database is down"))
 				}
 				return next(ctx, run)
@@ -214,7 +214,7 @@ func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 		fails()
 		again("sums", total.ID) // too early
 		fails()
-		mended.Store(true)
+		repaired.Store(true)
 		again("default", "broken")
 		time.Sleep(time.Second) // the bubble's clock
 		again("sums", total.ID)

@@ -14,7 +14,7 @@ import (
 
 var auditChecks = []check{
 	{"an audit counts the runs of its queue, and finds no fault in what nobody has damaged", auditClean},
-	{"what an audit has looked at, mending, is handed out and ends once", auditKeeps},
+	{"what an audit has looked at, repairing, is handed out and ends once", auditKeeps},
 	{"runs of a lease that has ended are no fault", auditLapsed},
 	{"an audit finds no fault in a queue at work", auditAtWork},
 	{"audits by themselves name what they audited, and find no fault", auditNext},
@@ -24,11 +24,11 @@ var auditChecks = []check{
 func (f *fixture) auditor() maintenance.Auditor { return f.b.(maintenance.Auditor) }
 
 // audit audits a queue in which there must be so many runs and no fault.
-func (f *fixture) audit(queue string, mend bool, runs int) {
+func (f *fixture) audit(queue string, repair bool, runs int) {
 	f.Helper()
-	report, err := f.auditor().Audit(f.ctx(), queue, mend)
-	require.NoError(f, err, "Audit of %s, mending: %v", queue, mend)
-	require.Equal(f, maintenance.Report{Mended: mend, Runs: runs}, report, "report of the audit of %s", queue)
+	report, err := f.auditor().Audit(f.ctx(), queue, repair)
+	require.NoError(f, err, "Audit of %s, repairing: %v", queue, repair)
+	require.Equal(f, maintenance.Report{Repaired: repair, Runs: runs}, report, "report of the audit of %s", queue)
 }
 
 // newMixed makes runs with all that an audit compares, and the broker keeps: ids of
@@ -182,7 +182,7 @@ func auditNext(f *fixture) {
 			return err
 		case name == "" && report != (maintenance.Report{}):
 			return fmt.Errorf("report %+v of no queue", report)
-		case name != "" && report != (maintenance.Report{Mended: true, Runs: want[name]}):
+		case name != "" && report != (maintenance.Report{Repaired: true, Runs: want[name]}):
 			return fmt.Errorf("report %+v of queue %q", report, name)
 		case name != "" && !slices.Contains(queues, name):
 			return fmt.Errorf("queue %q was audited, which is none of those given", name)

@@ -2,16 +2,16 @@ package maintenance
 
 import "context"
 
-// Auditor is a broker that finds and mends runs, ids and keys that nothing works on and
+// Auditor is a broker that finds and repairs runs, ids and keys that nothing works on and
 // no recovery finds. A crash, a failover or another program can leave them. Methods may
 // be called concurrently, by many processes, while the broker is in use.
 type Auditor interface {
-	// Audit reads a whole queue and reports what does not fit together. With mend it
-	// mends that too. It takes memory for the id of each run of the queue. If it returns
-	// an error, a part may be mended.
-	Audit(ctx context.Context, queue string, mend bool) (Report, error)
+	// Audit reads a whole queue and reports what does not fit together. With repair it
+	// repairs that too. It takes memory for the id of each run of the queue. If it returns
+	// an error, a part may be repaired.
+	Audit(ctx context.Context, queue string, repair bool) (Report, error)
 
-	// AuditNext audits and mends one of the queues if one is due, and returns the queue's
+	// AuditNext audits and repairs one of the queues if one is due, and returns the queue's
 	// name. It blocks for the audit, and takes its time: the audits of all processes are
 	// a small part of the backend's work. If no audit is due it returns at once. It skips
 	// queues that are too large for it.
@@ -21,8 +21,8 @@ type Auditor interface {
 // Report is the result of an audit of one queue. Its counts are zero unless another
 // program wrote there, or a failover or a crash lost a part of what was written.
 type Report struct {
-	Mended bool // the findings are mended; else they are only counted
-	Runs   int  // the runs that wait or are in flight
+	Repaired bool // the findings are repaired; else they are only counted
+	Runs     int  // the runs that wait or are in flight
 
 	UnlistedBatches int // batches in flight that recovery does not know; listed
 	MissingBatches  int // batches listed as in flight that do not exist; removed from the list
@@ -41,7 +41,7 @@ type Finding struct {
 	Name  string // of the field of Report
 	Count int
 	Fault string // for people
-	Cure  string // how it is mended, for people
+	Cure  string // how it is repaired, for people
 }
 
 // Findings returns the faults that were found, those that keep runs from running first.

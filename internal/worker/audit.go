@@ -10,7 +10,7 @@ import (
 // maxAuditErrors is how many different errors of audits a worker logs.
 const maxAuditErrors = 20
 
-// auditLoop mends what nobody works on in the worker's queues, until ctx ends. The
+// auditLoop repairs what nobody works on in the worker's queues, until ctx ends. The
 // broker keeps that cheap, however many workers do so.
 func (w *Worker) auditLoop(ctx context.Context) {
 	auditor, ok := w.broker.(maintenance.Auditor)

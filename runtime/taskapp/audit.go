@@ -16,7 +16,7 @@ import (
 type auditView struct {
 	Queue    string        `json:"queue"`
 	Runs     int           `json:"runs"`
-	Mended   bool          `json:"mended"`
+	Repaired bool          `json:"repaired"`
 	Findings []findingView `json:"findings"`
 }
 
@@ -31,20 +31,20 @@ func (c *commandLine) auditCommand() *cobra.Command {
 	o := &controlOptions{}
 	dry := false
 	cmd := c.command(manual{
-		use: "audit", short: "find and mend what nobody works on",
-		long: "Finds and mends, while all is in use, what the broker stores and nobody works on:\n" +
+		use: "audit", short: "find and repair what nobody works on",
+		long: "Finds and repairs, while all is in use, what the broker stores and nobody works on:\n" +
 			"a crash or a failover of its server, or another program, can leave parts apart.\n" +
 			"Consumers do the same by themselves, a little at a time. It reads all runs of a\nqueue.",
 		example: "audit --queue mail --dry-run",
 	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.audit(ctx, o, !dry) })
 	o.addTo(cmd.Flags())
 	textVar(cmd.Flags(), &o.queue, "queue", "only this queue (default all)")
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "report only, mend nothing")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "report only, repair nothing")
 	completeFlags(cmd, c.flagCompletions())
 	return cmd
 }
 
-func (c *commandLine) audit(ctx context.Context, o *controlOptions, mend bool) error {
+func (c *commandLine) audit(ctx context.Context, o *controlOptions, repair bool) error {
 	ctl, closeBroker, err := c.openControl(ctx, "audit", o)
 	if err != nil {
 		return err
@@ -57,7 +57,7 @@ func (c *commandLine) audit(ctx context.Context, o *controlOptions, mend bool) e
 	views := []auditView{}
 	var failed error
 	for _, queue := range ctl.queues {
-		report, err := auditor.Audit(ctx, queue, mend)
+		report, err := auditor.Audit(ctx, queue, repair)
 		if err != nil && ctx.Err() != nil {
 			return err
 		}
@@ -85,7 +85,7 @@ func (c *commandLine) audit(ctx context.Context, o *controlOptions, mend bool) e
 }
 
 func newAuditView(queue string, report maintenance.Report) auditView {
-	view := auditView{Queue: queue, Runs: report.Runs, Mended: report.Mended, Findings: []findingView{}}
+	view := auditView{Queue: queue, Runs: report.Runs, Repaired: report.Repaired, Findings: []findingView{}}
 	for _, f := range report.Findings() {
 		view.Findings = append(view.Findings, findingView(f))
 	}
@@ -102,8 +102,8 @@ func (c *commandLine) printAudit(view auditView) error {
 	}
 	for _, f := range view.Findings {
 		cure := f.Cure
-		if !view.Mended {
-			cure = "not mended"
+		if !view.Repaired {
+			cure = "not repaired"
 		}
 		if _, err := fmt.Fprintf(c.stdout, "  %d %s: %s\n", f.Count, f.Fault, cure); err != nil {
 			return err

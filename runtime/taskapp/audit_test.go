@@ -23,12 +23,12 @@ func TestAuditCommand(t *testing.T) {
 	}
 	const found = "queue default, 3 runs: found\n"
 	require.Equal(t, found+
-		"  1 limits whose number of running runs is wrong: not mended\n"+
-		"  2 batches listed as in flight that are not there: not mended\n", f.says("audit", "--queue", "default", "--dry-run"))
+		"  1 limits whose number of running runs is wrong: not repaired\n"+
+		"  2 batches listed as in flight that are not there: not repaired\n", f.says("audit", "--queue", "default", "--dry-run"))
 	var views []struct {
 		Queue    string
 		Runs     int
-		Mended   bool
+		Repaired bool
 		Findings []struct {
 			Name        string
 			Count       int
@@ -37,7 +37,7 @@ func TestAuditCommand(t *testing.T) {
 	}
 	f.tells(&views, "audit", "--queue", "default")
 	require.Len(t, views, 1)
-	require.True(t, views[0].Mended)
+	require.True(t, views[0].Repaired)
 	require.Len(t, views[0].Findings, 2)
 	require.Equal(t, "MissingBatches", views[0].Findings[1].Name)
 	require.Equal(t, 2, views[0].Findings[1].Count)

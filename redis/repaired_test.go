@@ -136,8 +136,8 @@ const sparing = `local redis = (function(server)
   }, {__index = server})
 end)(redis)`
 
-// TestLargeHashesAreMendedInSteps: the server serves nobody else during a step.
-func TestLargeHashesAreMendedInSteps(t *testing.T) {
+// TestLargeHashesAreRepairedInSteps: the server serves nobody else during a step.
+func TestLargeHashesAreRepairedInSteps(t *testing.T) {
 	t.Parallel()
 	b, client := open(t, shared, redis.Config{}), raw(t, shared)
 	b.Instrument(sparing)

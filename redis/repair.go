@@ -18,33 +18,33 @@ import (
 // where it can be found. The call that gets such an error renames the key, reports it, and
 // tries again.
 
-// mending is the state of the mending of one queue.
-type mending struct {
+// repairing is the state of the repairing of one queue.
+type repairing struct {
 	mu    sync.Mutex
 	over  time.Time     // when the last one ended
 	wait  time.Duration // until the next one, after one that found nothing
 	found bool
 }
 
-// mended calls read, and once more if it failed because of the value of a key that could
+// repaired calls read, and once more if it failed because of the value of a key that could
 // be put aside.
-func mended[T any](ctx context.Context, b *Broker, key string, read func() (T, error)) (T, error) {
+func repaired[T any](ctx context.Context, b *Broker, key string, read func() (T, error)) (T, error) {
 	start := time.Now()
 	v, err := read()
-	if conn.IsDamage(err) && b.mend(ctx, start, key) {
+	if conn.IsDamage(err) && b.repair(ctx, start, key) {
 		return read()
 	}
 	return v, err
 }
 
-// longestUnmended is how often at least mend searches a queue whose scripts fail for a
+// longestUnrepaired is how often at least repair searches a queue whose scripts fail for a
 // reason that it does not find.
-const longestUnmended = time.Minute
+const longestUnrepaired = time.Minute
 
-// mend quarantines keys of a queue that no script can use, those given among them. It
+// repair quarantines keys of a queue that no script can use, those given among them. It
 // reports whether there were any, so that the caller can repeat a command that failed.
 // That was sent at since.
-func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool {
+func (b *Broker) repair(ctx context.Context, since time.Time, keys ...string) bool {
 	if len(keys) == 0 {
 		return false
 	}
@@ -53,8 +53,8 @@ func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool
 		return false
 	}
 	base := keys[0][:end+2]
-	v, _ := b.mends.LoadOrStore(base, new(mending))
-	m, ok := v.(*mending)
+	v, _ := b.repairs.LoadOrStore(base, new(repairing))
+	m, ok := v.(*repairing)
 	if !ok {
 		return false
 	}
@@ -66,16 +66,16 @@ func (b *Broker) mend(ctx context.Context, since time.Time, keys ...string) bool
 	if time.Since(m.over) < m.wait {
 		return false
 	}
-	m.found = b.mendKeys(ctx, base, keys)
-	m.over, m.wait = time.Now(), min(max(2*m.wait, time.Second), longestUnmended)
+	m.found = b.repairKeys(ctx, base, keys)
+	m.over, m.wait = time.Now(), min(max(2*m.wait, time.Second), longestUnrepaired)
 	if m.found {
 		m.wait = 0 // another failure has another reason
 	}
 	return m.found
 }
 
-// mendKeys is mend without its pauses.
-func (b *Broker) mendKeys(ctx context.Context, base string, more []string) bool {
+// repairKeys is repair without its pauses.
+func (b *Broker) repairKeys(ctx context.Context, base string, more []string) bool {
 	var keys []string
 	var kinds []any
 	for rest, kind := range wire.KindsOfKeys {
@@ -147,14 +147,14 @@ func (b *Broker) recount(ctx context.Context, base string) (found bool) {
 		found = true
 		b.damage.add(maintenance.Damage{Queue: q.Name, Key: base + rest, Why: why})
 	}
-	wrong := b.mendPages(fieldPages, func(from string) (any, error) {
+	wrong := b.repairPages(fieldPages, func(from string) (any, error) {
 		args := &script.AuditCountsArgs{Repair: true, Batches: q.Batch(""), Bitmaps: q.Done(""), From: from}
 		return b.runOnce(ctx, b.scripts.AuditCounts, script.AuditCountsKeys(&q.QueueKeys), args)
 	})
 	if wrong > 0 {
 		report("running", "it said otherwise than how many runs are in flight")
 	}
-	missing := b.mendPages(roundPages, func(from string) (any, error) {
+	missing := b.repairPages(roundPages, func(from string) (any, error) {
 		return b.runOnce(ctx, b.scripts.AuditTurns, script.AuditTurnsKeys(&q.QueueKeys), &script.AuditTurnsArgs{Repair: true, From: from})
 	})
 	if missing > 0 {
@@ -171,9 +171,9 @@ func (b *Broker) runOnce(ctx context.Context, s script.Script, keys []string, ar
 	return b.clients.Run(ctx, s, b.clients.Work, conn.ReadAny, nil, keys, args.Append(nil))
 }
 
-// mendPages calls a script of the audit page by page, until an error. It returns how much
-// the script mended.
-func (b *Broker) mendPages(pages int, run func(from string) (any, error)) (mended int64) {
+// repairPages calls a script of the audit page by page, until an error. It returns how much
+// the script repaired.
+func (b *Broker) repairPages(pages int, run func(from string) (any, error)) (repaired int64) {
 	from := ""
 	for range pages {
 		v, err := run(from)
@@ -184,12 +184,12 @@ func (b *Broker) mendPages(pages int, run func(from string) (any, error)) (mende
 		if err != nil {
 			break
 		}
-		mended += max(n, 0)
+		repaired += max(n, 0)
 		if from = next; from == "" {
 			break
 		}
 	}
-	return mended
+	return repaired
 }
 
 // Damaged returns what was found broken since the last call. It also returns how many dead
