@@ -60,7 +60,7 @@ type QueueInfo struct {
 	Delayed  int64    // not yet due, or waiting for a retry
 	Running  int64    // held by sessions
 	Dead     int64
-	Dropped  int64 // dead letters that were ever dropped because there were too many
+	Trimmed  int64 // dead letters that were ever removed because there were too many
 	Last     map[string]LastRun
 }
 

@@ -34,7 +34,7 @@ func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*fin
 		return
 	}
 	noteFinished(batches, reply)
-	s.b.damage.drop(ql.q.Name, reply.Dropped)
+	s.b.damage.noteTrimmed(ql.q.Name, reply.Trimmed)
 	if len(reply.Failures) > 0 && conn.IsDamage(reply.Failures[0].Err) {
 		s.b.repair(ctx, start, keys...)
 	}

@@ -19,7 +19,7 @@ type Config struct {
 	// seconds.
 	Timeout time.Duration
 
-	// MaxDead is how many dead letters a queue keeps. The broker drops and counts the
+	// MaxDead is how many dead letters a queue keeps. The broker trims and counts the
 	// oldest of more. Defaults to 10,000.
 	MaxDead int
 

@@ -135,7 +135,7 @@ type infoReplies struct {
 	staged              conn.Reply[int64] // whether large calls have committed runs that are counted nowhere else
 	waiting             []conn.Reply[int64]
 	disabled, inFlight  conn.Reply[[]string]
-	dropped             conn.Reply[string]
+	trimmed             conn.Reply[string]
 	last                conn.Reply[map[string]string]
 }
 
@@ -149,7 +149,7 @@ func askInfo(ctx context.Context, pipe conn.Pipeline, q *queue) *infoReplies {
 	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))
 	}
-	r.dead, r.dropped = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Dropped)
+	r.dead, r.trimmed = pipe.LLen(ctx, q.Dead), pipe.Get(ctx, q.Trimmed)
 	r.last, r.inFlight = pipe.HGetAll(ctx, q.Last), pipe.SMembers(ctx, q.InFlight)
 	return r
 }
@@ -163,7 +163,7 @@ func (r *infoReplies) askDelayed(ctx context.Context, pipe conn.Pipeline, q *que
 
 // errs returns the errors of the replies.
 func (r *infoReplies) errs() []error {
-	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.inFlight.Err(), r.dropped.Err(), r.last.Err()}
+	errs := []error{r.paused.Err(), r.staged.Err(), r.dead.Err(), r.later.Err(), r.disabled.Err(), r.inFlight.Err(), r.trimmed.Err(), r.last.Err()}
 	for _, n := range r.waiting {
 		errs = append(errs, n.Err())
 	}
@@ -176,7 +176,7 @@ func (r *infoReplies) info(q *queue) *broker.QueueInfo {
 		Queue: q.Name, Paused: r.paused.Val() > 0, Disabled: slices.Sorted(slices.Values(r.disabled.Val())),
 		Delayed: r.later.Val(), Dead: r.dead.Val(), Last: wire.ParseLast(q.Name, r.last.Val()),
 	}
-	info.Dropped, _ = strconv.ParseInt(r.dropped.Val(), 10, 64)
+	info.Trimmed, _ = strconv.ParseInt(r.trimmed.Val(), 10, 64)
 	for _, n := range r.waiting {
 		info.Queued += n.Val()
 	}

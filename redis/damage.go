@@ -7,19 +7,19 @@ import (
 	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
-// droppedEvery is how often at most it is reported of a queue that dead letters were
-// dropped.
-const droppedEvery = 10 * time.Second
+// trimmedEvery is how often at most it is reported of a queue that dead letters were
+// trimmed.
+const trimmedEvery = 10 * time.Second
 
 // damages are the broken keys found since the last call of [Broker.Damaged].
 type damages struct {
 	mu      sync.Mutex
 	list    []maintenance.Damage
-	dropped map[string]*droppings // by queue
+	trimmed map[string]*trimming // by queue
 }
 
-// droppings are how many dead letters of a queue were dropped.
-type droppings struct {
+// trimming is how many dead letters of a queue were trimmed since the last report.
+type trimming struct {
 	n          int64
 	reportedAt time.Time
 }
@@ -34,15 +34,15 @@ func (d *damages) add(found maintenance.Damage) {
 	d.list = append(d.list, found)
 }
 
-// drop notes that n dead letters of a queue were dropped.
-func (d *damages) drop(queue string, n int64) {
+// noteTrimmed notes that n dead letters of a queue were trimmed.
+func (d *damages) noteTrimmed(queue string, n int64) {
 	if n <= 0 {
 		return
 	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.dropped[queue] == nil {
-		set(&d.dropped, queue, new(droppings))
+	if d.trimmed[queue] == nil {
+		set(&d.trimmed, queue, new(trimming))
 	}
-	d.dropped[queue].n += n
+	d.trimmed[queue].n += n
 }

@@ -349,7 +349,7 @@ func TestRequeueDead(t *testing.T) {
 	stays(0, most...)
 	info := queueInfo(t, b, "q")
 	require.EqualValues(t, 11, info.Dead)
-	require.Zero(t, info.Dropped)
+	require.Zero(t, info.Trimmed)
 	for _, r := range takeAll(t, s, "q", len(most)) {
 		require.Zero(t, r.Attempt)
 		require.Equal(t, 1, r.Deliveries)

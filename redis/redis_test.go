@@ -171,7 +171,7 @@ func TestDeadLettersAreCapped(t *testing.T) {
 	require.Len(t, dead, 3)
 	require.Equal(t, "run-4", dead[0].Run.ID)
 	require.Equal(t, broker.Failure{Kind: broker.FailureFailed, Message: "\xff"}, dead[0].Failure)
-	require.Equal(t, "2", client.Get(t.Context(), prefix(t)+":{q}:dropped").Val(), "dropped dead letters are counted")
+	require.Equal(t, "2", client.Get(t.Context(), prefix(t)+":{q}:trimmed").Val(), "trimmed dead letters are counted")
 }
 
 // TestLeastPrivileges runs the broker as a user that may touch only its prefix

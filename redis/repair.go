@@ -193,21 +193,21 @@ func (b *Broker) repairPages(pages int, run func(from string) (any, error)) (rep
 }
 
 // Damaged returns what was found broken since the last call. It also returns how many dead
-// letters a queue has dropped, every ten seconds at most.
+// letters were trimmed of a queue, every ten seconds at most.
 func (b *Broker) Damaged() []maintenance.Damage {
 	d := &b.damage
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	list := d.list
 	d.list = nil
-	for queue, dropped := range d.dropped {
+	for queue, trimmed := range d.trimmed {
 		switch {
-		case time.Since(dropped.reportedAt) < droppedEvery:
-		case dropped.n == 0:
-			delete(d.dropped, queue)
+		case time.Since(trimmed.reportedAt) < trimmedEvery:
+		case trimmed.n == 0:
+			delete(d.trimmed, queue)
 		default:
-			list = append(list, maintenance.Damage{Queue: queue, Dropped: dropped.n})
-			dropped.n, dropped.reportedAt = 0, time.Now()
+			list = append(list, maintenance.Damage{Queue: queue, Trimmed: trimmed.n})
+			trimmed.n, trimmed.reportedAt = 0, time.Now()
 		}
 	}
 	return list

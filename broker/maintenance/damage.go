@@ -17,7 +17,7 @@ const MaxDamages = 1000
 // Damage is a run, a key or a value of a queue that a broker could not use.
 type Damage struct {
 	Queue string
-	Why   string // it could not be used; empty for Dropped
+	Why   string // it could not be used; empty for Trimmed
 
 	// Run is set if a stored run became a dead letter. It has the ID and Task as far as
 	// these can be read.
@@ -27,9 +27,9 @@ type Damage struct {
 	// is empty, it was corrected in place.
 	Key, Moved string
 
-	// Dropped is how many dead letters of the queue were dropped, because the queue had
+	// Trimmed is how many dead letters of the queue were removed, because the queue had
 	// too many.
-	Dropped int64
+	Trimmed int64
 
 	More int // the number of further damages that are not returned
 }

@@ -22,7 +22,7 @@ const DefaultMaxDead = 10_000
 // Config configures a [Broker]. The zero value works.
 type Config struct {
 	// MaxDead is how many dead letters each queue keeps; beyond it the oldest
-	// is dropped and counted. Defaults to DefaultMaxDead.
+	// is trimmed and counted. Defaults to DefaultMaxDead.
 	MaxDead int
 }
 

@@ -319,7 +319,7 @@ func (b *Broker) Queue(ctx context.Context, queue string) (*broker.QueueInfo, er
 	for _, h := range q.holds {
 		info.Running += int64(h.n)
 	}
-	info.Dead, info.Dropped = int64(len(q.dead.letters)), q.dead.dropped
+	info.Dead, info.Trimmed = int64(len(q.dead.letters)), q.dead.trimmed
 	info.Last = maps.Clone(q.last)
 	return info, nil
 }

@@ -20,7 +20,7 @@ type deadLetter struct {
 type deadList struct {
 	letters []deadLetter
 	oldest  int
-	dropped int64
+	trimmed int64
 }
 
 func (d *deadList) add(l deadLetter, most int) {
@@ -31,7 +31,7 @@ func (d *deadList) add(l deadLetter, most int) {
 	d.letters[d.oldest].group.forget()
 	d.letters[d.oldest] = l
 	d.oldest = (d.oldest + 1) % most
-	d.dropped++
+	d.trimmed++
 }
 
 // list returns the letters, the oldest first.
@@ -59,13 +59,13 @@ func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*bro
 	return list, nil
 }
 
-// DroppedDeadLetters returns how many of the queue's dead letters were dropped
+// TrimmedDeadLetters returns how many of the queue's dead letters were trimmed
 // because there were more than Config.MaxDead.
-func (b *Broker) DroppedDeadLetters(queue string) int64 {
+func (b *Broker) TrimmedDeadLetters(queue string) int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if q := b.queues[queue]; q != nil {
-		return q.dead.dropped
+		return q.dead.trimmed
 	}
 	return 0
 }

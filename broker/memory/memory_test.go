@@ -132,7 +132,7 @@ func TestCallsAfterClose(t *testing.T) {
 	} {
 		require.ErrorIs(t, call(), broker.ErrClosed, "%s after Close", name)
 	}
-	require.Zero(t, b.DroppedDeadLetters("q"))
+	require.Zero(t, b.TrimmedDeadLetters("q"))
 }
 
 func TestCallsThatCannotBe(t *testing.T) {
@@ -199,8 +199,8 @@ func TestDeadLettersAreCapped(t *testing.T) {
 	for i, l := range letters {
 		require.Equal(t, fmt.Sprint(total-1-i), l.Failure.Message, "dead letter %d, the newest first", i)
 	}
-	require.EqualValues(t, total-most, b.DroppedDeadLetters("q"), "dead letters dropped")
-	require.Zero(t, b.DroppedDeadLetters("unknown"))
+	require.EqualValues(t, total-most, b.TrimmedDeadLetters("q"), "dead letters trimmed")
+	require.Zero(t, b.TrimmedDeadLetters("unknown"))
 }
 
 // TestLeaveEndsBlockedTake: a session that has left leases nothing more, even

@@ -258,7 +258,7 @@ func TestGroupsOfDeadLetters(t *testing.T) {
 		require.Len(t, runs, 2)
 		gone, stays := die("gone"), die("stays")
 		die("last")
-		require.ErrorIs(t, errOf(b.Members(t.Context(), gone)), broker.ErrNoRecord, "Members of a dead letter that was dropped")
+		require.ErrorIs(t, errOf(b.Members(t.Context(), gone)), broker.ErrNoRecord, "Members of a dead letter that was trimmed")
 		require.NoError(t, errOf(b.Members(t.Context(), stays)), "Members of a dead letter that is kept")
 	})
 }

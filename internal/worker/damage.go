@@ -16,8 +16,8 @@ func (w *Worker) logDamaged() {
 		switch {
 		case d.Run != nil:
 			w.LogSampled(slog.LevelWarn, "run is a dead letter: what is stored of it cannot be read", d.Run, "error", d.Why)
-		case d.Dropped > 0:
-			w.logger.Warn("dead letters were dropped, the oldest first: the queue keeps no more", "queue", d.Queue, "dropped", d.Dropped)
+		case d.Trimmed > 0:
+			w.logger.Warn("dead letters were trimmed, the oldest first: the queue keeps no more", "queue", d.Queue, "trimmed", d.Trimmed)
 		case d.Moved != "":
 			w.logger.Warn("key of the broker was broken: it is put aside, and the queue goes on without what was in it",
 				"queue", d.Queue, "key", d.Key, "now", d.Moved, "error", d.Why)

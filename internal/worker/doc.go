@@ -11,6 +11,6 @@
 //   - drain.go ends a session whose lease is lost.
 //
 // Beside the sessions, recover.go gives back what dead consumers hold, audit.go and
-// damage.go repair the broker's queues, trim.go deletes old dead letters and
+// damage.go repair the broker's queues, deadage.go deletes old dead letters and
 // discover.go finds queues by patterns.
 package worker

@@ -117,7 +117,7 @@ func (w *Worker) Run(ctx context.Context, exec Executor) error {
 	loops.Go(func() { w.recoverLoop(caring) })
 	loops.Go(func() { w.auditLoop(caring) })
 	if w.cfg.DeadAge > 0 {
-		loops.Go(func() { w.trimLoop(caring) })
+		loops.Go(func() { w.deadAgeLoop(caring) })
 	}
 	if w.queues.hasPatterns() {
 		w.discover(ctx)

@@ -103,7 +103,7 @@ type (
 	}
 	shownQueue struct {
 		Queue                                   string
-		Queued, Delayed, Running, Dead, Dropped int64
+		Queued, Delayed, Running, Dead, Trimmed int64
 		Paused                                  bool
 		Disabled                                []string
 	}
@@ -175,7 +175,7 @@ func TestStatusShowsQueuesAndHowTasksEnded(t *testing.T) {
 	_, err := tasks.QueueEcho(f.ctx, "x", 1, taskrt.Delay(time.Hour), taskrt.OnQueue("elsewhere"))
 	require.NoError(t, err)
 	out := f.says("status")
-	require.Regexp(t, `(?m)^QUEUE +QUEUED +DELAYED +RUNNING +DEAD +DROPPED +PAUSED +DISABLED$`, out)
+	require.Regexp(t, `(?m)^QUEUE +QUEUED +DELAYED +RUNNING +DEAD +TRIMMED +PAUSED +DISABLED$`, out)
 	require.Regexp(t, `(?m)^default +3 +0 +0 +0 +0 +- +-$`, out)
 	require.Regexp(t, `(?m)^elsewhere +0 +1 +0 +0 +0 +- +-$`, out, "a queue that only the broker knows")
 	require.Regexp(t, `(?m)^mail +0 +0 +0 +0 +0 +- +-$`, out, "a queue that only the program knows")

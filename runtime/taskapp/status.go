@@ -21,14 +21,14 @@ type queueView struct {
 	Delayed  int64    `json:"delayed"`
 	Running  int64    `json:"running"`
 	Dead     int64    `json:"dead"`
-	Dropped  int64    `json:"dropped"` // dead letters beyond the limit of how many are kept
+	Trimmed  int64    `json:"trimmed"` // dead letters beyond the limit of how many are kept
 	Paused   bool     `json:"paused"`
 	Disabled []string `json:"disabled"` // tasks
 }
 
 func newQueueView(info *broker.QueueInfo) queueView {
 	return queueView{
-		info.Queue, info.Queued, info.Delayed, info.Running, info.Dead, info.Dropped,
+		info.Queue, info.Queued, info.Delayed, info.Running, info.Dead, info.Trimmed,
 		info.Paused, append([]string{}, info.Disabled...),
 	}
 }
@@ -64,7 +64,7 @@ func (c *commandLine) statusCommand() *cobra.Command {
 	cmd := c.command(manual{
 		use: "status", short: "show the queues, and how each task ended last",
 		long: `Shows of each queue how many runs are due, delayed, running and dead, how many
-dead ones were dropped as there were too many, and what was stopped by hand;
+dead ones were trimmed as there were too many, and what was stopped by hand;
 and of each task how its latest run ended.`,
 		example: "status --queue default",
 	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.status(ctx, o) })
@@ -121,13 +121,13 @@ func (c *control) status(ctx context.Context) (*statusView, error) {
 
 func (c *commandLine) printStatus(view *statusView) error {
 	w := c.table()
-	fmt.Fprintln(w, "QUEUE\tQUEUED\tDELAYED\tRUNNING\tDEAD\tDROPPED\tPAUSED\tDISABLED")
+	fmt.Fprintln(w, "QUEUE\tQUEUED\tDELAYED\tRUNNING\tDEAD\tTRIMMED\tPAUSED\tDISABLED")
 	for _, q := range view.Queues {
 		paused := "-"
 		if q.Paused {
 			paused = "paused"
 		}
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", text.Printable(q.Queue), q.Queued, q.Delayed, q.Running, q.Dead, q.Dropped,
+		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", text.Printable(q.Queue), q.Queued, q.Delayed, q.Running, q.Dead, q.Trimmed,
 			paused, orDash(text.Printable(strings.Join(q.Disabled, " "))))
 	}
 	fmt.Fprintln(w)

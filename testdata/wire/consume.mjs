@@ -49,7 +49,7 @@ class Session {
   // succeed finishes a run that has a record; whole says that it is the last
   // one of its batch. It returns what is fenced.
   async succeed(batch, run, result, whole) {
-    const keys = [...q.fixed, q.key("inflight"), q.key("dead"), q.key("dropped"), q.key("waiters"),
+    const keys = [...q.fixed, q.key("inflight"), q.key("dead"), q.key("trimmed"), q.key("waiters"),
       ...["waiting", "rounds", "policy", "recheck", "running", "outbox"].map((k) => q.key(k)),
       q.key("f:" + batch.member), q.key("d:" + batch.member), q.key("rec:" + run.id)];
     const bitmap = Buffer.alloc(Math.ceil(batch.size / 8));
@@ -83,7 +83,7 @@ async function recover() {
       const entries = await redis.send("LRANGE", q.key("f:" + member), 0, -1);
       const kept = entries.flatMap((e, i) => (e[1] & 1 ? [i] : [])); // they have records
       const [n] = await redis.script(scripts, "giveback",
-        [...q.fixed, ...["inflight", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "dropped",
+        [...q.fixed, ...["inflight", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "trimmed",
           "waiting", "rounds", "policy", "recheck", "running", "cancel:" + session, "outbox"].map((k) => q.key(k)),
           ...kept.map((i) => q.key("rec:" + parse(entries[i]).id))],
         [session, member, "recover", maxDead, unreadable, 0, ...kept]);

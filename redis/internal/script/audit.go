@@ -12,7 +12,7 @@ func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Repair)
 
 // AuditBuryKeys returns the named keys of auditbury.lua.
 func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
-	return []string{q.Dead, q.Dropped, q.Waiting, q.Rounds, q.Policy, q.Recheck, place}
+	return []string{q.Dead, q.Trimmed, q.Waiting, q.Rounds, q.Policy, q.Recheck, place}
 }
 
 // AuditBuryArgs are the named arguments of auditbury.lua.

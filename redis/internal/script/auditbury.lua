@@ -2,7 +2,7 @@
 -- Makes dead letters of entries that cannot be read, if they are still where the auditor saw
 -- them.
 --
--- KEYS  dead, dropped, waiting, rounds, policy, recheck; place: the list or sorted set
+-- KEYS  dead, trimmed, waiting, rounds, policy, recheck; place: the list or sorted set
 --       that has the entries
 -- ARGV  repair: '1' to repair, '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its
@@ -30,6 +30,6 @@ for entry in nextArg do
   end
 end
 if A.repair == '1' then
-  dropOldest(redis.call('LLEN', K.dead))
+  trimOldest(redis.call('LLEN', K.dead))
 end
 return n

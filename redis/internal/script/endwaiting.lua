@@ -2,7 +2,7 @@
 -- Ends a run that waits, and is not in flight, if it still is where the caller saw it.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; dead, dropped, waiters, waiting, rounds, policy, recheck,
+--       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, waiting, rounds, policy, recheck,
 --       running, outbox; place: the list or sorted set that has the run as an entry, or the
 --       string that is the entry; then the keys of the steps, in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
@@ -61,5 +61,5 @@ end
 for kind in pairs(woken) do
   wake(kind)
 end
-pcall(dropOldest, deadLength) -- else the next dead letter does it
+pcall(trimOldest, deadLength) -- else the next dead letter does it
 return {1, waiters, sent}

@@ -9,7 +9,7 @@ import (
 
 // FinishKeys returns the named keys of finish.lua.
 func FinishKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.InFlight, q.Dead, q.Dropped, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox)
+	return q.Keys(q.InFlight, q.Dead, q.Trimmed, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox)
 }
 
 // FinishArgs are the named arguments of finish.lua.
@@ -28,7 +28,7 @@ type FinishReply struct {
 	Fenced   []RunPlace
 	Waiters  []Waiter
 	Sent     bool  // entries were added to the outbox
-	Dropped  int64 // dead letters beyond the cap
+	Trimmed  int64 // dead letters beyond the cap
 	Failures []FinishFailure
 }
 
@@ -66,7 +66,7 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 		r.Fenced = append(r.Fenced, run)
 	}
 	r.Waiters = parseWaiters(reply[1])
-	r.Sent, r.Dropped = number(reply[2]) > 0, number(reply[3])
+	r.Sent, r.Trimmed = number(reply[2]) > 0, number(reply[3])
 	failures, _ := reply[4].([]any)
 	for i := 0; i+2 < len(failures); i += 3 {
 		run, err := parseRunPlace(failures[i:], 0, batches)

@@ -7,7 +7,7 @@
 -- doc.go explains K, A and nextKey.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; inflight, dead, dropped, waiters, waiting, rounds,
+--       idle[2], wake[2]: io, cpu; inflight, dead, trimmed, waiters, waiting, rounds,
 --       policy, recheck, running, outbox; then for each batch
 --         the batch, and its bitmap of finished runs
 --         the record of each run without steps that has one
@@ -27,13 +27,13 @@
 --       2. applies the steps of each other outcome, and then marks its run in the same way;
 --          an error takes back the steps of its run (include/steps.lua says which stay)
 --       3. deletes the batch if all its runs have ended
---       Afterwards it wakes consumers, and then drops the oldest dead letters.
+--       Afterwards it wakes consumers, and then trims the oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
 --          index; the index -1 means all its runs without steps
 --       2. in turn a waiter to notify, and the id of the run that has ended
 --       3. how many entries were added to the outbox
---       4. how many dead letters were dropped beyond the cap
+--       4. how many dead letters were trimmed
 --       5. the failures: in turn the batch's place, the run's index, and the error. Its
 --          outcome is taken back as in 2. The index -1 means that the batch stays although
 --          all its runs have ended; the place 0, that the error is of no batch
@@ -162,8 +162,8 @@ end
 for kind in pairs(woken) do
   wake(kind)
 end
-local ok, dropped = pcall(dropOldest, deadLength)
+local ok, trimmed = pcall(trimOldest, deadLength)
 if not ok then
-  fail(0, -1, dropped)
+  fail(0, -1, trimmed)
 end
-return {fenced, waiters, sent, ok and dropped or 0, failures}
+return {fenced, waiters, sent, ok and trimmed or 0, failures}

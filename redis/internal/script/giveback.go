@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // GivebackKeys returns the named keys of giveback.lua.
 func GivebackKeys(q *wire.QueueKeys, session, name string) []string {
-	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(name), q.Done(name), q.Dead, q.Dropped,
+	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(name), q.Done(name), q.Dead, q.Trimmed,
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 

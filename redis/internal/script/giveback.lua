@@ -9,7 +9,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, leases; lost: when some of what the session
---       held was last recovered; batch; done: its bitmap of finished runs; dead, dropped,
+--       held was last recovered; batch; done: its bitmap of finished runs; dead, trimmed,
 --       waiting, rounds, policy, recheck, running; cancels: the session's; outbox; raised: the
 --       ids of the session's runs whose deliveries recoveries raised; then records of runs of
 --       the batch
@@ -159,7 +159,7 @@ end
 for kind in pairs(woken) do
   wake(kind)
 end
-dropOldest(deadLength)
+trimOldest(deadLength)
 if failed then
   error(failed)
 end

@@ -17,7 +17,7 @@ func TestRepliesAreParsed(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, FinishReply{
 		Fenced:  []RunPlace{{Batch: 0, Index: -1}, {Batch: 1, Index: 5}},
-		Waiters: []Waiter{{"waiter", "run-1"}, {"other", "run-2"}}, Sent: true, Dropped: 4,
+		Waiters: []Waiter{{"waiter", "run-1"}, {"other", "run-2"}}, Sent: true, Trimmed: 4,
 		Failures: []FinishFailure{
 			{RunPlace{1, 7}, resp.Error("ERR x")}, {RunPlace{0, -1}, resp.Error("ERR y")}, {RunPlace{-1, -1}, resp.Error("ERR z")},
 		},

@@ -14,7 +14,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
---       waiting, rounds, policy, dead, dropped; then for each run its id key, its unique key
+--       waiting, rounds, policy, dead, trimmed; then for each run its id key, its unique key
 --       and its record, if it has them; then, of drop and expire, ids and unique keys that
 --       are freed at the end of the call if it owns them
 -- ARGV  mode: move; drop, by the producer; or expire, by others; token: the call's; left:
@@ -213,7 +213,7 @@ call('LTRIM', K.stage, #page, -1)
 
 -- An error from here on leaves what the next call does, though its page is empty.
 if #buried > 0 then
-  dropOldest(redis.call('LLEN', K.dead))
+  trimOldest(redis.call('LLEN', K.dead))
 end
 if length == #page then
   redis.call('SET', K.stub, '', 'PX', 60000) -- so that a repeated commit learns of it

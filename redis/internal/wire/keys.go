@@ -26,7 +26,7 @@ type QueueKeys struct {
 	Leases   string
 	Takes    string
 	Dead     string
-	Dropped  string
+	Trimmed  string
 	Waiters  string
 	Ticks    string
 
@@ -58,7 +58,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Leases:   base + "leases",
 		Takes:    base + "takes",
 		Dead:     base + "dead",
-		Dropped:  base + "dropped",
+		Trimmed:  base + "trimmed",
 		Waiters:  base + "waiters",
 		Ticks:    base + "ticks",
 
@@ -171,7 +171,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 
 // All returns the keys of which a queue has one.
 func (q *QueueKeys) All() []string {
-	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Dropped, q.Waiters, q.Ticks, q.Paused, q.Disabled,
+	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Trimmed, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Schedules, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
 		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
 }

@@ -9,14 +9,14 @@ import (
 )
 
 const (
-	trimEvery   = time.Hour
-	trimTimeout = time.Minute // of one queue
-	trimPage    = 10_000      // dead letters of a queue that are read each time
+	deadAgeEvery   = time.Hour
+	deadAgeTimeout = time.Minute // of one queue
+	deadAgePage    = 10_000      // dead letters of a queue that are read each time
 )
 
-// trimLoop deletes dead letters that are older than DeadAge, at the start and every
+// deadAgeLoop deletes dead letters that are older than DeadAge, at the start and every
 // hour, until ctx ends. Any number of workers may do so at once.
-func (w *Worker) trimLoop(ctx context.Context) {
+func (w *Worker) deadAgeLoop(ctx context.Context) {
 	records, ok := w.broker.(broker.Records)
 	controls, operable := w.broker.(broker.Controls)
 	if !ok || !operable {
@@ -25,13 +25,13 @@ func (w *Worker) trimLoop(ctx context.Context) {
 	}
 	for ctx.Err() == nil {
 		for _, queue := range w.queues.names() {
-			if n, err := w.trim(ctx, records, controls, queue); err != nil && ctx.Err() == nil {
+			if n, err := w.deleteOld(ctx, records, controls, queue); err != nil && ctx.Err() == nil {
 				w.logger.Warn("cannot delete old dead letters, trying again in an hour", "queue", queue, "error", err)
 			} else if n > 0 {
 				w.logger.Info("deleted old dead letters", "queue", queue, "letters", n, "older_than", w.cfg.DeadAge)
 			}
 		}
-		timer := time.NewTimer(trimEvery - rand.N(trimEvery/10))
+		timer := time.NewTimer(deadAgeEvery - rand.N(deadAgeEvery/10))
 		select {
 		case <-timer.C:
 		case <-ctx.Done():
@@ -40,11 +40,11 @@ func (w *Worker) trimLoop(ctx context.Context) {
 	}
 }
 
-// trim deletes the old dead letters of a queue, and returns their number.
-func (w *Worker) trim(ctx context.Context, records broker.Records, controls broker.Controls, queue string) (int, error) {
-	ctx, cancel := context.WithTimeout(ctx, trimTimeout)
+// deleteOld deletes the old dead letters of a queue, and returns their number.
+func (w *Worker) deleteOld(ctx context.Context, records broker.Records, controls broker.Controls, queue string) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, deadAgeTimeout)
 	defer cancel()
-	letters, err := records.DeadLetters(ctx, queue, trimPage)
+	letters, err := records.DeadLetters(ctx, queue, deadAgePage)
 	if err != nil {
 		return 0, err
 	}
