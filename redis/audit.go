@@ -239,8 +239,8 @@ func (a *audit) bury(ctx context.Context, bad badEntries) error {
 	}
 	for key, entries := range bad.at {
 		before := 0
-		if key == a.q.Waiting {
-			before = wire.WaitingPrefix
+		if key == a.q.Backlogs {
+			before = wire.BacklogPrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
 			v, err := a.buryAt(ctx, key, before, list...)
@@ -399,7 +399,7 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 	maps.DeleteFunc(values, func(key, value string) bool {
 		return value == "" || a.seen[idOf(key, value)]
 	})
-	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Waiting})
+	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Backlogs})
 	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
 		args := (&script.AuditOwnersArgs{Repair: a.repairs(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
 		for _, key := range keys {

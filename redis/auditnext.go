@@ -83,7 +83,7 @@ func (b *Broker) claimAudit(ctx context.Context, q *queue) (runs int64, every ti
 // atLeast returns how many runs are in a queue, at least: all that are in flight count as one.
 func (b *Broker) atLeast(ctx context.Context, q *queue) (runs int64, err error) {
 	pipe := b.clients.Work.Pipeline()
-	sizes := []conn.Reply[int64]{pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.Exists(ctx, q.InFlight)}
+	sizes := []conn.Reply[int64]{pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Backlogs), pipe.Exists(ctx, q.InFlight)}
 	for _, list := range q.Ready {
 		sizes = append(sizes, pipe.LLen(ctx, list))
 	}

@@ -26,7 +26,7 @@ type location struct {
 // in flight. A run can be shown twice. mine is true if it is where this version puts runs.
 func (a *audit) eachRun(ctx context.Context, show func(s location, mine bool)) error {
 	others := a.others()
-	places := slices.Concat(others, a.q.Waits(), []string{a.q.Waiting})
+	places := slices.Concat(others, a.q.Waits(), []string{a.q.Backlogs})
 	for i, key := range places {
 		f := func(entry string) {
 			show(location{key: key, done: a.q.InFlight, index: -1, stored: a.q.StoredRunOf(key, entry), entry: entry}, i >= len(others))

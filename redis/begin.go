@@ -225,9 +225,9 @@ const (
 	longestWait = time.Minute
 )
 
-// waits returns how long runs of a batch have to wait that began in a session whose lease
+// recoveryDelays returns for how long runs of a batch are delayed that began in a session whose lease
 // has ended: the index of each, and the time.
-func waits(stored []string) []any {
+func recoveryDelays(stored []string) []any {
 	var args []any
 	var names broker.Decoder
 	for i, e := range stored {

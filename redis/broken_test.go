@@ -96,7 +96,7 @@ func TestBacklogNumbersThatAreUsedUp(t *testing.T) {
 // TestKeysOfAQueueThatAreOfAWrongTypeStopNoFollowUp has a follow-up meet such keys, which
 // are quarantined. A wake set of a wrong type costs only a wake-up.
 func TestKeysOfAQueueThatAreOfAWrongTypeStopNoFollowUp(t *testing.T) {
-	for _, key := range []string{"wake:io", "delayed", "io:1", "waiting", "policy"} {
+	for _, key := range []string{"wake:io", "delayed", "io:1", "backlogs", "policy"} {
 		for _, queue := range []string{"q", "other"} {
 			t.Run(strings.ReplaceAll(key, ":", " ")+" of "+queue, func(t *testing.T) {
 				b, c := open(t, shared, redis.Config{}), raw(t, shared)

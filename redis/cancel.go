@@ -100,7 +100,7 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 		return found, err
 	}
 	moved := c.b.seeStaged(ctx, c.q)
-	for _, key := range append(c.q.Waits(), c.q.Waiting) {
+	for _, key := range append(c.q.Waits(), c.q.Backlogs) {
 		entry, err := c.find(ctx, key)
 		if err != nil {
 			return false, err
@@ -153,8 +153,8 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 // find returns the run's entry in a list or sorted set, "" if it is not there.
 func (c *cancelling) find(ctx context.Context, key string) (string, error) {
 	before := 0 // bytes before the stored run
-	if key == c.q.Waiting {
-		before = wire.WaitingPrefix
+	if key == c.q.Backlogs {
+		before = wire.BacklogPrefix
 	}
 	for from := int64(0); ; {
 		v, err := c.b.repeat(ctx, c.b.scripts.FindWaiting, c.b.clients.Work, []string{key},

@@ -144,7 +144,7 @@ type infoReplies struct {
 func askInfo(ctx context.Context, pipe conn.Pipeline, q *queue) *infoReplies {
 	r := &infoReplies{
 		paused: pipe.Exists(ctx, q.Paused), staged: pipe.Exists(ctx, q.Staged), disabled: pipe.SMembers(ctx, q.Disabled),
-		waiting: []conn.Reply[int64]{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Waiting)},
+		waiting: []conn.Reply[int64]{pipe.ZCard(ctx, q.Deferred), pipe.ZCard(ctx, q.Backlogs)},
 	}
 	for _, list := range q.Ready {
 		r.waiting = append(r.waiting, pipe.LLen(ctx, list))

@@ -43,12 +43,12 @@ func (b *Broker) giveBack(ctx context.Context, q *queue, session, name, mode str
 
 // giveBackArgs returns the keys and arguments of the script that gives back a batch.
 func (b *Broker) giveBackArgs(q *queue, session, name, mode string, stored []string) (keys []string, args []any) {
-	waiting := waits(stored)
+	delays := recoveryDelays(stored)
 	keys = script.GivebackKeys(&q.QueueKeys, session, name)
 	args = (&script.GivebackArgs{
-		Session: session, Name: name, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Waits: len(waiting) / 2,
+		Session: session, Name: name, Mode: mode, MaxDead: b.cfg.MaxDead, Failure: b.bad, Delays: len(delays) / 2,
 	}).Append(nil)
-	args = append(args, waiting...)
+	args = append(args, delays...)
 	for i, e := range stored {
 		if h, err := wire.ParseHeader([]byte(e)); err == nil && h.Record {
 			keys, args = append(keys, q.Record(string(h.ID))), append(args, i)

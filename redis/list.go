@@ -111,7 +111,7 @@ func (l *listing) queued(ctx context.Context) error {
 	if err := l.delayed(ctx, "-inf", ""); err != nil {
 		return err
 	}
-	for _, key := range []string{l.q.Waiting, l.q.Deferred} {
+	for _, key := range []string{l.q.Backlogs, l.q.Deferred} {
 		if err := l.addPages(ctx, key, l.b.clients.Work.ZRange); err != nil {
 			return err
 		}

@@ -96,7 +96,7 @@ func askLength(ctx context.Context, pipe conn.Pipeline, q *queue) lengthReplies 
 	for _, list := range q.Ready {
 		r.counts = append(r.counts, pipe.LLen(ctx, list))
 	}
-	r.counts = append(r.counts, pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Waiting), pipe.ZCard(ctx, q.Deferred))
+	r.counts = append(r.counts, pipe.ZCard(ctx, q.Delayed), pipe.ZCard(ctx, q.Backlogs), pipe.ZCard(ctx, q.Deferred))
 	r.staged = pipe.HMGet(ctx, q.Stages, "runs")
 	return r
 }

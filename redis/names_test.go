@@ -75,7 +75,7 @@ func TestAKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
 	for _, queue := range []string{"bad", "good"} {
 		require.NoError(t, b.QueueTasks(t.Context(), run("a", queue), run("b", queue)))
 	}
-	for _, key := range []string{"io:0", "cpu:2", "delayed", "waiting", "deferred", "dead", "inflight", "disabled", "last"} {
+	for _, key := range []string{"io:0", "cpu:2", "delayed", "backlogs", "deferred", "dead", "inflight", "disabled", "last"} {
 		name := prefix(t) + ":{bad}:" + key
 		require.NoError(t, server.SetNX(t.Context(), name, "x", 0).Err())
 		says := "the key " + name + " is a string, not a "
@@ -86,7 +86,7 @@ func TestAKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
 		lengths, err := b.QueueLength(t.Context())
 		require.EqualValues(t, 2, lengths["good"], key)
 		require.Contains(t, lengths, "bad", key)
-		if slices.Contains([]string{"io:0", "cpu:2", "delayed", "waiting", "deferred"}, key) {
+		if slices.Contains([]string{"io:0", "cpu:2", "delayed", "backlogs", "deferred"}, key) {
 			require.ErrorContains(t, err, says)
 			found, err := b.Runs(t.Context(), "bad", broker.StateQueued, 10)
 			require.ErrorContains(t, err, says)

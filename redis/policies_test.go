@@ -58,7 +58,7 @@ func requireEmpty(t *testing.T) {
 	t.Helper()
 	for _, key := range keysOf(t, raw(t, shared), prefix(t)) {
 		kind, _, _ := strings.Cut(strings.TrimPrefix(key, prefix(t)+":{q}:"), ":")
-		require.NotContains(t, []string{"waiting", "rounds", "policy", "recheck", "running"}, kind, key)
+		require.NotContains(t, []string{"backlogs", "rounds", "policy", "recheck", "running"}, kind, key)
 	}
 }
 
@@ -245,7 +245,7 @@ func TestBacklogsOfCancelledRunsAreForgottenInParts(t *testing.T) {
 	require.NoError(t, b.QueueTasks(t.Context(), list...))
 	got := now(t, s, 10)
 	require.Len(t, got, 1)
-	lines, turns := prefix(t)+":{q}:waiting", prefix(t)+":{q}:rounds"
+	lines, turns := prefix(t)+":{q}:backlogs", prefix(t)+":{q}:rounds"
 	for client.ZLexCount(t.Context(), turns, "[r", "(s").Val() > 0 || client.ZCard(t.Context(), lines).Val() < 1199 {
 		require.Empty(t, now(t, s, 10), "until all wait behind the limit")
 	}

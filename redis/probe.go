@@ -51,7 +51,7 @@ func (b *Broker) inFlightOne(ctx context.Context, q *queue) ([]*queue, error) {
 
 // queuedKeys returns the keys of which one exists while runs are queued that may be taken,
 // now or later. The first is that of the delayed runs.
-func queuedKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Waiting, q.Enabling, q.Staged) }
+func queuedKeys(q *queue) []string { return append(q.Fixed[:7:7], q.Backlogs, q.Enabling, q.Staged) }
 
 // inFlightKeys returns the keys of which one exists while there may be something to
 // recover.

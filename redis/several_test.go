@@ -217,7 +217,7 @@ func TestAQueueThatFailsDelaysNoOther(t *testing.T) {
 	server := redistest.Start(t)
 	client := raw(t, server)
 	for _, key := range []string{
-		"io:1", "delayed", "leases", "takes", "inflight", "paused", "disabled", "enabling", "waiting", "wake:io", "watched:io", "idle:io", "outbox",
+		"io:1", "delayed", "leases", "takes", "inflight", "paused", "disabled", "enabling", "backlogs", "wake:io", "watched:io", "idle:io", "outbox",
 	} {
 		t.Run(key, func(t *testing.T) {
 			b := open(t, server, redis.Config{})

@@ -163,7 +163,7 @@ type giveQueue = func(maintenance.Part[*broker.QueueInfo])
 // of them, and one more for each 1,000 batches in flight.
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
 	keys := func(q *queue) []string {
-		return append(q.Fixed[:7:7], q.Deferred, q.Waiting, q.Paused, q.Disabled, q.Dead, q.Trimmed, q.Last, q.InFlight, q.Staged)
+		return append(q.Fixed[:7:7], q.Deferred, q.Backlogs, q.Paused, q.Disabled, q.Dead, q.Trimmed, q.Last, q.InFlight, q.Staged)
 	}
 	none := func(s *surveyed) *broker.QueueInfo {
 		return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}

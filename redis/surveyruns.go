@@ -59,7 +59,7 @@ func (r *runsSurvey) keys(q *queue) []string {
 	for _, n := range readyOrder {
 		list = append(list, q.Ready[n])
 	}
-	return append(list, q.Delayed, q.Waiting, q.Deferred)
+	return append(list, q.Delayed, q.Backlogs, q.Deferred)
 }
 
 // waiting gives the queued or the delayed runs of queues.
@@ -108,7 +108,7 @@ func (r *runsSurvey) measureWaiting(ctx context.Context, pipe conn.Pipeline, s *
 		switch key {
 		case s.Delayed:
 			sizes = append(sizes, pipe.ZCount(ctx, key, due.Min, due.Max))
-		case s.Waiting, s.Deferred:
+		case s.Backlogs, s.Deferred:
 			sizes = append(sizes, pipe.ZCard(ctx, key))
 		default:
 			sizes = append(sizes, pipe.LLen(ctx, key))
@@ -124,7 +124,7 @@ func (r *runsSurvey) readWaiting(ctx context.Context, pipe conn.Pipeline, s *sur
 		case s.sizes[i] == 0:
 		case key == s.Delayed:
 			lists = append(lists, waitingReply{key: key, delayed: pipe.ZRangeByScoreWithScores(ctx, key, due)})
-		case key == s.Waiting, key == s.Deferred:
+		case key == s.Backlogs, key == s.Deferred:
 			lists = append(lists, waitingReply{key: key, entries: pipe.ZRange(ctx, key, 0, surveyMost-1)})
 		default:
 			lists = append(lists, waitingReply{key: key, entries: pipe.LRange(ctx, key, 0, surveyMost-1)})

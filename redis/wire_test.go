@@ -180,10 +180,10 @@ func storedAt(t *testing.T, c *goredis.Client, key string) []string {
 	t.Helper()
 	read := c.LRange
 	skip := 0
-	if strings.HasSuffix(key, ":delayed") || strings.HasSuffix(key, ":waiting") {
+	if strings.HasSuffix(key, ":delayed") || strings.HasSuffix(key, ":backlogs") {
 		read = c.ZRange
 	}
-	if strings.HasSuffix(key, ":waiting") {
+	if strings.HasSuffix(key, ":backlogs") {
 		skip = 49
 	}
 	entries, err := read(t.Context(), key, 0, -1).Result()
@@ -210,7 +210,7 @@ func TestWireStoredRuns(t *testing.T) {
 			}
 
 			// The same bytes, as a program in another language leaves them.
-			ready := strings.NewReplacer(":delayed", ":io:1", ":waiting", ":io:1").Replace(key)
+			ready := strings.NewReplacer(":delayed", ":io:1", ":backlogs", ":io:1").Replace(key)
 			require.NoError(t, c.Del(t.Context(), key).Err())
 			require.NoError(t, c.RPush(t.Context(), ready, unhex(t, v.Hex)).Err())
 			got, err := b.GetTaskRuns(within(t, 5*time.Second), []string{run.Queue}, 1)

@@ -135,7 +135,7 @@ func TestBrokenKeysStopNoQueue(t *testing.T) {
 		{"held, no number", [][]any{{"HSET", "running", "k", "abc"}}},
 		{"delayed", [][]any{{"SET", "delayed", "x"}}},
 		{"ready", [][]any{{"SET", "io:1", "x"}}},
-		{"waiting", [][]any{{"SET", "waiting", "x"}}},
+		{"backlogs", [][]any{{"SET", "backlogs", "x"}}},
 		{"rounds", [][]any{{"SADD", "rounds", "x"}}},
 		{"policy", [][]any{{"SET", "policy", "x"}}},
 		{"policy, no number", [][]any{{"HSET", "policy", "back", "abc", "turn", "", "started", "x"}}},
@@ -145,7 +145,7 @@ func TestBrokenKeysStopNoQueue(t *testing.T) {
 		{"aside and enabling", [][]any{{"SET", "deferred", "x"}, {"SET", "enabling", "x"}}},
 		{"outbox", [][]any{{"SET", "outbox", "x"}}},
 		{"garbage in lines and turns", [][]any{
-			{"ZADD", "waiting", 0, "junk", 0, strings.Repeat("0", 60)}, {"HSET", "policy", "l1", "x"},
+			{"ZADD", "backlogs", 0, "junk", 0, strings.Repeat("0", 60)}, {"HSET", "policy", "l1", "x"},
 			{"ZADD", "rounds", 0, "junk", 0, "vr1", 0, "vr2junk", 0, "r2junk", 0, "vk" + strings.Repeat("a", 16) + "x"},
 			{"ZADD", "recheck", 0, "", 0, "junk", 0, strings.Repeat("a", 16), "inf", "later"},
 		}},
@@ -197,7 +197,7 @@ func TestALimitThatCannotBeIsADeadLetter(t *testing.T) {
 	}{
 		{"a maximum of 0", func(*broker.TaskRun) {}, make([]byte, 8), "io:1"},
 		{"a huge maximum", func(*broker.TaskRun) {}, bytes.Repeat([]byte{0xff}, 8), "io:1"},
-		{"a maximum of 0 of one with a fair value", func(r *broker.TaskRun) { r.EnsureRules().Fair = "f" }, make([]byte, 8), "waiting"},
+		{"a maximum of 0 of one with a fair value", func(r *broker.TaskRun) { r.EnsureRules().Fair = "f" }, make([]byte, 8), "backlogs"},
 		{"a maximum of 0 of one that is delayed", func(r *broker.TaskRun) {
 			r.EnsureRules().Fair, r.Delay = "f", time.Second
 		}, make([]byte, 8), "delayed"},

@@ -33,7 +33,7 @@ class Session {
       const member = `${this.id}:${this.number + 1}`;
       const keys = [...q.fixed, q.key("inflight"), q.key("leases"), q.key("takes"), q.key("f:" + member),
         q.key("paused"), q.key("disabled"), q.key("deferred"), q.key("enabling"),
-        ...["waiting", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
+        ...["backlogs", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
       const [due, ...entries] = await redis.script(scripts, "take", keys,
         [this.id, this.number + 1, this.lease, n, 0, n, 1, 0, 0]);
       if (due === -2 || entries.length > 0) this.number++;
@@ -50,7 +50,7 @@ class Session {
   // one of its batch. It returns what is fenced.
   async succeed(batch, run, result, whole) {
     const keys = [...q.fixed, q.key("inflight"), q.key("dead"), q.key("trimmed"), q.key("waiters"),
-      ...["waiting", "rounds", "policy", "recheck", "running", "outbox"].map((k) => q.key(k)),
+      ...["backlogs", "rounds", "policy", "recheck", "running", "outbox"].map((k) => q.key(k)),
       q.key("f:" + batch.member), q.key("d:" + batch.member), q.key("rec:" + run.id)];
     const bitmap = Buffer.alloc(Math.ceil(batch.size / 8));
     bitmap[run.index >> 3] |= 0x80 >> (run.index & 7);
@@ -84,7 +84,7 @@ async function recover() {
       const kept = entries.flatMap((e, i) => (e[1] & 1 ? [i] : [])); // they have records
       const [n] = await redis.script(scripts, "giveback",
         [...q.fixed, ...["inflight", "leases", "lost:" + session, "f:" + member, "d:" + member, "dead", "trimmed",
-          "waiting", "rounds", "policy", "recheck", "running", "cancel:" + session, "outbox"].map((k) => q.key(k)),
+          "backlogs", "rounds", "policy", "recheck", "running", "cancel:" + session, "outbox"].map((k) => q.key(k)),
           ...kept.map((i) => q.key("rec:" + parse(entries[i]).id))],
         [session, member, "recover", maxDead, unreadable, 0, ...kept]);
       given += n;

@@ -12,7 +12,7 @@ func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Repair)
 
 // AuditBuryKeys returns the named keys of auditbury.lua.
 func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
-	return []string{q.Dead, q.Trimmed, q.Waiting, q.Rounds, q.Policy, q.Recheck, place}
+	return []string{q.Dead, q.Trimmed, q.Backlogs, q.Rounds, q.Policy, q.Recheck, place}
 }
 
 // AuditBuryArgs are the named arguments of auditbury.lua.
@@ -30,7 +30,7 @@ func (a *AuditBuryArgs) Append(args []any) []any {
 
 // AuditCopyKeys returns the named keys of auditcopy.lua.
 func AuditCopyKeys(q *wire.QueueKeys, kept, keptDone, other, otherDone string) []string {
-	return []string{q.Waiting, q.Rounds, q.Policy, q.Recheck, kept, keptDone, other, otherDone}
+	return []string{q.Backlogs, q.Rounds, q.Policy, q.Recheck, kept, keptDone, other, otherDone}
 }
 
 // AuditCopyArgs are the named arguments of auditcopy.lua.
@@ -49,7 +49,7 @@ func (a *AuditCopyArgs) Append(args []any) []any {
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
 func AuditCountsKeys(q *wire.QueueKeys) []string {
-	return []string{q.InFlight, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running}
+	return []string{q.InFlight, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running}
 }
 
 // AuditCountsArgs are the named arguments of auditcounts.lua.
@@ -65,7 +65,7 @@ func (a *AuditCountsArgs) Append(args []any) []any {
 }
 
 // AuditOwnersKeys returns the named keys of auditowners.lua.
-func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Waiting} }
+func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Backlogs} }
 
 // AuditOwnersArgs are the named arguments of auditowners.lua.
 type AuditOwnersArgs struct {
@@ -81,7 +81,7 @@ func (a *AuditOwnersArgs) Append(args []any) []any {
 
 // AuditTurnsKeys returns the named keys of auditturns.lua.
 func AuditTurnsKeys(q *wire.QueueKeys) []string {
-	return []string{q.Waiting, q.Rounds, q.Policy, q.Recheck}
+	return []string{q.Backlogs, q.Rounds, q.Policy, q.Recheck}
 }
 
 // AuditTurnsArgs are the named arguments of auditturns.lua.

@@ -2,7 +2,7 @@
 -- Makes dead letters of entries that cannot be read, if they are still where the auditor saw
 -- them.
 --
--- KEYS  dead, trimmed, waiting, rounds, policy, recheck; place: the list or sorted set
+-- KEYS  dead, trimmed, backlogs, rounds, policy, recheck; place: the list or sorted set
 --       that has the entries
 -- ARGV  repair: '1' to repair, '0' to count only; maxDead: cap of the dead list; failure: of
 --       entries that cannot be read; before: how many bytes of an entry come before its
@@ -10,8 +10,8 @@
 -- Returns how many became dead letters.
 -- include clock.lua
 -- include deadletters.lua
--- include waiting.lua
--- include unwait.lua
+-- include backlogs.lua
+-- include leavebacklog.lua
 -- include places.lua
 -- include read.lua
 local n = 0

@@ -2,7 +2,7 @@
 -- Counts anew how many runs are in flight of each limit. Each call counts them all: between
 -- two calls they change.
 --
--- KEYS  inflight, waiting, rounds, policy, recheck, running
+-- KEYS  inflight, backlogs, rounds, policy, recheck, running
 -- ARGV  repair: '1' to repair, '0' to count only; brief: '1' to look at less in one call;
 --       batches, bitmaps: what the keys of batches and of their bitmaps of finished runs
 --       begin with; from: where to continue in running, '' at first
@@ -11,7 +11,7 @@
 --       2. where to continue, '' at the end
 -- It looks at the batches that inflight lists now. Nobody can name their keys before; they
 -- have the queue's hash tag.
--- include waiting.lua
+-- include backlogs.lua
 local repair, brief = A.repair == '1', A.brief == '1'
 
 -- what is counted beside a page of what is noted: batches in flight; their runs, a limit
@@ -32,7 +32,7 @@ for _, name in ipairs(redis.call('SMEMBERS', K.inflight)) do
   for at = 0, size - 1, 100 do
     for i, stored in ipairs(redis.call('LRANGE', batch, at, at + 99)) do
       read = read + #stored
-      local run = waiting().read(stored)
+      local run = backlogs().read(stored)
       if run and not (partly and redis.call('GETBIT', done, at + i - 1) == 1) then
         for _, limit in ipairs(run.limits) do
           if limit.per == 0 and limit.counts then
@@ -61,7 +61,7 @@ local function compare(key, noted)
     else
       redis.call('HDEL', K.running, key)
     end
-    redis.call('ZADD', K.recheck, 0, waiting().hash('c' .. key))
+    redis.call('ZADD', K.recheck, 0, backlogs().hash('c' .. key))
   end
 end
 

@@ -2,7 +2,7 @@
 -- Replaces or deletes strings that belong to runs: ids, unique keys and records. It does so
 -- only if they are as the auditor saw them, and their run still is nowhere.
 --
--- KEYS  inflight, waiting; then the places of runs, of which waiting is the last; then the
+-- KEYS  inflight, backlogs; then the places of runs, of which backlogs is the last; then the
 --       strings
 -- ARGV  repair: '1' to repair, '0' to count only; brief: '1' to look at less in one call;
 --       places: how many there are; batches: what the keys of batches begin with; then for
@@ -64,7 +64,7 @@ for _, name in ipairs(redis.call('SMEMBERS', K.inflight)) do
 end
 for _, place in ipairs(places) do
   local kind = redis.call('TYPE', place).ok
-  skip = place == K.waiting and 49 or 0
+  skip = place == K.backlogs and 49 or 0
   if kind == 'list' and not bothEnds('LLEN', 'LRANGE', place)
     or kind == 'zset' and not bothEnds('ZCARD', 'ZRANGE', place) then
     return -1

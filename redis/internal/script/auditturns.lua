@@ -1,18 +1,18 @@
 #!lua flags=allow-oom
 -- Finds backlogs that no take would look at, up to 500 backlogs in one call.
 --
--- KEYS  waiting, rounds, policy, recheck
+-- KEYS  backlogs, rounds, policy, recheck
 -- ARGV  repair: '1' to repair, '0' to count only; from: the backlog to begin behind, '' at
 --       first
 -- Returns an array of
 --       1. how many there are
 --       2. the last backlog that it came to, '' at the end
--- include waiting.lua
+-- include backlogs.lua
 local repair = A.repair == '1'
-local backlogs = waiting()
+local all = backlogs()
 local n, from = 0, A.from
 for _ = 1, 500 do
-  local entry = redis.call('ZRANGEBYLEX', K.waiting, '(' .. from, '+', 'LIMIT', 0, 1)[1]
+  local entry = redis.call('ZRANGEBYLEX', K.backlogs, '(' .. from, '+', 'LIMIT', 0, 1)[1]
   if not entry then
     return {n, ''}
   end
@@ -25,8 +25,8 @@ for _ = 1, 500 do
   if not listed then
     n = n + 1
     if repair then
-      backlogs.forget(backlog)
-      backlogs.setState(backlog, 'r', backlogs.numberOf(entry))
+      all.forget(backlog)
+      all.setState(backlog, 'r', all.numberOf(entry))
     end
   elseif repair and string.sub(turn, 1, 1) == 'k' then
     redis.call('ZADD', K.recheck, 'NX', 0, string.sub(turn, 2, 17)) -- if nobody is about to

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // EndWaitingKeys returns the named keys of endwaiting.lua.
 func EndWaitingKeys(q *wire.QueueKeys, place string) []string {
-	return q.Keys(q.Dead, q.Trimmed, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox, place)
+	return q.Keys(q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox, place)
 }
 
 // EndWaitingArgs are the named arguments of endwaiting.lua.

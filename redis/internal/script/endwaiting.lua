@@ -2,7 +2,7 @@
 -- Ends a run that waits, and is not in flight, if it still is where the caller saw it.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, waiting, rounds, policy, recheck,
+--       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
 --       running, outbox; place: the list or sorted set that has the run as an entry, or the
 --       string that is the entry; then the keys of the steps, in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
@@ -14,9 +14,9 @@
 --       3. how many entries were added to the outbox
 -- After an error the run is where it was, and the call can be repeated.
 -- include clock.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include release.lua
--- include unwait.lua
+-- include leavebacklog.lua
 -- include putback.lua
 -- include deadletters.lua
 -- include wake.lua
@@ -41,8 +41,8 @@ local function find()
     return false
   end
   return redis.call('ZSCORE', K.place, A.entry), function()
-    if K.place == K.waiting then
-      removeWaiting(A.entry)
+    if K.place == K.backlogs then
+      leaveBacklog(A.entry)
     else
       redis.call('ZREM', K.place, A.entry)
     end

@@ -2,7 +2,7 @@
 -- Queues the runs of calls. Each call is stored whole or not at all.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, waiting, rounds, policy;
+--       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, backlogs, rounds, policy;
 --       then for each call its id keys, its unique keys and its record keys
 -- ARGV  token: unlike that of any other execution; calls: their number; then for each call
 --         1. its source, see below
@@ -51,7 +51,7 @@
 --       WRONGTYPE, before anything is done.
 -- include clock.lua
 -- include tick.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include readylists.lua
 -- include wake.lua
 -- include read.lua
@@ -77,11 +77,11 @@ local firstRecord, lastRecord = 1, 0 -- its records in KEYS, as far as they are 
 local function arrive(list, stored)
   local entry
   if hasPolicies(stored) then
-    entry = waiting().arrive(list, K.ready[list], stored)
+    entry = backlogs().arrive(list, K.ready[list], stored)
   else
     redis.call('RPUSH', K.ready[list], stored)
   end
-  undone[#undone + 1] = entry and {'ZREM', K.waiting, entry} or {'LTRIM', K.ready[list], 0, -2}
+  undone[#undone + 1] = entry and {'ZREM', K.backlogs, entry} or {'LTRIM', K.ready[list], 0, -2}
 end
 
 -- whether some of the next n arguments, which are stored runs, have limits
@@ -253,7 +253,7 @@ if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   for list = 1, 6 do
     requireType(K.ready[list], 'list')
   end
-  requireType(K.waiting, 'zset')
+  requireType(K.backlogs, 'zset')
   requireType(K.rounds, 'zset')
   requireType(K.policy, 'hash')
   for i = #K + 1, #KEYS do
@@ -295,7 +295,7 @@ local function readCall(verdict, source, task, tick, ids, uniques)
     local list, n = tonumber(nextArg()), tonumber(nextArg())
     if store then
       if limited(n) then
-        waiting().noteLimits()
+        backlogs().noteLimits()
       end
       push(K.ready[list], n)
       woken[kindOf(list)] = true

@@ -9,7 +9,7 @@ import (
 
 // FinishKeys returns the named keys of finish.lua.
 func FinishKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.InFlight, q.Dead, q.Trimmed, q.Waiters, q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox)
+	return q.Keys(q.InFlight, q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox)
 }
 
 // FinishArgs are the named arguments of finish.lua.

@@ -7,7 +7,7 @@
 -- doc.go explains K, A and nextKey.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; inflight, dead, trimmed, waiters, waiting, rounds,
+--       idle[2], wake[2]: io, cpu; inflight, dead, trimmed, waiters, backlogs, rounds,
 --       policy, recheck, running, outbox; then for each batch
 --         the batch, and its bitmap of finished runs
 --         the record of each run without steps that has one
@@ -43,7 +43,7 @@
 -- Repeat the call after an error. Outcomes with steps that it applied are then fenced; those
 -- without are applied again, which changes nothing. All are fenced if the batch is gone.
 -- include clock.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include release.lua
 -- include putback.lua
 -- include deadletters.lua

@@ -5,7 +5,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 // GivebackKeys returns the named keys of giveback.lua.
 func GivebackKeys(q *wire.QueueKeys, session, name string) []string {
 	return q.Keys(q.InFlight, q.Leases, q.Lost(session), q.Batch(name), q.Done(name), q.Dead, q.Trimmed,
-		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Cancels(session), q.Outbox, q.Raised(session))
 }
 
 // Modes of giveback.lua.
@@ -20,12 +20,12 @@ type GivebackArgs struct {
 	Mode          string // GivebackLeave or GivebackRecover
 	MaxDead       int
 	Failure       string // of entries that cannot be read
-	Waits         int
+	Delays        int
 }
 
 // Append appends them in their order.
 func (a *GivebackArgs) Append(args []any) []any {
-	return append(args, a.Session, a.Name, a.Mode, a.MaxDead, a.Failure, a.Waits)
+	return append(args, a.Session, a.Name, a.Mode, a.MaxDead, a.Failure, a.Delays)
 }
 
 // GivebackReply is the reply of giveback.lua.

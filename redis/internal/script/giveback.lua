@@ -10,12 +10,12 @@
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, leases; lost: when some of what the session
 --       held was last recovered; batch; done: its bitmap of finished runs; dead, trimmed,
---       waiting, rounds, policy, recheck, running; cancels: the session's; outbox; raised: the
+--       backlogs, rounds, policy, recheck, running; cancels: the session's; outbox; raised: the
 --       ids of the session's runs whose deliveries recoveries raised; then records of runs of
 --       the batch
 -- ARGV  session; name: the batch's, "session:number"; mode: 'recover' or 'leave'; maxDead: cap of the
---       dead list; failure: of entries that cannot be read; waits: the number of runs that
---       wait before they are ready, if their deliveries are raised and they came back
+--       dead list; failure: of entries that cannot be read; delays: the number of runs that
+--       are delayed if their deliveries are raised and they came back
 --       before; for each its index in the batch, and for how many ms; then for each record
 --       the index of its run in the batch
 -- Returns an array of
@@ -25,7 +25,7 @@
 --       3. how many became dead letters, as they cannot be read
 -- After an error the run that it is of is still in the batch.
 -- include clock.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include release.lua
 -- include putback.lua
 -- include deadletters.lua
@@ -51,7 +51,7 @@ local number = string.match(A.name, ':(.*)$')
 local someCancelled = redis.call('EXISTS', K.cancels) == 1
 local notesBegins = string.sub(A.session, -1) == '+' -- of runs that came back before
 local delays, due, raised = {}, {}, {} -- by index: ms, instants; ids whose deliveries are raised
-for _ = 1, tonumber(A.waits) do
+for _ = 1, tonumber(A.delays) do
   local index, ms = nextArg(), nextArg()
   delays[tonumber(index)] = tonumber(ms)
 end

@@ -5,7 +5,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 // TakeKeys returns the named keys of take.lua.
 func TakeKeys(q *wire.QueueKeys, name string) []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Batch(name), q.Paused, q.Disabled, q.Deferred, q.Enabling,
-		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Outbox, q.Stages)
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Outbox, q.Stages)
 }
 
 // TakeArgs are the named arguments of take.lua.

@@ -8,7 +8,7 @@
 --       idle[2], wake[2]: io, cpu; inflight, leases, takes; batch: the one to fill; paused,
 --       disabled; deferred: runs of disabled tasks in their order; enabling: tasks whose
 --       runs are to come back from there, and up to which one that is not done;
---       waiting, rounds, policy, recheck, running, starts, rates, outbox, stages
+--       backlogs, rounds, policy, recheck, running, starts, rates, outbox, stages
 -- ARGV  session; number: the batch's in the session; lease: in ms; io, cpu, total: at most
 --       so many runs of a kind, and of both together; announce: '1' if the caller will wait for
 --       a token if there is nothing, '0' if not; or the token that it leaves in watched lists,
@@ -25,7 +25,7 @@
 --         -4  call again after unstage.lua has moved some runs of large calls
 --       then the stored runs of the batch, unless the caller reads them
 -- include clock.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include roundrobin.lua
 -- include putback.lua
 -- include readylists.lua
@@ -57,7 +57,7 @@ if #A.announce > 1 then
 end
 
 -- Nothing at all is the common case, and costs as little as possible.
-if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.inflight, K.enabling, K.waiting, K.outbox, K.stages) == 0 then
+if total > 0 and redis.call('EXISTS', K.delayed, K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.inflight, K.enabling, K.backlogs, K.outbox, K.stages) == 0 then
   announceWait()
   return {-3}
 end
@@ -161,7 +161,7 @@ if first and tonumber(first) <= now() then
       for list, n in pairs(pushed) do
         redis.pcall('LTRIM', K.ready[list], 0, -1 - n)
       end
-      each(redis.pcall, 'ZREM', K.waiting, filed)
+      each(redis.pcall, 'ZREM', K.backlogs, filed)
     end
     if ok then
       must(undo, 'ZREMRANGEBYRANK', K.delayed, 0, #page - 1)
@@ -273,7 +273,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       filed[#filed + 1] = entries[i]
     end
     local function undo()
-      each(redis.pcall, 'ZREM', K.waiting, filed)
+      each(redis.pcall, 'ZREM', K.backlogs, filed)
       for _, run in ipairs(counted) do
         rounds.unbegin(run)
       end
@@ -283,7 +283,7 @@ if rounds or special and redis.call('EXISTS', K.policy) == 1 then
       redis.pcall('LTRIM', batch, 0, -1 - #starting)
     end
     if gathered > 0 then
-      must(undo, 'ZADD', K.waiting, unpack(entries, 1, gathered))
+      must(undo, 'ZADD', K.backlogs, unpack(entries, 1, gathered))
     end
     if #starting > 0 then
       local enlists, why = pcall(enlist)
@@ -376,7 +376,7 @@ if rounds then -- which kinds to wake for backlogs
       left[kind] = true
     end
   end
-  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.waiting) == 0 then
+  if redis.call('EXISTS', K.ready[1], K.ready[2], K.ready[3], K.ready[4], K.ready[5], K.ready[6], K.backlogs) == 0 then
     redis.call('DEL', K.rounds, K.policy, K.recheck)
   end
 end

@@ -4,7 +4,7 @@ import "github.com/taskgen/taskgen/redis/internal/wire"
 
 // UnstageKeys returns the named keys of unstage.lua.
 func UnstageKeys(q *wire.QueueKeys, token string) []string {
-	return q.Keys(q.Stages, q.Staged, q.Staging(token), q.Stub(token), q.Waiting, q.Rounds, q.Policy, q.Dead, q.Trimmed)
+	return q.Keys(q.Stages, q.Staged, q.Staging(token), q.Stub(token), q.Backlogs, q.Rounds, q.Policy, q.Dead, q.Trimmed)
 }
 
 // UnstageArgs are the named arguments of unstage.lua.

@@ -14,7 +14,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; stages, staged; stage: the call's; stub: the call's;
---       waiting, rounds, policy, dead, trimmed; then for each run its id key, its unique key
+--       backlogs, rounds, policy, dead, trimmed; then for each run its id key, its unique key
 --       and its record, if it has them; then, of drop and expire, ids and unique keys that
 --       are freed at the end of the call if it owns them
 -- ARGV  mode: move; drop, by the producer; or expire, by others; token: the call's; left:
@@ -28,7 +28,7 @@
 --         -3  of expire: the time of the call is not over
 -- After an error the page is in the stage, and its runs are nowhere else.
 -- include clock.lua
--- include waiting.lua
+-- include backlogs.lua
 -- include deadletters.lua
 -- include readylists.lua
 -- include wake.lua
@@ -91,22 +91,22 @@ local function arrive(list, stored)
     table.insert(ready[list], stored)
     return
   end
-  local backlogs = waiting()
+  local all = backlogs()
   if not gather then
-    gather, entries = backlogs.gather(#page)
+    gather, entries = all.gather(#page)
   end
-  local run = backlogs.read(stored)
+  local run = all.read(stored)
   if not run or run.fair == '' then
-    backlogs.noteLimits()
+    all.noteLimits()
     table.insert(ready[list], stored)
     return
   end
   if not looked[list] and (#ready[list] > 0 or redis.call('EXISTS', K.ready[list]) == 1) then
-    backlogs.join('r' .. list .. backlogs.none) -- they came before
+    all.join('r' .. list .. all.none) -- they came before
   end
   looked[list] = true
   local backlog = list .. run.name
-  gather(backlog, stored, not backlogs.has(backlog) and 'r' or nil)
+  gather(backlog, stored, not all.has(backlog) and 'r' or nil)
 end
 
 local spec, at, score -- when the run in hand is due; most are due when the one before is
@@ -185,7 +185,7 @@ local function undo()
     redis.pcall('ZREM', K.delayed, delayed[i])
   end
   for i = 2, #(entries or {}), 2 do
-    redis.pcall('ZREM', K.waiting, entries[i])
+    redis.pcall('ZREM', K.backlogs, entries[i])
   end
 end
 local function call(...)
@@ -202,7 +202,7 @@ for list, runs in pairs(ready) do
   end
 end
 each(call, 'ZADD', K.delayed, delayed)
-each(call, 'ZADD', K.waiting, entries or {})
+each(call, 'ZADD', K.backlogs, entries or {})
 if #buried > 0 then
   each(call, 'LPUSH', K.dead, buried)
   died = #buried

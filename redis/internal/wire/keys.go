@@ -42,9 +42,9 @@ type QueueKeys struct {
 	Stages    string // large calls whose runs are not in the queue yet
 	Staged    string // those of them that are committed
 
-	// Keys of limits and fair values (waiting.lua, roundrobin.lua).
-	Waiting, Rounds, Policy, Recheck, Running, Starts, Rates string
-	Audited                                                  string
+	// Keys of limits and fair values (backlogs.lua, roundrobin.lua).
+	Backlogs, Rounds, Policy, Recheck, Running, Starts, Rates string
+	Audited                                                   string
 }
 
 // NewQueueKeys returns the keys of a queue.
@@ -74,14 +74,14 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Stages:    base + "stages",
 		Staged:    base + "staged",
 
-		Waiting: base + "waiting",
-		Rounds:  base + "rounds",
-		Policy:  base + "policy",
-		Recheck: base + "recheck",
-		Running: base + "running",
-		Audited: base + "audited",
-		Starts:  base + "starts",
-		Rates:   base + "rates",
+		Backlogs: base + "backlogs",
+		Rounds:   base + "rounds",
+		Policy:   base + "policy",
+		Recheck:  base + "recheck",
+		Running:  base + "running",
+		Audited:  base + "audited",
+		Starts:   base + "starts",
+		Rates:    base + "rates",
 	}
 	q.Fixed = []string{
 		q.Delayed,
@@ -158,13 +158,13 @@ func (q *QueueKeys) Stub(token string) string {
 // Waits returns the keys of runs that wait, in the order in which runs move.
 func (q *QueueKeys) Waits() []string { return append([]string{q.Deferred}, q.Fixed[:7]...) }
 
-// WaitingPrefix is how many bytes of an entry of waiting come before its stored run.
-const WaitingPrefix = 49
+// BacklogPrefix is how many bytes of an entry of backlogs come before its stored run.
+const BacklogPrefix = 49
 
 // StoredRunOf returns the stored run of an entry of one of the queue's keys.
 func (q *QueueKeys) StoredRunOf(key, entry string) string {
-	if key == q.Waiting {
-		return entry[min(WaitingPrefix, len(entry)):]
+	if key == q.Backlogs {
+		return entry[min(BacklogPrefix, len(entry)):]
 	}
 	return entry
 }
@@ -173,7 +173,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Trimmed, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Schedules, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
-		q.Waiting, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
 }
 
 // Unknown reports whether this version does not know the purpose of a key of the queue.

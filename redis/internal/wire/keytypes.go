@@ -14,7 +14,7 @@ var KindsOfKeys = map[string]string{
 	"schedules": "hash", "schedules:changes": "number",
 	"disabled": "set", "deferred": "zset", "enabling": "zset", "outbox": "list", "pending": "hash", "last": "hash",
 	"stages": "stages", "staged": "staged",
-	"waiting": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
+	"backlogs": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
 }
 
 // kindsOfMore are the types of keys that a queue has many of, by how they begin.

@@ -1,5 +1,5 @@
 -- Finds runs where they wait. This is no script: it stands in scripts instead of the
--- comment that includes it, behind unwait.lua.
+-- comment that includes it, behind leavebacklog.lua.
 
 -- the type of a key, as TYPE names it
 local function typeOf(key)
@@ -11,8 +11,8 @@ local function take(place, entry)
   local keyType = typeOf(place)
   if keyType == 'list' then
     return redis.call('LREM', place, -1, entry) > 0
-  elseif place == K.waiting then
-    return removeWaiting(entry)
+  elseif place == K.backlogs then
+    return leaveBacklog(entry)
   end
   return keyType == 'zset' and redis.call('ZREM', place, entry) > 0
 end

@@ -1,10 +1,10 @@
 -- Counts runs at limits that bound how many are in flight. This is no script: it stands in
--- scripts instead of the comment that includes it, behind waiting.lua.
+-- scripts instead of the comment that includes it, behind backlogs.lua.
 
 -- counts a run at its limits on runs in flight again; only at the first n limits if n is
 -- given
 local function hold(stored, n)
-  local run = waiting().read(stored)
+  local run = backlogs().read(stored)
   for i, limit in ipairs(run and run.limits or {}) do
     if limit.per == 0 and limit.counts and i <= (n or i) then
       redis.pcall('HINCRBY', K.running, limit.key, 1)
@@ -15,7 +15,7 @@ end
 -- counts a run no more that is not in flight any longer; returns whether another run may
 -- start instead
 local function release(stored)
-  local run, opened = waiting().read(stored), false
+  local run, opened = backlogs().read(stored), false
   for i, limit in ipairs(run and run.limits or {}) do
     if limit.per == 0 and limit.counts then
       local function undo()

@@ -1,5 +1,5 @@
 -- Chooses the backlog whose turn it is, and counts at limits. This is no script: it stands in
--- take.lua instead of the comment that includes it, behind waiting.lua. Two more keys:
+-- take.lua instead of the comment that includes it, behind backlogs.lua. Two more keys:
 --
 --   starts  a sorted set, all scores 0: hash of a rate, instant of a start (16
 --           digits, in µs since the epoch), number (16 digits); and for each rate
@@ -109,7 +109,7 @@ local function addRounds(self)
       local value = list and state .. list .. string.sub(turn, -16)
       local member = value and #turn == 51 and self.first(K.rounds, value)
       local backlog = member and backlogOf(member)
-      local entry = backlog and self.first(K.waiting, backlog)
+      local entry = backlog and self.first(K.backlogs, backlog)
       if entry then
         self.setState(backlog, 'r', self.numberOf(entry), member)
         self.rotate(value, turn)
@@ -207,7 +207,7 @@ local function addRounds(self)
   -- of each limit that has room.
   function self.startFirst(backlog, seen, put, unput, defer, undefer)
     budget = budget - 1
-    local entry = self.first(K.waiting, backlog)
+    local entry = self.first(K.backlogs, backlog)
     if not entry then
       self.forget(backlog, seen)
       return
@@ -237,10 +237,10 @@ local function addRounds(self)
           unput(stored)
           unbegin(run)
         end
-      end, 'ZREM', K.waiting, entry)
+      end, 'ZREM', K.backlogs, entry)
       local next
       next, at = closing(run)
-      local following = self.first(K.waiting, backlog)
+      local following = self.first(K.backlogs, backlog)
       if following then
         self.setState(backlog, next and 'k' .. next.hash or 'r', self.numberOf(following), seen)
       else
@@ -335,8 +335,8 @@ end
 
 local rounds -- made when it is needed first
 
--- returns the functions of waiting(), and those of the turns
+-- returns the functions of backlogs(), and those of the turns
 local function inTurn()
-  rounds = rounds or addRounds(waiting())
+  rounds = rounds or addRounds(backlogs())
   return rounds
 end

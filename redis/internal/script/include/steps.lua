@@ -1,5 +1,5 @@
 -- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
--- the comment that includes it, behind clock.lua, waiting.lua, release.lua, putback.lua,
+-- the comment that includes it, behind clock.lua, backlogs.lua, release.lua, putback.lua,
 -- deadletters.lua and read.lua. The script has A.beforeID. doc.go explains K, A and nextKey.
 --
 -- The steps of an outcome are a string of letters. The keys and arguments of each follow

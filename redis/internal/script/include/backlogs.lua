@@ -1,12 +1,12 @@
 -- The backlogs in which runs with limits or a fair value wait, and whose turn it is. This is
 -- no script: it stands in scripts instead of the comment that includes it.
 --
--- A backlog is the waiting runs of one ready list, fair value and list of limits: the same
+-- A backlog is the runs held back of one ready list, fair value and list of limits: the same
 -- limits hold all of them back. Its name is the number of the ready list, 1 to 6, the hash of
 -- the value and that of the limits, 33 characters. Its state is 'r', if its first run can be
 -- looked at, else 'k' and the hash of the limit that holds this run back. The keys:
 --
---   waiting  a sorted set, all scores 0: backlog, number (16 digits), stored run
+--   backlogs a sorted set, all scores 0: backlog, number (16 digits), stored run
 --   rounds   a sorted set, all scores 0. For each backlog a member: state, ready list, hash
 --            of the value, number of the first run, hash of the limits. And for each value
 --            with backlogs of one state and ready list its turn: 'v', state, ready list,
@@ -34,10 +34,10 @@ end
 
 -- In the functions below a value is its state, ready list and hash, as rounds has it. Seen is
 -- the member of rounds that led to a backlog or a value: it goes if nothing stands for it.
-local function newWaiting()
+local function newBacklogs()
   local self = {none = '0000000000000000'}
 
-  -- the number and the stored run of an entry of waiting, behind the backlog's name
+  -- the number and the stored run of an entry of backlogs, behind the backlog's name
   function self.numberOf(entry)
     return string.sub(entry, 34, 49)
   end
@@ -231,12 +231,12 @@ local function newWaiting()
     if front or not self.has(backlog) then
       self.setState(backlog, state or 'r', number)
     end
-    redis.call('ZADD', K.waiting, 0, backlog .. number .. stored)
+    redis.call('ZADD', K.backlogs, 0, backlog .. number .. stored)
     return backlog .. number .. stored
   end
 
   -- Returns a function that adds a stored run to the end of its backlog; the first run of a
-  -- backlog needs the state. It returns also the entries to be stored then in waiting, each
+  -- backlog needs the state. It returns also the entries to be stored then in backlogs, each
   -- behind its score.
   function self.gather(n)
     local next, entries = nil, {}
@@ -290,10 +290,10 @@ local function newWaiting()
   return self
 end
 
-local waitingRuns -- made when it is needed first: most calls have no run with policies
+local madeBacklogs -- made when it is needed first: most calls have no run with policies
 
 -- returns the functions for runs with limits or a fair value
-local function waiting()
-  waitingRuns = waitingRuns or newWaiting()
-  return waitingRuns
+local function backlogs()
+  madeBacklogs = madeBacklogs or newBacklogs()
+  return madeBacklogs
 end
