@@ -243,15 +243,15 @@ func (bo *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, 
 	}
 	args = append(args, bo.batch.name, complete, bo.before)
 	keys, args = bo.appendPlain(keys, args)
-	return bo.appendSteps(keys, args)
+	return bo.appendOperations(keys, args)
 }
 
-// appendPlain adds the outcomes without steps: a bitmap of their indexes, and their records.
+// appendPlain adds the outcomes without operations: a bitmap of their indexes, and their records.
 func (bo *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any) {
 	at, records := len(args), 0
 	args = append(args, nil, nil)
 	for _, o := range bo.outcomes {
-		if o.steps != "" {
+		if o.operations != "" {
 			continue
 		}
 		if bo.plain == nil {
@@ -267,17 +267,17 @@ func (bo *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any
 	return keys, args
 }
 
-// appendSteps adds the outcomes with steps.
-func (bo *batchOutcomes) appendSteps(keys []string, args []any) ([]string, []any) {
+// appendOperations adds the outcomes with operations.
+func (bo *batchOutcomes) appendOperations(keys []string, args []any) ([]string, []any) {
 	at, n := len(args), 0
 	args = append(args, nil)
 	for _, o := range bo.outcomes {
-		if o.steps == "" {
+		if o.operations == "" {
 			continue
 		}
 		n++
 		keys = append(keys, o.keys...)
-		args = append(append(args, o.at.index, o.steps), o.args...)
+		args = append(append(args, o.at.index, o.operations), o.args...)
 	}
 	args[at] = n
 	return keys, args

@@ -39,7 +39,7 @@ func (p *finishLog) remember(bo *batchOutcomes, replyLost bool, d time.Duration)
 		switch {
 		case bo.failure(o) != nil:
 		case bo.isFenced(o) && !replyLost && !bo.batch.doubtful[o.at.index]:
-		case o.steps == "" && o.record == "":
+		case o.operations == "" && o.record == "":
 			if e.plain == nil {
 				e.plain = bo.plain
 			}

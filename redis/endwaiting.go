@@ -25,7 +25,7 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 	} else if err := out.endRun(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
 		return false, false, err
 	}
-	out.recordAsStep()
+	out.recordAsOperation()
 	reply, doubtful, err := b.endAt(ctx, q, key, entry, out)
 	if err != nil || !reply.Ended {
 		return false, doubtful, err
@@ -38,11 +38,11 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 	return true, doubtful, nil
 }
 
-// endAt applies an outcome's steps to an entry at a key, and removes the entry. doubtful
+// endAt applies an outcome's operations to an entry at a key, and removes the entry. doubtful
 // is as for endWaiting.
 func (b *Broker) endAt(ctx context.Context, q *queue, key, entry string, out *outcome) (reply script.EndWaitingReply, doubtful bool, err error) {
 	keys := append(script.EndWaitingKeys(&q.QueueKeys, key), out.keys...)
-	named := &script.EndWaitingArgs{MaxDead: b.cfg.MaxDead, BeforeID: len(q.Record("")), Entry: entry, Steps: out.steps}
+	named := &script.EndWaitingArgs{MaxDead: b.cfg.MaxDead, BeforeID: len(q.Record("")), Entry: entry, Operations: out.operations}
 	args := append(named.Append(nil), out.args...)
 	v, replyLost, err := b.repeatTracked(ctx, b.scripts.EndWaiting, b.clients.Work, conn.ReadAny, keys, args...)
 	if err == nil {

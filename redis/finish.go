@@ -117,7 +117,7 @@ func (s *session) noteUnreported(call *finishCall) {
 	}
 }
 
-// encode makes the steps of an outcome.
+// encode makes the operations of an outcome.
 func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	run, q := o.Run, at.batch.lease.q
 	out.run, out.at = run, at
@@ -130,7 +130,7 @@ func (out *outcome) encode(at *receipt, o *broker.Outcome) error {
 	return out.endRun(q, o)
 }
 
-// endRun makes the steps of a run's end.
+// endRun makes the operations of a run's end.
 func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	run := o.Run
 	out.freeHeld(q, run)
@@ -152,7 +152,7 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	}
 	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
 	if links.Group != "" {
-		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		out.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.endRecord(q, run.ID, run.Keep, record)
@@ -160,48 +160,48 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	return nil
 }
 
-// bury adds the step that makes a dead letter of the run.
+// bury adds the operation that makes a dead letter of the run.
 func (out *outcome) bury(run *broker.TaskRun, failure *broker.Failure) error {
 	entry := wire.AppendFailure(make([]byte, 0, 256+len(run.Payload)), failure)
 	entry, err := wire.AppendRun(entry, run)
 	if err == nil {
-		out.step(script.StepBury, "", entry)
+		out.add(script.OpBury, "", entry)
 	}
 	return err
 }
 
-// freeHeld adds the steps that free what a run held: its id, its unique key, its places at
+// freeHeld adds the operations that free what a run held: its id, its unique key, its places at
 // limits.
 func (out *outcome) freeHeld(q *queue, run *broker.TaskRun) {
 	if run.OwnID {
-		out.step(script.StepFreeID, q.Owner(run.ID))
+		out.add(script.OpFreeID, q.Owner(run.ID))
 	}
 	if run.Rules != nil && run.Rules.Unique != "" {
-		out.step(script.StepFreeUnique, q.Unique(run.Rules.Unique), run.ID)
+		out.add(script.OpFreeUnique, q.Unique(run.Rules.Unique), run.ID)
 	}
 	if wire.CountsAtLimits(run) {
-		out.step(script.StepReleaseLimits, "")
+		out.add(script.OpReleaseLimits, "")
 	}
 }
 
-// ifCancelled adds a step that ends the run if it was cancelled, instead of the steps
+// ifCancelled adds an operation that ends the run if it was cancelled, instead of the operations
 // behind it. The script adds the failure to the records.
 func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.freeHeld(q, run)
 	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
 	if links := run.Links.OrZero(); links.Group != "" {
-		end.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		end.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
-		end.step(script.StepEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
+		end.add(script.OpEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
-	out.step(script.StepIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
-	out.steps += end.steps
+	out.add(script.OpIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.operations))
+	out.operations += end.operations
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 }
 
-// retry makes the steps that put the run back as it is now.
+// retry makes the operations that put the run back as it is now.
 func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	run := o.Run
 	if err := run.Validate(); err != nil {
@@ -214,50 +214,50 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	out.at.keepPast(stored)
 	out.ifCancelled(q, out.at, run)
 	if wire.CountsAtLimits(run) {
-		out.step(script.StepReleaseLimits, "")
+		out.add(script.OpReleaseLimits, "")
 	}
 	state := out.requeue(o, stored)
 	if run.Keep > 0 {
-		out.step(script.StepRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
+		out.add(script.OpRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
 	}
 	return nil
 }
 
-// requeue adds the steps that put a stored run back, and returns its state there.
+// requeue adds the operations that put a stored run back, and returns its state there.
 func (out *outcome) requeue(o *broker.Outcome, stored []byte) broker.State {
 	list := wire.ReadyList(o.Run)
 	if o.Delay <= 0 {
-		out.step(script.StepReady, "", list, stored)
+		out.add(script.OpReady, "", list, stored)
 		return broker.StateQueued
 	}
-	out.step(script.StepDelay, "", wire.Millis(o.Delay), list, stored)
+	out.add(script.OpDelay, "", wire.Millis(o.Delay), list, stored)
 	if o.ForOthers {
-		out.step(script.StepWake, "", list)
+		out.add(script.OpWake, "", list)
 	}
 	return broker.StateDelayed
 }
 
-func (out *outcome) step(letter byte, key string, args ...any) {
-	out.steps += string(letter)
+func (out *outcome) add(letter byte, key string, args ...any) {
+	out.operations += string(letter)
 	if key != "" {
 		out.keys = append(out.keys, key)
 	}
 	out.args = append(out.args, args...)
 }
 
-// endRecord sets the record of a run that has ended, after its other steps. An outcome that only
-// does that needs no steps: to do it twice is to do it once.
+// endRecord sets the record of a run that has ended, after its other operations. An outcome that only
+// does that needs no operations: to do it twice is to do it once.
 func (out *outcome) endRecord(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
-	if out.steps != "" {
-		out.step(script.StepEndRecord, out.record, out.value, out.keep)
+	if out.operations != "" {
+		out.add(script.OpEndRecord, out.record, out.value, out.keep)
 	}
 }
 
-// recordAsStep makes a step of setting the record, where there is no batch.
-func (out *outcome) recordAsStep() {
-	if out.steps == "" && out.record != "" {
-		out.step(script.StepEndRecord, out.record, out.value, out.keep)
+// recordAsOperation makes an operation of setting the record, where there is no batch.
+func (out *outcome) recordAsOperation() {
+	if out.operations == "" && out.record != "" {
+		out.add(script.OpEndRecord, out.record, out.value, out.keep)
 	}
 }
 
@@ -265,7 +265,7 @@ func (out *outcome) recordAsStep() {
 func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	out := &outcome{at: at}
 	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
-	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), stored...))
+	out.add(script.OpBury, "", append(wire.AppendFailure(nil, failure), stored...))
 	h, err := wire.ParseHeader(stored)
 	if err != nil {
 		return out
@@ -274,19 +274,19 @@ func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	return out
 }
 
-// byHeader makes the steps of the end of a run of which only the header can be read.
+// byHeader makes the operations of the end of a run of which only the header can be read.
 func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	if h.OwnID {
-		out.step(script.StepFreeID, q.Owner(string(h.ID)))
+		out.add(script.OpFreeID, q.Owner(string(h.ID)))
 	}
 	if key := h.Unique(); key != "" {
-		out.step(script.StepFreeUnique, q.Unique(key), string(h.ID))
+		out.add(script.OpFreeUnique, q.Unique(key), string(h.ID))
 	}
 	if h.Flags&wire.FlagWaits != 0 {
-		out.step(script.StepReleaseLimits, "")
+		out.add(script.OpReleaseLimits, "")
 	}
 	if group, member, ok := new(broker.Decoder).Member(stored[h.Size:]); ok {
-		out.step(script.StepEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
+		out.add(script.OpEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
 	if h.Record {
 		out.endRecord(q, string(h.ID), unreadableKept, record)
@@ -297,7 +297,7 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 // more.
 const unreadableKept = 24 * time.Hour
 
-// next adds the steps that queue the follow-ups of a success.
+// next adds the operations that queue the follow-ups of a success.
 func (out *outcome) next(runs []*broker.TaskRun) error {
 	for i, run := range runs {
 		if run == nil {
@@ -310,7 +310,7 @@ func (out *outcome) next(runs []*broker.TaskRun) error {
 		if err != nil {
 			return fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
-		out.step(script.StepSend, "", entry)
+		out.add(script.OpSend, "", entry)
 	}
 	if err := broker.CheckBatch(runs); err != nil {
 		return fmt.Errorf("next runs: %w", err)

@@ -59,7 +59,7 @@ func TestAnOutcomeThatFailsTakesNothingFromTheOthers(t *testing.T) {
 	require.Equal(t, "gathering", takeAll(t, s, "q", 1)[0].ID)
 }
 
-// TestAnOutcomeThatFailsLeavesTheUniqueKeyItsTime has an outcome fail after the step that
+// TestAnOutcomeThatFailsLeavesTheUniqueKeyItsTime has an outcome fail after the operation that
 // frees the unique key. The key then expires when it would have expired, or never.
 func TestAnOutcomeThatFailsLeavesTheUniqueKeyItsTime(t *testing.T) {
 	t.Parallel()

@@ -183,7 +183,7 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out.freeHeld(q, run)
 	if links := run.Links.OrZero(); links.Group != "" {
 		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.step(script.StepEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		out.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
 		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))

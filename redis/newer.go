@@ -119,16 +119,16 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 	}
 	var end outcome
 	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
-	end.recordAsStep()
-	out.step(script.StepIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.steps))
-	out.steps += end.steps
+	end.recordAsOperation()
+	out.add(script.OpIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.operations))
+	out.operations += end.operations
 	out.keys, out.args = append(out.keys, end.keys...), append(out.args, end.args...)
 	if h.Flags&wire.FlagWaits != 0 {
-		out.step(script.StepReleaseLimits, "")
+		out.add(script.OpReleaseLimits, "")
 	}
 	list := int(stored[2])*3 + 3 - int(stored[3])
-	out.step(script.StepDelay, "", wire.Millis(delay), list, stored)
-	out.step(script.StepWake, "", list)
+	out.add(script.OpDelay, "", wire.Millis(delay), list, stored)
+	out.add(script.OpWake, "", list)
 	return out
 }
 

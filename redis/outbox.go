@@ -205,7 +205,7 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 // people can requeue it in its own queue.
 func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
 	out := new(outcome)
-	out.step(script.StepBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
+	out.add(script.OpBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
 	reply, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)

@@ -28,7 +28,7 @@ func (bo *batchOutcomes) anyFailure() error {
 // sends reports whether an outcome may have put something into the outbox.
 func (bo *batchOutcomes) sends() bool {
 	for _, o := range bo.outcomes {
-		if strings.ContainsAny(o.steps, string(script.StepSend)+string(script.StepEndMember)) {
+		if strings.ContainsAny(o.operations, string(script.OpSend)+string(script.OpEndMember)) {
 			return true
 		}
 	}
@@ -36,7 +36,7 @@ func (bo *batchOutcomes) sends() bool {
 }
 
 func (bo *batchOutcomes) isFenced(o *outcome) bool {
-	if o.steps == "" {
+	if o.operations == "" {
 		return bo.lost
 	}
 	return bo.fenced[o.at.index]

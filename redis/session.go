@@ -102,8 +102,8 @@ type batchOutcomes struct {
 	calls    []*finishCall // of each outcome
 	whole    bool          // nothing is left of the batch afterwards
 	before   int           // how many of its runs earlier commands have finished
-	plain    []byte        // a bitmap of the runs without steps
-	lost     bool          // all runs without steps were fenced
+	plain    []byte        // a bitmap of the runs without operations
+	lost     bool          // all runs without operations were fenced
 	fenced   map[int]bool  // the other runs that were fenced, by index
 
 	failed map[int]error // by index: why an outcome was not applied
@@ -116,8 +116,8 @@ type finishedBatch struct {
 	number int64
 	at     time.Time
 	size   int       // of the batch
-	plain  []byte    // a bitmap of the runs without steps
-	others []outcome // of runs with steps or a record
+	plain  []byte    // a bitmap of the runs without operations
+	others []outcome // of runs with operations or a record
 	bytes  int
 }
 
@@ -136,13 +136,13 @@ type batchListing struct {
 
 // outcome is the outcome of one delivery, as the finish script takes it.
 type outcome struct {
-	run   *broker.TaskRun
-	at    *receipt
-	steps string // letters, as the script has them; empty: the run only ends, and its record below is perhaps set
-	keys  []string
-	args  []any
+	run        *broker.TaskRun
+	at         *receipt
+	operations string // letters, as the script has them; empty: the run only ends, and its record below is perhaps set
+	keys       []string
+	args       []any
 
-	// Without steps: the key of the run's record, if there is one, its value, and for how
+	// Without operations: the key of the run's record, if there is one, its value, and for how
 	// many milliseconds it is kept.
 	record string
 	value  []byte

@@ -80,7 +80,7 @@ else
   noted = redis.call('HGETALL', K.running) -- or all in flight would be read for each page
 end
 for i = 1, #noted, 2 do
-  if repair or not is[noted[i]] then -- the first step has reported the others
+  if repair or not is[noted[i]] then -- the first call has reported the others
     compare(noted[i], noted[i + 1])
   end
 end

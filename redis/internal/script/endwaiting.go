@@ -10,12 +10,12 @@ func EndWaitingKeys(q *wire.QueueKeys, place string) []string {
 // EndWaitingArgs are the named arguments of endwaiting.lua.
 type EndWaitingArgs struct {
 	MaxDead, BeforeID int
-	Entry, Steps      string
+	Entry, Operations string
 }
 
 // Append appends them in their order.
 func (a *EndWaitingArgs) Append(args []any) []any {
-	return append(args, a.MaxDead, a.BeforeID, a.Entry, a.Steps)
+	return append(args, a.MaxDead, a.BeforeID, a.Entry, a.Operations)
 }
 
 // EndWaitingReply is the reply of endwaiting.lua.

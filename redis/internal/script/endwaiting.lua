@@ -4,10 +4,10 @@
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
 --       running, outbox; place: the list or sorted set that has the run as an entry, or the
---       string that is the entry; then the keys of the steps, in their order
+--       string that is the entry; then the keys of the operations, in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
---       the run's id; entry: as it is in the place; steps: of the run's outcome, letters
---       (steps.lua); then the arguments of the steps
+--       the run's id; entry: as it is in the place; operations: of the run's outcome, letters
+--       (operations.lua); then the arguments of the operations
 -- Returns an array of
 --       1. 1, or 0 if the entry is not there: then nothing is done
 --       2. in turn a waiter to notify, and the run's id
@@ -21,10 +21,10 @@
 -- include deadletters.lua
 -- include wake.lua
 -- include read.lua
--- include steps.lua
+-- include operations.lua
 
--- Returns whether the entry is there, and functions that take it away after the steps, and
--- that put it back if the steps fail.
+-- Returns whether the entry is there, and functions that take it away after the operations, and
+-- that put it back if the operations fail.
 local function find()
   local function nothing() end
   local keyType = redis.call('TYPE', K.place).ok
@@ -53,7 +53,7 @@ local there, remove, restore = find()
 if not there then
   return {0, {}, 0}
 end
-local err = steps().apply(A.steps, remove)
+local err = operations().apply(A.operations, remove)
 if err then
   restore()
   return {err = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)} -- error() would add its position

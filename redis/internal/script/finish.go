@@ -33,7 +33,7 @@ type FinishReply struct {
 }
 
 // RunPlace names a run of a finish call: its batch by the place in the call, from 0, and
-// its index in the batch. The index is negative for all runs of the batch without steps.
+// its index in the batch. The index is negative for all runs of the batch without operations.
 type RunPlace struct {
 	Batch, Index int
 }

@@ -2,45 +2,45 @@
 -- Applies the outcomes of runs in flight, each once. A batch's key is its fencing token:
 -- without the key, the outcomes of the batch are refused.
 --
--- An outcome has no steps if it only ends the run and perhaps sets its record: the batch's
--- bitmap of finished runs marks the run. Any other outcome has steps (include/steps.lua).
+-- An outcome has no operations if it only ends the run and perhaps sets its record: the batch's
+-- bitmap of finished runs marks the run. Any other outcome has operations (include/operations.lua).
 -- doc.go explains K, A and nextKey.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, dead, trimmed, waiters, backlogs, rounds,
 --       policy, recheck, running, outbox; then for each batch
 --         the batch, and its bitmap of finished runs
---         the record of each run without steps that has one
---         the keys of the steps, in their order
+--         the record of each run without operations that has one
+--         the keys of the operations, in their order
 -- ARGV  maxDead: cap of the dead list; batches: their number; beforeID: how many bytes of a
 --       record's key come before the run's id; then for each batch
 --         "session:number"
 --         '1' if all its runs have ended after this call, '0' if some are left
 --         how many of its runs earlier calls have ended, as far as the caller knows
---         a bitmap, as SETBIT has it, of the runs without steps, '' for none
+--         a bitmap, as SETBIT has it, of the runs without operations, '' for none
 --         how many of these have a record; for each: the record, ms to keep it
---         how many outcomes have steps; for each: the run's index in the batch, the letters
---         of the steps, their arguments
+--         how many outcomes have operations; for each: the run's index in the batch, the letters
+--         of the operations, their arguments
 -- Does for each batch that is there
---       1. sets the records of the runs without steps, and marks these runs in the bitmap
+--       1. sets the records of the runs without operations, and marks these runs in the bitmap
 --          if the batch stays
---       2. applies the steps of each other outcome, and then marks its run in the same way;
---          an error takes back the steps of its run (include/steps.lua says which stay)
+--       2. applies the operations of each other outcome, and then marks its run in the same way;
+--          an error takes back the operations of its run (include/operations.lua says which stay)
 --       3. deletes the batch if all its runs have ended
 --       Afterwards it wakes consumers, and then trims the oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
---          index; the index -1 means all its runs without steps
+--          index; the index -1 means all its runs without operations
 --       2. in turn a waiter to notify, and the id of the run that has ended
 --       3. how many entries were added to the outbox
 --       4. how many dead letters were trimmed
 --       5. the failures: in turn the batch's place, the run's index, and the error. Its
 --          outcome is taken back as in 2. The index -1 means that the batch stays although
 --          all its runs have ended; the place 0, that the error is of no batch
---       A run without steps that the bitmap has already is not fenced: this session ended
+--       A run without operations that the bitmap has already is not fenced: this session ended
 --       it, or an audit that found the run elsewhere. If the bitmap has fewer runs than the
 --       caller says, the server has forgotten ends: the batch stays.
--- Repeat the call after an error. Outcomes with steps that it applied are then fenced; those
+-- Repeat the call after an error. Outcomes with operations that it applied are then fenced; those
 -- without are applied again, which changes nothing. All are fenced if the batch is gone.
 -- include clock.lua
 -- include backlogs.lua
@@ -49,7 +49,7 @@
 -- include deadletters.lua
 -- include wake.lua
 -- include read.lua
--- include steps.lua
+-- include operations.lua
 local fenced, failures = {}, {}
 
 local function fail(place, i, err)
@@ -70,7 +70,7 @@ local function union(marked, plain)
   return table.concat(bytes)
 end
 
--- Applies n outcomes with steps, but fences the runs that have ended before. It marks the
+-- Applies n outcomes with operations, but fences the runs that have ended before. It marks the
 -- others in the bitmap, unless the batch is complete. someMarked is whether the bitmap can
 -- mark any run. Returns the indexes of the runs whose outcome was applied, and whether some
 -- outcomes failed.
@@ -81,9 +81,9 @@ local function applyOutcomes(n, place, batch, bitmap, batchExists, complete, som
     if not batchExists or someMarked and redis.call('GETBIT', bitmap, index) == 1 then
       fenced[#fenced + 1] = place
       fenced[#fenced + 1] = index
-      steps().discard(letters)
+      operations().discard(letters)
     else
-      local err = steps().apply(letters, function()
+      local err = operations().apply(letters, function()
         if not complete then
           redis.call('SETBIT', bitmap, index, 1)
         end
@@ -100,18 +100,18 @@ local function applyOutcomes(n, place, batch, bitmap, batchExists, complete, som
   return applied, failed
 end
 
--- Without outcomes with steps the loop makes no function and no table: each would cost every
+-- Without outcomes with operations the loop makes no function and no table: each would cost every
 -- call.
 for place = 1, tonumber(A.batches) do
   local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
-  local plain = nextArg() -- the bitmap of the runs without steps
+  local plain = nextArg() -- the bitmap of the runs without operations
   local batch, bitmap = nextKey(), nextKey()
   local batchExists = redis.call('EXISTS', batch) == 1
   if batchExists and complete and endedBefore > 0 and redis.call('BITCOUNT', bitmap) < endedBefore then
     complete = false -- the server has forgotten ends, which the session will find out
   end
 
-  -- 1. the runs without steps
+  -- 1. the runs without operations
   if not batchExists and #plain > 0 then
     fenced[#fenced + 1] = place
     fenced[#fenced + 1] = -1
@@ -129,7 +129,7 @@ for place = 1, tonumber(A.batches) do
     redis.call('SET', bitmap, union(marked, plain))
   end
 
-  -- 2. the outcomes with steps
+  -- 2. the outcomes with operations
   local applied, failed
   if outcomes > 0 then
     applied, failed = applyOutcomes(outcomes, place, batch, bitmap, batchExists, complete, marked ~= false)
@@ -150,7 +150,7 @@ for place = 1, tonumber(A.batches) do
   end
   if failed and complete then -- the batch stays: no outcome may be applied a second time
     if #plain > 0 then
-      local before = redis.pcall('GET', bitmap) -- which was not read if no outcome has steps
+      local before = redis.pcall('GET', bitmap) -- which was not read if no outcome has operations
       redis.call('SET', bitmap, union(type(before) == 'string' and before, plain))
     end
     for _, index in ipairs(applied or {}) do

@@ -1,6 +1,6 @@
 #!lua flags=allow-oom
 -- Frees the unique key of a run that starts, while the caller still holds the run. The key's
--- owner stays for ten seconds, marked as ended, as at the run's end (steps.lua).
+-- owner stays for ten seconds, marked as ended, as at the run's end (operations.lua).
 --
 -- KEYS  batch; done: its bitmap of finished runs; unique: the key
 -- ARGV  index: the run's in the batch; id: the run's

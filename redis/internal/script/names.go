@@ -99,8 +99,8 @@ func resolve(source string, keys, args []string) (string, error) {
 			code, size, err = k.substitute(rest)
 		case word && strings.HasPrefix(rest, "A."):
 			code, size, err = a.substitute(rest)
-		case word && strings.HasPrefix(rest, "STEP."):
-			code, size, err = stepLetter(rest)
+		case word && strings.HasPrefix(rest, "OP."):
+			code, size, err = operationLetter(rest)
 		case isCount(rest, "#K"):
 			code, size = strconv.Itoa(len(keys)), 2
 		case isCount(rest, "#A"):
@@ -149,14 +149,14 @@ func literal(text string) int {
 	return 0
 }
 
-func stepLetter(text string) (code string, size int, err error) {
-	size = len("STEP.")
+func operationLetter(text string) (code string, size int, err error) {
+	size = len("OP.")
 	for size < len(text) && isWord(text[size]) {
 		size++
 	}
-	letter, ok := stepNames[text[len("STEP."):size]]
+	letter, ok := operationNames[text[len("OP."):size]]
 	if !ok {
-		return "", 0, fmt.Errorf("%s is no step", text[:size])
+		return "", 0, fmt.Errorf("%s is no operation", text[:size])
 	}
 	return "'" + string(letter) + "'", size, nil
 }

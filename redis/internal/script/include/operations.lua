@@ -1,8 +1,8 @@
--- Applies the outcomes of runs in steps. This is no script: it stands in scripts instead of
+-- Applies the outcomes of runs in operations. This is no script: it stands in scripts instead of
 -- the comment that includes it, behind clock.lua, backlogs.lua, release.lua, putback.lua,
 -- deadletters.lua and read.lua. The script has A.beforeID. doc.go explains K, A and nextKey.
 --
--- The steps of an outcome are a string of letters. The keys and arguments of each follow
+-- The operations of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
 --
 --   letter                keys          arguments, and effect
@@ -54,11 +54,11 @@ local function noteWaiters(record)
   end
 end
 
-local function newSteps()
-  local self, appliers, readSteps = {}, {}, nil
+local function newOperations()
+  local self, appliers, readOperations = {}, {}, nil
   local batch, index -- of the run in hand, if it is in flight
   local due -- when the run in hand is due again, 13 digits
-  local undos = {} -- functions that take back the steps of the run in hand
+  local undos = {} -- functions that take back the operations of the run in hand
 
   local function kindOf(list)
     return list <= 3 and 1 or 2
@@ -68,7 +68,7 @@ local function newSteps()
     undos[#undos + 1] = undo
   end
 
-  appliers[STEP.FREE_ID] = function(apply)
+  appliers[OP.FREE_ID] = function(apply)
     local key = nextKey()
     if apply then
       local owner = redis.call('GET', key)
@@ -81,7 +81,7 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.FREE_UNIQUE] = function(apply)
+  appliers[OP.FREE_UNIQUE] = function(apply)
     local key, id = nextKey(), nextArg()
     if apply then
       local owner = redis.call('GET', key)
@@ -99,7 +99,7 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.RELEASE_LIMITS] = function(apply)
+  appliers[OP.RELEASE_LIMITS] = function(apply)
     local stored = apply and batch and redis.call('LRANGE', batch, index, index)[1]
     if stored then
       if release(stored) then
@@ -111,7 +111,7 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.READY] = function(apply)
+  appliers[OP.READY] = function(apply)
     local list, stored = tonumber(nextArg()), nextArg()
     if apply then
       local entry = putBack(list, stored)
@@ -122,7 +122,7 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.DELAY] = function(apply)
+  appliers[OP.DELAY] = function(apply)
     local delay, list, stored = tonumber(nextArg()), tonumber(nextArg()), nextArg()
     if apply then
       due = string.format('%013.0f', math.min(now() + delay, 9999999999999)) -- a record has 13 digits
@@ -137,14 +137,14 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.WAKE] = function(apply)
+  appliers[OP.WAKE] = function(apply)
     local list = tonumber(nextArg())
     if apply then
       woken[kindOf(list)] = true
     end
   end
 
-  appliers[STEP.BURY] = function(apply)
+  appliers[OP.BURY] = function(apply)
     local failureAndRun = nextArg()
     if apply then
       deadLength = redis.call('LPUSH', K.dead, deadLetter(failureAndRun))
@@ -155,16 +155,16 @@ local function newSteps()
     end
   end
 
-  appliers[STEP.RECORD] = function(apply)
+  appliers[OP.RECORD] = function(apply)
     local key, state, map = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, state .. (due or '0000000000000') .. map)
     end
   end
 
-  local cancelFailure = '' -- while the steps of a cancelled run are applied
+  local cancelFailure = '' -- while the operations of a cancelled run are applied
 
-  appliers[STEP.END_RECORD] = function(apply)
+  appliers[OP.END_RECORD] = function(apply)
     local key, record, keep = nextKey(), nextArg(), nextArg()
     if apply then
       redis.call('SET', key, record .. cancelFailure, 'PX', keep)
@@ -181,7 +181,7 @@ local function newSteps()
     end)
   end
 
-  appliers[STEP.SEND] = function(apply)
+  appliers[OP.SEND] = function(apply)
     local entry = nextArg()
     if apply then
       send(entry)
@@ -191,7 +191,7 @@ local function newSteps()
   -- The end of the last member adds the run that awaits the group to the outbox. A member
   -- ends once; but if it ended with a failure, and was queued again, its success counts
   -- instead.
-  appliers[STEP.END_MEMBER] = function(apply)
+  appliers[OP.END_MEMBER] = function(apply)
     local group, member, ended = nextKey(), nextArg(), nextArg()
     local before = apply and redis.call('HGET', group, 'left')
     if not before then
@@ -235,7 +235,7 @@ local function newSteps()
     local cancels, field, n = nextKey(), nextArg(), tonumber(nextArg())
     local failure = apply and redis.call('HGET', cancels, field)
     cancelFailure = failure or ''
-    readSteps(string.sub(letters, 1, n), failure)
+    readOperations(string.sub(letters, 1, n), failure)
     cancelFailure = ''
     if failure then
       redis.call('HDEL', cancels, field)
@@ -243,12 +243,12 @@ local function newSteps()
         redis.pcall('HSET', cancels, field, failure)
       end)
     end
-    readSteps(string.sub(letters, n + 1), apply and not failure)
+    readOperations(string.sub(letters, n + 1), apply and not failure)
   end
 
   -- applies letters, or only reads their keys and arguments
-  function readSteps(letters, apply)
-    if string.sub(letters, 1, 1) == STEP.IF_CANCELLED then
+  function readOperations(letters, apply)
+    if string.sub(letters, 1, 1) == OP.IF_CANCELLED then
       ifCancelled(string.sub(letters, 2), apply)
       return
     end
@@ -257,19 +257,19 @@ local function newSteps()
     end
   end
 
-  -- reads the keys and arguments of an outcome's steps, and applies none
+  -- reads the keys and arguments of an outcome's operations, and applies none
   function self.discard(letters)
-    readSteps(letters, false)
+    readOperations(letters, false)
   end
 
-  -- Applies the steps of an outcome, and then calls last. A run in flight has a batch, and an
-  -- index there. Returns nil or an error. After an error all steps are taken back but what
+  -- Applies the operations of an outcome, and then calls last. A run in flight has a batch, and an
+  -- index there. Returns nil or an error. After an error all operations are taken back but what
   -- the repetition writes again: records, notices to waiters, and corrections of a group.
   function self.apply(letters, last, ofBatch, atIndex)
     local keysBefore, argsBefore = keysRead, argsRead
     batch, index, due, undos = ofBatch, atIndex, nil, {}
     local ok, err = pcall(function()
-      readSteps(letters, true)
+      readOperations(letters, true)
       last()
     end)
     if ok then
@@ -279,17 +279,17 @@ local function newSteps()
       undos[i]()
     end
     keysRead, argsRead = keysBefore, argsBefore
-    readSteps(letters, false)
+    readOperations(letters, false)
     return err
   end
 
   return self
 end
 
-local outcomeSteps -- made when it is needed first: most calls have no steps
+local madeOperations -- made when it is needed first: most calls have no operations
 
--- returns the functions for outcomes with steps
-local function steps()
-  outcomeSteps = outcomeSteps or newSteps()
-  return outcomeSteps
+-- returns the functions for outcomes with operations
+local function operations()
+  madeOperations = madeOperations or newOperations()
+  return madeOperations
 end

@@ -1,0 +1,34 @@
+package script
+
+// The operations of an outcome, by the letters that stand for them on the wire. Scripts name
+// them OP.FREE_ID and so on (include/operations.lua).
+const (
+	OpFreeID        = 'i' // the run's id is free again
+	OpFreeUnique    = 'u' // the unique key is free again, if it is this run's
+	OpReleaseLimits = 'l' // the run counts no more at its limits
+	OpReady         = 'h' // back to the head of its ready list, or of its backlog
+	OpDelay         = 'd' // back, due after a delay
+	OpWake          = 'w' // wakes a consumer, which learns when the first run is due
+	OpBury          = 'x' // adds a dead letter
+	OpRecord        = 'r' // sets the record of a run that goes on
+	OpEndRecord     = 'e' // sets the record of a run that has ended
+	OpSend          = 'o' // adds an entry to the outbox
+	OpEndMember     = 'g' // notes the end of a member of a group
+	OpIfCancelled   = 'c' // the first operation: does the next ones if a cancel of the run is stored, else the rest
+)
+
+// operationNames are the names of the operations in scripts.
+var operationNames = map[string]byte{
+	"FREE_ID":        OpFreeID,
+	"FREE_UNIQUE":    OpFreeUnique,
+	"RELEASE_LIMITS": OpReleaseLimits,
+	"READY":          OpReady,
+	"DELAY":          OpDelay,
+	"WAKE":           OpWake,
+	"BURY":           OpBury,
+	"RECORD":         OpRecord,
+	"END_RECORD":     OpEndRecord,
+	"SEND":           OpSend,
+	"END_MEMBER":     OpEndMember,
+	"IF_CANCELLED":   OpIfCancelled,
+}
