@@ -288,16 +288,16 @@ func (bo *batchOutcomes) appendOperations(keys []string, args []any) ([]string, 
 func noteFinished(batches []*batchOutcomes, reply script.FinishReply) {
 	for _, run := range reply.Fenced {
 		bo := batches[run.Batch]
-		if run.Index < 0 {
+		if run.Index == script.PlainRuns {
 			bo.lost = true
 			continue
 		}
 		set(&bo.fenced, run.Index, true)
 	}
 	for _, f := range reply.Failures {
-		switch {
-		case f.Batch < 0:
-		case f.Index < 0:
+		switch f.Index {
+		case script.StillListed, script.NotTrimmed: // the outcomes are applied; recovery and the next dead letter do the rest
+		case script.BatchStays:
 			batches[f.Batch].stays = f.Err
 		default:
 			batches[f.Batch].fail(f.Index, f.Err)

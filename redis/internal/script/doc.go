@@ -6,7 +6,8 @@
 // A script names its keys and arguments, such as K.delayed and A.session. Load replaces them
 // by KEYS[1] and ARGV[1], in the order of the Go function that makes the keys and of the fields
 // of the struct that has the arguments. It returns an error if a script has another name, or
-// does not use one of these. OP.<NAME> stands for the letter of an operation, and a line
+// does not use one of these. OP.<NAME> stands for the letter of an operation, INDEX.<NAME> for an index
+// that is of no single run, and a line
 // "-- include <file>" for the text of a file in include/. nextKey and nextArg read the keys and
 // arguments behind those with names, in turn (include/read.lua).
 //

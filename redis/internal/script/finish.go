@@ -2,6 +2,8 @@ package script
 
 import (
 	"fmt"
+	"slices"
+	"strconv"
 
 	"github.com/taskgen/taskgen/redis/internal/resp"
 	"github.com/taskgen/taskgen/redis/internal/wire"
@@ -33,14 +35,30 @@ type FinishReply struct {
 }
 
 // RunPlace names a run of a finish call: its batch by the place in the call, from 0, and
-// its index in the batch. The index is negative for all runs of the batch without operations.
+// its index in the batch, or one of the indexes below.
 type RunPlace struct {
 	Batch, Index int
 }
 
-// FinishFailure is the error by which an outcome was not applied. If the index is negative,
-// the batch stays although all its runs have ended; if the batch is negative too, the error
-// is of no batch.
+// Indexes in a reply of finish.lua that are of no single run. Scripts name them
+// INDEX.PLAIN_RUNS and so on.
+const (
+	PlainRuns   = -1 // fenced: all runs of the batch without operations
+	BatchStays  = -2 // failed: all runs of the batch have ended, and it cannot be deleted
+	StillListed = -3 // failed: the batch is deleted, and inflight lists it still
+	NotTrimmed  = -4 // failed: dead letters beyond the cap are not trimmed; it is of no batch
+)
+
+// indexes are these by their names in scripts.
+var indexes = map[string]string{
+	"PLAIN_RUNS":   strconv.Itoa(PlainRuns),
+	"BATCH_STAYS":  strconv.Itoa(BatchStays),
+	"STILL_LISTED": strconv.Itoa(StillListed),
+	"NOT_TRIMMED":  strconv.Itoa(NotTrimmed),
+}
+
+// FinishFailure is the error by which an outcome was not applied, or what its index says was
+// not done.
 type FinishFailure struct {
 	RunPlace
 	Err error
@@ -59,7 +77,7 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	}
 	fenced, _ := reply[0].([]any)
 	for i := 0; i+1 < len(fenced); i += 2 {
-		run, err := parseRunPlace(fenced[i:], 1, batches)
+		run, err := parseRunPlace(fenced[i:], batches, PlainRuns)
 		if err != nil {
 			return r, err
 		}
@@ -69,7 +87,7 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	r.Sent, r.Trimmed = number(reply[2]) > 0, number(reply[3])
 	failures, _ := reply[4].([]any)
 	for i := 0; i+2 < len(failures); i += 3 {
-		run, err := parseRunPlace(failures[i:], 0, batches)
+		run, err := parseRunPlace(failures[i:], batches, BatchStays, StillListed, NotTrimmed)
 		if err != nil {
 			return r, err
 		}
@@ -78,13 +96,17 @@ func ParseFinish(v any, batches int) (r FinishReply, err error) {
 	return r, nil
 }
 
-// parseRunPlace parses the place of a batch, which is between two bounds, and an index.
-func parseRunPlace(values []any, least, most int) (RunPlace, error) {
-	place, index := number(values[0]), number(values[1])
-	if int(place) < least || int(place) > most {
-		return RunPlace{}, fmt.Errorf("unexpected batch %d in the reply of finish.lua", place)
+// parseRunPlace parses the place of a batch among so many, and an index: a run's, or one of
+// those of no single run that can be there.
+func parseRunPlace(values []any, batches int, others ...int) (RunPlace, error) {
+	run := RunPlace{int(number(values[0])) - 1, int(number(values[1]))}
+	if ofNoBatch := run.Index == NotTrimmed; ofNoBatch != (run.Batch == -1) || run.Batch < -1 || run.Batch >= batches {
+		return run, fmt.Errorf("unexpected batch %d in the reply of finish.lua", run.Batch+1)
 	}
-	return RunPlace{int(place) - 1, int(index)}, nil
+	if run.Index < 0 && !slices.Contains(others, run.Index) {
+		return run, fmt.Errorf("unexpected index %d in the reply of finish.lua", run.Index)
+	}
+	return run, nil
 }
 
 // parseWaiters parses waiters and run ids, which follow each other.

@@ -3,7 +3,8 @@
 -- without the key, the outcomes of the batch are refused.
 --
 -- An outcome has no operations if it only ends the run and perhaps sets its record: the batch's
--- bitmap of finished runs marks the run. Any other outcome has operations (include/operations.lua).
+-- bitmap of finished runs marks the run. Any other outcome has operations
+-- (include/operations.lua).
 -- doc.go explains K, A and nextKey.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
@@ -25,18 +26,21 @@
 --       1. sets the records of the runs without operations, and marks these runs in the bitmap
 --          if the batch stays
 --       2. applies the operations of each other outcome, and then marks its run in the same way;
---          an error takes back the operations of its run (include/operations.lua says which stay)
+--          an error takes back the operations of its run, but for some that
+--          include/operations.lua names
 --       3. deletes the batch if all its runs have ended
 --       Afterwards it wakes consumers, and then trims the oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
---          index; the index -1 means all its runs without operations
+--          index; or INDEX.PLAIN_RUNS, -1: all its runs without operations
 --       2. in turn a waiter to notify, and the id of the run that has ended
 --       3. how many entries were added to the outbox
 --       4. how many dead letters were trimmed
---       5. the failures: in turn the batch's place, the run's index, and the error. Its
---          outcome is taken back as in 2. The index -1 means that the batch stays although
---          all its runs have ended; the place 0, that the error is of no batch
+--       5. the failures: in turn the batch's place, the run's index, and the error. The
+--          outcome of the run is taken back as in 2. Instead of a run's the index can be
+--            INDEX.BATCH_STAYS, -2: all runs have ended, and the batch cannot be deleted
+--            INDEX.STILL_LISTED, -3: the batch is deleted, and inflight lists it still
+--            INDEX.NOT_TRIMMED, -4: no dead letters were trimmed; the place is 0
 --       A run without operations that the bitmap has already is not fenced: this session ended
 --       it, or an audit that found the run elsewhere. If the bitmap has fewer runs than the
 --       caller says, the server has forgotten ends: the batch stays.
@@ -52,9 +56,9 @@
 -- include operations.lua
 local fenced, failures = {}, {}
 
-local function fail(place, i, err)
+local function fail(place, index, err)
   local n = #failures
-  failures[n + 1], failures[n + 2] = place, i
+  failures[n + 1], failures[n + 2] = place, index
   failures[n + 3] = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)
 end
 
@@ -114,7 +118,7 @@ for place = 1, tonumber(A.batches) do
   -- 1. the runs without operations
   if not batchExists and #plain > 0 then
     fenced[#fenced + 1] = place
-    fenced[#fenced + 1] = -1
+    fenced[#fenced + 1] = INDEX.PLAIN_RUNS
   end
   for _ = 1, tonumber(nextArg()) do
     local key, record, keep = nextKey(), nextArg(), nextArg()
@@ -139,12 +143,12 @@ for place = 1, tonumber(A.batches) do
   if not failed and (not batchExists or complete) then
     local deleted = redis.pcall('DEL', batch, bitmap)
     if type(deleted) == 'table' then
-      fail(place, -1, deleted)
+      fail(place, INDEX.BATCH_STAYS, deleted)
       failed = batchExists
     else
       local unlisted = redis.pcall('SREM', K.inflight, name)
       if type(unlisted) == 'table' then
-        fail(0, -1, unlisted)
+        fail(place, INDEX.STILL_LISTED, unlisted)
       end
     end
   end
@@ -164,6 +168,6 @@ for kind in pairs(woken) do
 end
 local ok, trimmed = pcall(trimOldest, deadLength)
 if not ok then
-  fail(0, -1, trimmed)
+  fail(0, INDEX.NOT_TRIMMED, trimmed)
 end
 return {fenced, waiters, sent, ok and trimmed or 0, failures}

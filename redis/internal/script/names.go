@@ -100,7 +100,9 @@ func resolve(source string, keys, args []string) (string, error) {
 		case word && strings.HasPrefix(rest, "A."):
 			code, size, err = a.substitute(rest)
 		case word && strings.HasPrefix(rest, "OP."):
-			code, size, err = operationLetter(rest)
+			code, size, err = constant(rest, "OP.", operations)
+		case word && strings.HasPrefix(rest, "INDEX."):
+			code, size, err = constant(rest, "INDEX.", indexes)
 		case isCount(rest, "#K"):
 			code, size = strconv.Itoa(len(keys)), 2
 		case isCount(rest, "#A"):
@@ -149,16 +151,18 @@ func literal(text string) int {
 	return 0
 }
 
-func operationLetter(text string) (code string, size int, err error) {
-	size = len("OP.")
+// constant returns the code for the constant of a group at the start of a text, and the size
+// of its name there.
+func constant(text, group string, codes map[string]string) (code string, size int, err error) {
+	size = len(group)
 	for size < len(text) && isWord(text[size]) {
 		size++
 	}
-	letter, ok := operationNames[text[len("OP."):size]]
+	code, ok := codes[text[len(group):size]]
 	if !ok {
-		return "", 0, fmt.Errorf("%s is no operation", text[:size])
+		return "", 0, fmt.Errorf("%s is no constant", text[:size])
 	}
-	return "'" + string(letter) + "'", size, nil
+	return code, size, nil
 }
 
 // keyNames returns the names of keys in a script: the part behind the queue's name up to a

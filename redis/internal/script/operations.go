@@ -17,18 +17,18 @@ const (
 	OpIfCancelled   = 'c' // the first operation: does the next ones if a cancel of the run is stored, else the rest
 )
 
-// operationNames are the names of the operations in scripts.
-var operationNames = map[string]byte{
-	"FREE_ID":        OpFreeID,
-	"FREE_UNIQUE":    OpFreeUnique,
-	"RELEASE_LIMITS": OpReleaseLimits,
-	"READY":          OpReady,
-	"DELAY":          OpDelay,
-	"WAKE":           OpWake,
-	"BURY":           OpBury,
-	"RECORD":         OpRecord,
-	"END_RECORD":     OpEndRecord,
-	"SEND":           OpSend,
-	"END_MEMBER":     OpEndMember,
-	"IF_CANCELLED":   OpIfCancelled,
+// operations are the letters by their names in scripts.
+var operations = map[string]string{
+	"FREE_ID":        "'" + string(OpFreeID) + "'",
+	"FREE_UNIQUE":    "'" + string(OpFreeUnique) + "'",
+	"RELEASE_LIMITS": "'" + string(OpReleaseLimits) + "'",
+	"READY":          "'" + string(OpReady) + "'",
+	"DELAY":          "'" + string(OpDelay) + "'",
+	"WAKE":           "'" + string(OpWake) + "'",
+	"BURY":           "'" + string(OpBury) + "'",
+	"RECORD":         "'" + string(OpRecord) + "'",
+	"END_RECORD":     "'" + string(OpEndRecord) + "'",
+	"SEND":           "'" + string(OpSend) + "'",
+	"END_MEMBER":     "'" + string(OpEndMember) + "'",
+	"IF_CANCELLED":   "'" + string(OpIfCancelled) + "'",
 }

@@ -12,18 +12,26 @@ import (
 func TestRepliesAreParsed(t *testing.T) {
 	finish, err := ParseFinish([]any{
 		[]any{int64(1), int64(-1), int64(2), int64(5)}, []any{"waiter", "run-1", "other", "run-2"}, int64(3), int64(4),
-		[]any{int64(2), int64(7), "ERR x", int64(1), int64(-1), "ERR y", int64(0), int64(-1), "ERR z"},
+		[]any{int64(2), int64(7), "ERR x", int64(1), int64(BatchStays), "ERR y", int64(1), int64(StillListed), "ERR l", int64(0), int64(NotTrimmed), "ERR z"},
 	}, 2)
 	require.NoError(t, err)
 	require.Equal(t, FinishReply{
-		Fenced:  []RunPlace{{Batch: 0, Index: -1}, {Batch: 1, Index: 5}},
+		Fenced:  []RunPlace{{Batch: 0, Index: PlainRuns}, {Batch: 1, Index: 5}},
 		Waiters: []Waiter{{"waiter", "run-1"}, {"other", "run-2"}}, Sent: true, Trimmed: 4,
 		Failures: []FinishFailure{
-			{RunPlace{1, 7}, resp.Error("ERR x")}, {RunPlace{0, -1}, resp.Error("ERR y")}, {RunPlace{-1, -1}, resp.Error("ERR z")},
+			{RunPlace{1, 7}, resp.Error("ERR x")}, {RunPlace{0, BatchStays}, resp.Error("ERR y")},
+			{RunPlace{0, StillListed}, resp.Error("ERR l")}, {RunPlace{-1, NotTrimmed}, resp.Error("ERR z")},
 		},
 	}, finish)
 	_, err = ParseFinish([]any{[]any{int64(3), int64(0)}, nil, nil, nil, nil}, 2)
 	require.EqualError(t, err, "unexpected batch 3 in the reply of finish.lua")
+	for _, failure := range [][]any{
+		{int64(0), int64(1), "ERR"}, {int64(0), int64(BatchStays), "ERR"}, {int64(1), int64(NotTrimmed), "ERR"},
+		{int64(1), int64(PlainRuns), "ERR"}, {int64(1), int64(-5), "ERR"}, {int64(-1), int64(0), "ERR"}, {int64(2), int64(0), "ERR"},
+	} {
+		_, err = ParseFinish([]any{nil, nil, nil, nil, failure}, 1)
+		require.ErrorContains(t, err, "in the reply of finish.lua", "%v", failure)
+	}
 
 	enqueue, err := ParseEnqueue([]any{int64(0), "ERR x", []any{int64(2), "run-1"}}, 3)
 	require.NoError(t, err)

@@ -56,7 +56,7 @@ func TestNamesOfAScriptBecomePlaces(t *testing.T) {
 		{source: "f(K.ready)", err: "line 1: K.ready is 3: behind it has to be which one, in brackets"},
 		{source: "f(K.ready[4])", err: "line 1: K.ready[4]: there are 3"},
 		{source: "f(K.delayed, K.ready[1], A.number)", err: "it does not use K.dead, A.session"},
-		{source: "f(OP.NONE)", err: "line 1: OP.NONE is no operation"},
+		{source: "f(OP.NONE)", err: "line 1: OP.NONE is no constant"},
 	} {
 		sent, err := resolve(c.source, keys, args)
 		if c.err != "" {
@@ -66,9 +66,9 @@ func TestNamesOfAScriptBecomePlaces(t *testing.T) {
 		require.NoError(t, err, c.source)
 		require.Equal(t, c.sent, sent)
 	}
-	sent, err := resolve("f(OP.FREE_ID)", nil, nil)
+	sent, err := resolve("f(OP.FREE_ID, INDEX.BATCH_STAYS)", nil, nil)
 	require.NoError(t, err)
-	require.Equal(t, "f('i')", sent)
+	require.Equal(t, "f('i', -2)", sent)
 }
 
 type swapped struct{ First, Second string }

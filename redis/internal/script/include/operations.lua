@@ -20,7 +20,8 @@
 --                                       with the due time that an earlier d has set
 --   e  END_RECORD         record        record, ms to keep it; sets the record of an ended run
 --   o  SEND                             entry; adds it to the outbox
---   g  END_MEMBER         group         member; length of its id in a byte, id and record; the
+--   g  END_MEMBER         group         the member's place in the group; length of its run's id
+--                                       in a byte, the id, and the record of its end; the
 --                                       member has ended, see END_MEMBER below
 --   c  IF_CANCELLED       cancels of    "number:index"; n. Must be first: the next n letters
 --                         the session   apply if a cancel is stored, else the rest
@@ -201,9 +202,9 @@ local function newOperations()
       redis.call('HSET', group, 'left', 1) -- the count is damaged: the first new end from here on, this one included, counts as the last
     end
     if redis.call('HSETNX', group, member, ended .. cancelFailure) == 0 then
-      local opens, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
-      local succeeded = string.sub(ended, #opens + 1, #opens + 1) == 's'
-      if succeeded and string.sub(earlier, 1, #opens + 1) == opens .. 'f' then
+      local idPrefix, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
+      local succeeded = string.sub(ended, #idPrefix + 1, #idPrefix + 1) == 's' -- a record opens with its state
+      if succeeded and string.sub(earlier, 1, #idPrefix + 1) == idPrefix .. 'f' then
         redis.call('HSET', group, member, ended)
       end
       return
@@ -236,7 +237,7 @@ local function newOperations()
     local failure = apply and redis.call('HGET', cancels, field)
     cancelFailure = failure or ''
     readOperations(string.sub(letters, 1, n), failure)
-    cancelFailure = ''
+    cancelFailure = '' -- for the next outcome; after an error self.apply comes here again, without a failure
     if failure then
       redis.call('HDEL', cancels, field)
       undoable(function()
