@@ -10,15 +10,21 @@
 //	Records          results, status, waiting, dead letters            Leaser
 //	Heartbeater*     reports progress; learns of cancellations         Records
 //	Controls         inspect, cancel, pause, disable, requeue          Heartbeater
-//	Policies         unique, limits, fair order, runs after a success  Leaser
-//	Starter*         frees unique keys when runs start                 Policies
+//	Policies         unique, limits, fair order, queues follow-ups     Leaser
+//	Starter*         frees unique keys when runs start (until=start)   Policies
 //	Groups           a run after a group of runs                       Records
 //	Ticks            a schedule's tick is queued once
 //	Clock            schedulers with wrong clocks are found            Ticks
 //	ScheduleStore    schedules made at run time                        Ticks
 //	RiskReporter     a server that may lose runs is warned of
 //
-// A part with a star is an interface of the broker's sessions.
+// A part with a star is an interface of the broker's sessions. A broker that keeps
+// [PolicyUnique] needs Starter too.
+//
+// A follow-up is queued in the step that records the success before it, if the broker has
+// [PolicyNext]. A Leaser without it gets no run with a follow-up: the runtime returns an
+// error. At a broker that is no Leaser the consumer queues follow-ups itself, after the
+// success; one that dies in between loses them.
 //
 // brokertest.Run tests a broker for the parts that it has, and logs which are missing.
 //

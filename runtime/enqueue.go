@@ -65,7 +65,8 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 		if err := refusePolicies(run, c.policies); err != nil {
 			return err
 		}
-		// Without leases the consumer itself queues what follows.
+		// A broker without leases delivers at most once anyway: there the consumer queues the
+		// follow-ups itself, once the run has succeeded.
 		_, leased := c.broker.(broker.Leaser)
 		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
 			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+

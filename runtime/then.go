@@ -19,7 +19,8 @@ import (
 //		QueueReport) // func(context.Context, Summary, ...taskrt.QueueOption) (*taskrt.Handle[URL], error)
 //
 // The broker queues the second run atomically with the record of the first one's success,
-// whatever crashes. Then returns the handle of the second run. It sends one request, which
+// whatever crashes. (A broker without [broker.Leaser] leaves that to the consumer, which can
+// die in between.) Then returns the handle of the second run. It sends one request, which
 // queues everything or nothing, and blocks until the broker has replied.
 //
 //   - first calls one generated Queue… function, or Then or [Group] again, and returns its
