@@ -71,8 +71,9 @@ func (c *commandLine) flagCompletions() map[string]completion {
 	}
 }
 
+// completeBroker completes the schemes of [brokerurl.Open], and those of App.Brokers.
 func (c *commandLine) completeBroker(_ *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
-	urls := []string{"redis://", "rediss://", "memory:"}
+	urls := []string{"redis://", "rediss://", "redis+cluster://", "redis+sentinel://", "unix://", "memory:"}
 	for scheme := range c.app.Brokers {
 		urls = append(urls, scheme+":")
 	}

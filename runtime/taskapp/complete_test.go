@@ -62,7 +62,7 @@ func TestWordsAreCompleted(t *testing.T) {
 		"pause mail ":                           nil,
 		"enable squ":                            {"square"},
 		"serve --log d":                         {"debug"},
-		"serve --broker red":                    {"redis://", "rediss://"},
+		"serve --broker red":                    {"redis+cluster://", "redis+sentinel://", "redis://", "rediss://"},
 		"completion b":                          {"bash"},
 		"help dead r":                           {"retry"},
 		"cancel " + late.ID[:20]:                {late.ID},
