@@ -71,7 +71,9 @@ type scheduleKeeper interface {
 }
 
 // NewClient returns a client that queues on b. If cfg is invalid, each call through the
-// client returns an error that names the field.
+// client returns an error that names the field. NewClient itself returns none, unlike
+// [NewConsumer] and [NewScheduler], so that it can be an argument of [SetDefault] and
+// [WithClient]; the only field that can be invalid is a negative MaxPayload.
 func NewClient(b broker.Broker, cfg ClientConfig) *Client {
 	return newClient(b, policiesOf(b), cfg)
 }
