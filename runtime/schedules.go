@@ -47,7 +47,7 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 // The broker stores the schedule. Each scheduler that has the task notices a change within
 // two seconds; on Redis within twelve, if it is the first schedule of a queue that the
 // scheduler's process does not use. Each tick is queued once. Its run has the id
-// "entry/<id>@<instant>", in which <id> is the schedule's.
+// "schedule/<id>@<instant>", in which <id> is the schedule's.
 func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
 	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
 	if err != nil {

@@ -102,7 +102,7 @@ func TestSchedulesAreMadeChangedAndEndedAtRunTime(t *testing.T) {
 		require.Equal(t, "Europe/Rome 02:30:00", list[2].Zone+list[2].Next.Format(" 15:04:05"))
 		for _, e := range j.all() {
 			if e.note == "ada" {
-				require.Contains(t, e.run.ID, "entry/report-1@2000-01-01T0")
+				require.Contains(t, e.run.ID, "schedule/report-1@2000-01-01T0")
 			}
 		}
 

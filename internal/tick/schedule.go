@@ -133,7 +133,7 @@ func (s *schedule) dynamicRun(now time.Time) *broker.TaskRun {
 // name returns the name that the ids of the ticks' runs begin with.
 func (s *schedule) name() string {
 	if s.dynamic != nil {
-		return "entry/" + s.dynamic.ID
+		return "schedule/" + s.dynamic.ID
 	}
 	return s.task.Name
 }
