@@ -1,6 +1,10 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // AuditArgs is the first argument of all audits: whether they repair, or only count.
 type AuditArgs struct {
@@ -93,13 +97,13 @@ type AuditTurnsArgs struct {
 // Append appends them in their order.
 func (a *AuditTurnsArgs) Append(args []any) []any { return append(args, yes(a.Repair), a.From) }
 
-// ParseAuditPage parses the reply of auditcounts.lua, which is of the form of that of
-// auditturns.lua: how many are wrong, -1
-// if they are too many to look at in one go, and where to go on, "" at the end.
+// ParseAuditPage parses the reply of auditcounts.lua or auditturns.lua, which have one form:
+// how many counts or backlogs are wrong, -1 if they are too many to look at in one call; and
+// where to go on, "" at the end.
 func ParseAuditPage(v any) (wrong int64, next string, err error) {
-	reply, err := arrayOf("auditcounts", v, 2)
-	if err != nil {
-		return 0, "", err
+	reply, ok := v.([]any)
+	if !ok || len(reply) != 2 {
+		return 0, "", fmt.Errorf("unexpected reply %T of auditcounts.lua or auditturns.lua", v)
 	}
 	return number(reply[0]), text(reply[1]), nil
 }
