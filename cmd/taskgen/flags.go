@@ -18,8 +18,8 @@ const usage = `Usage: taskgen [flags] [packages]
 
 taskgen generates the code that queues and runs annotated Go functions, called
 tasks. For each package (default: the one in this directory; ./... works) it
-writes tasks_gen.go. The file has a function for each task that queues a run of
-it, and the function Tasks, which returns all tasks for a consumer.
+writes tasks_gen.go. For each task that file has a function that queues a run of
+the task. Its function Tasks returns all tasks for a consumer.
 
 	//task:io
 	//task:retry 5
@@ -60,19 +60,19 @@ const (
 	compare
 )
 
-// flags are the flags of the command line, and which of them are given.
-type flags struct {
+// flagSet has the flags of the command line, and which of them are given.
+type flagSet struct {
 	*flag.FlagSet
 	modes        map[mode]*bool
 	client, name *string
 	given        map[string]bool
 }
 
-// flags declares the flags of the command.
-func (opts *options) flags() *flags {
+// declareFlags declares the flags of the command.
+func (opts *options) declareFlags() *flagSet {
 	set := flag.NewFlagSet("taskgen", flag.ContinueOnError)
 	set.SetOutput(io.Discard)
-	f := &flags{FlagSet: set, given: map[string]bool{}}
+	f := &flagSet{FlagSet: set, given: map[string]bool{}}
 	f.modes = map[mode]*bool{
 		check:    set.Bool("check", false, "write nothing; print each file that is stale, missing or orphaned, and exit 1 if there is any;\nthis includes the clients that go:generate lines of the packages write"),
 		showDiff: set.Bool("diff", false, "write nothing; print the changes as a unified diff, and exit 1 if there are any"),
@@ -90,7 +90,7 @@ func (opts *options) flags() *flags {
 
 // parse parses the command line. If done, the caller exits with status.
 func parse(args []string, stdout, stderr io.Writer) (opts options, status int, done bool) {
-	f := opts.flags()
+	f := opts.declareFlags()
 	err := f.Parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage)
@@ -114,8 +114,8 @@ func parse(args []string, stdout, stderr io.Writer) (opts options, status int, d
 }
 
 // setMode sets the mode. It returns an error if flags exclude each other.
-func (opts *options) setMode(f *flags) error {
-	first := "" // the flag that sets the mode
+func (opts *options) setMode(f *flagSet) error {
+	modeFlag := "" // the flag that sets the mode
 	for _, m := range []struct {
 		mode mode
 		flag string
@@ -127,34 +127,34 @@ func (opts *options) setMode(f *flags) error {
 		{compare, "-against", f.given["against"]},
 	} {
 		switch {
-		case m.on && first != "":
-			return fmt.Errorf("%s and %s exclude each other", first, m.flag)
+		case m.on && modeFlag != "":
+			return fmt.Errorf("%s and %s exclude each other", modeFlag, m.flag)
 		case m.on:
-			opts.mode, first = m.mode, m.flag
+			opts.mode, modeFlag = m.mode, m.flag
 		}
 	}
-	return opts.checkMode(first, f.given)
+	return opts.checkMode(modeFlag, f.given)
 }
 
-// checkMode returns an error if a flag does not go with the mode, which the flag first
-// sets.
-func (opts *options) checkMode(first string, given map[string]bool) error {
+// checkMode returns an error if a flag cannot be given together with the mode. modeFlag is
+// the flag that sets the mode, "" if none does.
+func (opts *options) checkMode(modeFlag string, given map[string]bool) error {
 	switch {
 	case opts.json && opts.mode != list:
 		return errors.New("-json goes with -list")
 	case given["against"] && (opts.against == "" || strings.HasPrefix(opts.against, "-")):
 		return fmt.Errorf("-against %q: not a git ref", opts.against)
 	case given["client"] && (opts.mode == list || opts.mode == compare):
-		return fmt.Errorf("%s and -client exclude each other", first)
+		return fmt.Errorf("%s and -client exclude each other", modeFlag)
 	case given["package"] && !given["client"]:
 		return errors.New("-package goes with -client")
 	}
 	return nil
 }
 
-// setClient sets the client, if one is asked for. It also checks the directory of -C,
-// from which the client's is relative.
-func (opts *options) setClient(f *flags) error {
+// setClient sets the client if -client is given. A relative directory of the client is below
+// that of -C, which setClient checks.
+func (opts *options) setClient(f *flagSet) error {
 	if info, err := os.Stat(opts.dir); opts.dir != "" && (err != nil || !info.IsDir()) {
 		return fmt.Errorf("-C %s: not a directory", opts.dir)
 	}
