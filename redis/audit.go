@@ -153,13 +153,13 @@ func (a *audit) checkBatches(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("check batches: %w", err)
 		}
-		counts, _ := v.([]any)
-		for i, n := range []*int{&a.report.UnlistedBatches, &a.report.MissingBatches, &a.report.StrayBitmaps} {
-			if i < len(counts) {
-				found, _ := counts[i].(int64)
-				*n += int(found)
-			}
+		reply, err := script.ParseAuditBatches(v)
+		if err != nil {
+			return fmt.Errorf("check batches: %w", err)
 		}
+		a.report.UnlistedBatches += int(reply.Unlisted)
+		a.report.MissingBatches += int(reply.Missing)
+		a.report.StrayBitmaps += int(reply.Stray)
 	}
 	return nil
 }
@@ -243,20 +243,24 @@ func (a *audit) bury(ctx context.Context, bad badEntries) error {
 			before = wire.BacklogPrefix
 		}
 		for list := range slices.Chunk(entries, auditPage) {
-			v, err := a.buryAt(ctx, key, before, list...)
+			n, err := a.buryAt(ctx, key, before, list...)
 			if err != nil {
 				return fmt.Errorf("bury unreadable entries: %w", err)
 			}
-			a.count(&a.report.Unreadable, v)
+			a.report.Unreadable += int(n)
 		}
 	}
 	return nil
 }
 
-// buryAt makes dead letters of entries at one key.
-func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (any, error) {
+// buryAt makes dead letters of entries at one key, and returns their number.
+func (a *audit) buryAt(ctx context.Context, key string, before int, entries ...any) (int64, error) {
 	named := &script.AuditBuryArgs{Repair: a.repairs(), MaxDead: a.b.cfg.MaxDead, Failure: a.b.bad, Before: before}
-	return a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
+	v, err := a.script(ctx, a.b.scripts.AuditBury, script.AuditBuryKeys(&a.q.QueueKeys, key), append(named.Append(nil), entries...))
+	if err != nil {
+		return 0, err
+	}
+	return script.ParseAuditBury(v)
 }
 
 // quarantined matches the rest of a name that repair.lua gave the index of pending runs,
@@ -354,11 +358,13 @@ func (a *audit) removeCopies(ctx context.Context, copies map[string][]location) 
 	for _, spots := range copies {
 		slices.Reverse(spots) // runs in flight were read last
 		for _, other := range spots[1:] {
-			v, err := a.removeCopy(ctx, spots[0], other)
+			removed, err := a.removeCopy(ctx, spots[0], other)
 			if err != nil {
 				return fmt.Errorf("remove copy of run: %w", err)
 			}
-			a.count(&a.report.Copies, v)
+			if removed {
+				a.report.Copies++
+			}
 		}
 	}
 	return nil
@@ -382,14 +388,18 @@ func (a *audit) endLost(ctx context.Context, lost lostKeys) error {
 	return nil
 }
 
-// removeCopy removes one of two copies of a run. It marks a run of a batch as finished
-// instead, because the index identifies the runs behind it.
-func (a *audit) removeCopy(ctx context.Context, kept, other location) (any, error) {
+// removeCopy removes one of two copies of a run, and reports whether both were there. It
+// marks a run of a batch as finished instead, because the index identifies the runs behind it.
+func (a *audit) removeCopy(ctx context.Context, kept, other location) (bool, error) {
 	args := &script.AuditCopyArgs{
 		Repair: a.repairs(), KeptEntry: kept.entry, KeptIndex: kept.index, CopyEntry: other.entry, CopyIndex: other.index,
 	}
 	keys := script.AuditCopyKeys(&a.q.QueueKeys, kept.key, kept.done, other.key, other.done)
-	return a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
+	v, err := a.script(ctx, a.b.scripts.AuditCopy, keys, args.Append(nil))
+	if err != nil {
+		return false, err
+	}
+	return script.ParseAuditCopy(v)
 }
 
 // swap replaces the values of keys whose runs are still nowhere, or deletes the keys if
@@ -410,9 +420,11 @@ func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(ke
 		if err != nil {
 			return err
 		}
-		if v != int64(-1) {
-			a.count(n, v)
+		found, err := script.ParseAuditOwners(v)
+		if err != nil {
+			return err
 		}
+		*n += int(max(found, 0))
 	}
 	return nil
 }
@@ -485,9 +497,7 @@ func (a *audit) repairPages(ctx context.Context, n *int, s script.Script, keys [
 		if err != nil {
 			return err
 		}
-		if wrong != -1 {
-			a.count(n, wrong)
-		}
+		*n += int(max(wrong, 0))
 		if from = next; from == "" {
 			return nil
 		}

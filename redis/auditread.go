@@ -179,8 +179,3 @@ func (a *audit) script(ctx context.Context, s script.Script, keys []string, args
 	}
 	return v, err
 }
-
-func (a *audit) count(n *int, v any) {
-	found, _ := v.(int64)
-	*n += int(found)
-}

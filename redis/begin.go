@@ -88,13 +88,16 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.MarkBegun, s.b.clients.Lease,
 		script.MarkBegunKeys(&q.QueueKeys, at.batch.name), (&script.MarkBegunArgs{Index: at.index, Bits: int(bits)}).Append(nil)...)
+	if err == nil {
+		held, err = script.ParseMarkBegun(v)
+	}
 	if err != nil {
 		return false, s.b.fail(ctx, "begin run "+run.ID, err)
 	}
 	s.mu.Lock()
 	at.batch.begun[at.index], at.batch.past[at.index] = past, bits
 	s.mu.Unlock()
-	return v == int64(1), nil
+	return held, nil
 }
 
 // keepPast keeps what recoveries left in the flags of a run that goes back. That the run
@@ -211,7 +214,11 @@ func (s *session) spare(ctx context.Context, q *queue, listed bool, ids []string
 		for _, id := range page {
 			keys, args = append(keys, q.Spared(id)), append(args, id)
 		}
-		if _, err := s.b.run(ctx, s.b.scripts.Spare, s.b.clients.Lease, keys, args...); err != nil {
+		v, err := s.b.run(ctx, s.b.scripts.Spare, s.b.clients.Lease, keys, args...)
+		if err == nil {
+			_, err = script.ParseSpare(v)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -225,8 +232,8 @@ const (
 	longestWait = time.Minute
 )
 
-// recoveryDelays returns for how long runs of a batch are delayed that began in a session whose lease
-// has ended: the index of each, and the time.
+// recoveryDelays returns for how long runs of a batch are delayed that began in a session
+// whose lease has ended: the index of each, and the time.
 func recoveryDelays(stored []string) []any {
 	var args []any
 	var names broker.Decoder

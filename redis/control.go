@@ -52,8 +52,11 @@ func (b *Broker) control(ctx context.Context, what, queueName, task string) erro
 	if err := b.registerQueue(ctx, q); err != nil {
 		return err // it could not be found in a list of queues
 	}
-	_, err = b.repeat(ctx, b.scripts.Control, b.clients.Work,
+	v, err := b.repeat(ctx, b.scripts.Control, b.clients.Work,
 		script.ControlKeys(&q.QueueKeys), (&script.ControlArgs{Action: what, Task: task}).Append(nil)...)
+	if err == nil {
+		err = script.ParseControl(v)
+	}
 	if err != nil {
 		return b.fail(ctx, what+" in queue "+q.Name, err)
 	}

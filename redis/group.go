@@ -125,10 +125,14 @@ func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d ti
 			(&script.GroupArgs{Action: "reserve", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).Append(nil)...)
 		return err
 	})
+	var other bool
+	if err == nil {
+		other, err = script.ParseReserveGroup(v)
+	}
 	if err != nil {
 		return p.b.fail(ctx, "reserve group "+p.then.Links.Awaits.ID, err)
 	}
-	if v == int64(1) {
+	if other {
 		return fmt.Errorf("group %s: %w", p.then.Links.Awaits.ID, broker.ErrDuplicate)
 	}
 	return nil
@@ -190,10 +194,13 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
 	v, err := p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group, (&script.GroupArgs{Action: "drop", Token: p.token}).Append(nil)...)
+	if err == nil {
+		begun, err = script.ParseDropGroup(v)
+	}
 	if err != nil {
 		return false
 	}
-	if v == int64(1) {
+	if begun {
 		_ = p.pending.decide(ctx, "stay")
 		return true
 	}

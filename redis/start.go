@@ -23,8 +23,11 @@ func (s *session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 	q := at.batch.lease.q
 	v, err := s.b.repeat(ctx, s.b.scripts.FreeUnique, s.b.clients.Lease,
 		script.FreeUniqueKeys(&q.QueueKeys, at.batch.name, key), (&script.FreeUniqueArgs{Index: at.index, ID: run.ID}).Append(nil)...)
+	if err == nil {
+		held, err = script.ParseFreeUnique(v)
+	}
 	if err != nil {
 		return false, s.b.fail(ctx, "free the unique key of run "+run.ID, err)
 	}
-	return v == int64(1), nil
+	return held, nil
 }

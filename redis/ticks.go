@@ -61,13 +61,17 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 func (b *Broker) goOn(ctx context.Context, q *queue, task, entry, tick string) (there bool, err error) {
 	v, err := b.repeat(ctx, b.scripts.RestoreTick, b.clients.Work, script.RestoreTickKeys(&q.QueueKeys),
 		(&script.RestoreTickArgs{Field: wire.TicksField(task, entry), Tick: tick, Schedule: entry}).Append(nil)...)
+	var reply script.RestoreTickReply
+	if err == nil {
+		reply, err = script.ParseRestoreTick(v)
+	}
 	if err != nil {
 		return false, b.fail(ctx, "read last tick of "+task, err)
 	}
-	if found, lost := v.(string); lost {
-		b.logLostTick(ctx, q, task, entry, found)
+	if reply.Lost {
+		b.logLostTick(ctx, q, task, entry, reply.Found)
 	}
-	return v != int64(0), nil
+	return !reply.Gone, nil
 }
 
 // logLostTick logs that a schedule goes on although its last claimed tick cannot be read.

@@ -2,6 +2,7 @@ package script
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -13,6 +14,22 @@ type AuditArgs struct {
 
 // Append appends them in their order.
 func (a *AuditArgs) Append(args []any) []any { return append(args, yes(a.Repair)) }
+
+// AuditBatchesReply is the reply of auditbatches.lua.
+type AuditBatchesReply struct {
+	Unlisted int64 // batches that inflight does not list
+	Missing  int64 // batches that inflight lists and that are not there
+	Stray    int64 // bitmaps without a batch
+}
+
+// ParseAuditBatches parses the reply of auditbatches.lua.
+func ParseAuditBatches(v any) (AuditBatchesReply, error) {
+	reply, err := arrayOf("auditbatches", v, 3)
+	if err != nil {
+		return AuditBatchesReply{}, err
+	}
+	return AuditBatchesReply{number(reply[0]), number(reply[1]), number(reply[2])}, nil
+}
 
 // AuditBuryKeys returns the named keys of auditbury.lua.
 func AuditBuryKeys(q *wire.QueueKeys, place string) []string {
@@ -32,6 +49,9 @@ func (a *AuditBuryArgs) Append(args []any) []any {
 	return append(args, yes(a.Repair), a.MaxDead, a.Failure, a.Before)
 }
 
+// ParseAuditBury parses the reply of auditbury.lua: how many entries became dead letters.
+func ParseAuditBury(v any) (int64, error) { return integerOf("auditbury", v, 0, math.MaxInt64) }
+
 // AuditCopyKeys returns the named keys of auditcopy.lua.
 func AuditCopyKeys(q *wire.QueueKeys, kept, keptDone, other, otherDone string) []string {
 	return []string{q.Backlogs, q.Rounds, q.Policy, q.Recheck, kept, keptDone, other, otherDone}
@@ -50,6 +70,9 @@ type AuditCopyArgs struct {
 func (a *AuditCopyArgs) Append(args []any) []any {
 	return append(args, yes(a.Repair), a.KeptEntry, a.KeptIndex, a.CopyEntry, a.CopyIndex)
 }
+
+// ParseAuditCopy parses the reply of auditcopy.lua: whether both copies were there.
+func ParseAuditCopy(v any) (bool, error) { return conditionOf("auditcopy", v) }
 
 // AuditCountsKeys returns the named keys of auditcounts.lua.
 func AuditCountsKeys(q *wire.QueueKeys) []string {
@@ -82,6 +105,10 @@ type AuditOwnersArgs struct {
 func (a *AuditOwnersArgs) Append(args []any) []any {
 	return append(args, yes(a.Repair), yes(a.Brief), a.Places, a.Batches)
 }
+
+// ParseAuditOwners parses the reply of auditowners.lua: how many strings are of runs that are
+// nowhere, -1 if that is too much to look at in one call.
+func ParseAuditOwners(v any) (int64, error) { return integerOf("auditowners", v, -1, math.MaxInt64) }
 
 // AuditTurnsKeys returns the named keys of auditturns.lua.
 func AuditTurnsKeys(q *wire.QueueKeys) []string {

@@ -1,6 +1,10 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"math"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // MarkBegunKeys returns the named keys of markbegun.lua and recordrunning.lua.
 func MarkBegunKeys(q *wire.QueueKeys, name string) []string {
@@ -15,6 +19,9 @@ type MarkBegunArgs struct {
 // Append appends them in their order.
 func (a *MarkBegunArgs) Append(args []any) []any { return append(args, a.Index, a.Bits) }
 
+// ParseMarkBegun parses the reply of markbegun.lua: whether the caller still holds the run.
+func ParseMarkBegun(v any) (held bool, err error) { return conditionOf("markbegun", v) }
+
 // SpareArgs are the named arguments of spare.lua.
 type SpareArgs struct {
 	Keep   int64 // milliseconds
@@ -23,3 +30,6 @@ type SpareArgs struct {
 
 // Append appends them in their order.
 func (a *SpareArgs) Append(args []any) []any { return append(args, a.Keep, yes(a.Listed)) }
+
+// ParseSpare parses the reply of spare.lua: how many runs were spared a delivery.
+func ParseSpare(v any) (int64, error) { return integerOf("spare", v, 0, math.MaxInt64) }

@@ -14,3 +14,9 @@ type ControlArgs struct {
 
 // Append appends them in their order.
 func (a *ControlArgs) Append(args []any) []any { return append(args, a.Action, a.Task) }
+
+// ParseControl parses the reply of control.lua, which says nothing but that all is done.
+func ParseControl(v any) error {
+	_, err := integerOf("control", v, 0, 0)
+	return err
+}

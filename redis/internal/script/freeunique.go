@@ -15,3 +15,6 @@ type FreeUniqueArgs struct {
 
 // Append appends them in their order.
 func (a *FreeUniqueArgs) Append(args []any) []any { return append(args, a.Index, a.ID) }
+
+// ParseFreeUnique parses the reply of freeunique.lua: whether the caller still holds the run.
+func ParseFreeUnique(v any) (held bool, err error) { return conditionOf("freeunique", v) }

@@ -79,6 +79,11 @@ func TestRepliesAreParsed(t *testing.T) {
 	require.Equal(t, WatchReply{Waiting: []int{1}, Broken: []WatchFailure{{0, "it is no list"}}}, watch)
 
 	for name, parse := range map[string]func(any) error{
+		"auditbatches":   func(v any) error { _, err := ParseAuditBatches(v); return err },
+		"auditbury":      func(v any) error { _, err := ParseAuditBury(v); return err },
+		"auditcopy":      func(v any) error { _, err := ParseAuditCopy(v); return err },
+		"auditowners":    func(v any) error { _, err := ParseAuditOwners(v); return err },
+		"control":        ParseControl,
 		"finish":         func(v any) error { _, err := ParseFinish(v, 1); return err },
 		"endwaiting":     func(v any) error { _, err := ParseEndWaiting(v); return err },
 		"enqueue":        func(v any) error { _, err := ParseEnqueue(v, 1); return err },
@@ -94,7 +99,60 @@ func TestRepliesAreParsed(t *testing.T) {
 		"watch":          func(v any) error { _, err := ParseWatch(v, 1); return err },
 	} {
 		require.EqualError(t, parse("odd"), "unexpected reply string of "+name+".lua")
+		for _, odd := range []any{nil, []any{}, []any{[]any{}}, []any{nil, nil, nil}, int64(-7), 1.5, true} {
+			_ = parse(odd) // must not panic
+		}
 	}
 	_, _, err = ParseAuditPage("odd")
 	require.EqualError(t, err, "unexpected reply string of auditcounts.lua or auditturns.lua")
+}
+
+// TestRepliesOfOneNumberAreParsed parses replies that are a number, and refuses numbers that
+// the scripts do not return.
+func TestRepliesOfOneNumberAreParsed(t *testing.T) {
+	yes := func(parse func(any) (bool, error)) func(any) (any, error) {
+		return func(v any) (any, error) { return parse(v) }
+	}
+	number := func(parse func(any) (int64, error)) func(any) (any, error) {
+		return func(v any) (any, error) { return parse(v) }
+	}
+	for name, c := range map[string]struct {
+		parse func(any) (any, error)
+		good  map[int64]any
+	}{
+		"markbegun":        {yes(ParseMarkBegun), map[int64]any{0: false, 1: true}},
+		"freeunique":       {yes(ParseFreeUnique), map[int64]any{0: false, 1: true}},
+		"auditcopy":        {yes(ParseAuditCopy), map[int64]any{0: false, 1: true}},
+		"group to reserve": {yes(ParseReserveGroup), map[int64]any{0: false, 1: true}},
+		"group to drop":    {yes(ParseDropGroup), map[int64]any{0: false, 1: true, 2: false}},
+		"spare":            {number(ParseSpare), map[int64]any{0: int64(0), 9: int64(9)}},
+		"auditbury":        {number(ParseAuditBury), map[int64]any{0: int64(0), 9: int64(9)}},
+		"auditowners":      {number(ParseAuditOwners), map[int64]any{-1: int64(-1), 9: int64(9)}},
+	} {
+		for reply, want := range c.good {
+			got, err := c.parse(reply)
+			require.NoError(t, err, "%s: %d", name, reply)
+			require.Equal(t, want, got, "%s: %d", name, reply)
+		}
+		for _, odd := range []any{nil, "odd", []any{}, int64(-2)} {
+			_, err := c.parse(odd)
+			require.ErrorContains(t, err, "unexpected reply", "%s: %v", name, odd)
+		}
+	}
+	for reply, want := range map[any]RestoreTickReply{
+		int64(0): {Gone: true}, int64(1): {}, "": {Lost: true}, "junk": {Lost: true, Found: "junk"},
+	} {
+		got, err := ParseRestoreTick(reply)
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+	}
+	for _, odd := range []any{nil, int64(2), []any{}} {
+		_, err := ParseRestoreTick(odd)
+		require.ErrorContains(t, err, "of restoretick.lua", "%v", odd)
+	}
+	require.NoError(t, ParseControl(int64(0)))
+	require.EqualError(t, ParseControl(int64(1)), "unexpected reply 1 of control.lua")
+	batches, err := ParseAuditBatches([]any{int64(1), int64(2), int64(3)})
+	require.NoError(t, err)
+	require.Equal(t, AuditBatchesReply{Unlisted: 1, Missing: 2, Stray: 3}, batches)
 }

@@ -70,6 +70,22 @@ type RestoreTickArgs struct {
 // Append appends them in their order.
 func (a *RestoreTickArgs) Append(args []any) []any { return append(args, a.Field, a.Tick, a.Schedule) }
 
+// RestoreTickReply is the reply of restoretick.lua.
+type RestoreTickReply struct {
+	Gone  bool   // the schedule is not there with that revision
+	Lost  bool   // the last claimed tick was lost, and is set anew
+	Found string // the field's value before, if it was lost
+}
+
+// ParseRestoreTick parses the reply of restoretick.lua.
+func ParseRestoreTick(v any) (RestoreTickReply, error) {
+	if found, lost := v.(string); lost {
+		return RestoreTickReply{Lost: true, Found: found}, nil
+	}
+	there, err := conditionOf("restoretick", v)
+	return RestoreTickReply{Gone: !there}, err
+}
+
 // RewindArgs are the named arguments of rewind.lua.
 type RewindArgs struct {
 	Field, Claimed, Instead string
