@@ -10,7 +10,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/conn"
 )
 
-// session is one consumer's membership. It has a lease of its own in each queue.
+// session is a [broker.Session]: one consumer's membership. It has a lease of its own in each
+// queue.
 type session struct {
 	b          *Broker
 	id         string

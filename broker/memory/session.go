@@ -10,8 +10,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Session is one consumer's lease on the runs that it took. Its methods may be called
-// concurrently, Take by one goroutine at a time.
+// Session is a [broker.Session]: one consumer's membership, and its lease on the runs that it
+// took. Its methods may be called concurrently, Take by one goroutine at a time.
 type Session struct {
 	b     *Broker
 	id    string

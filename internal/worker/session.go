@@ -23,11 +23,11 @@ const (
 	drainTimeout = time.Minute
 )
 
-// session is a worker's stay with the broker between two losses of its lease. It owns
-// the runs that it took until their outcomes are recorded.
+// session is the worker's side of one [broker.Session], which lasts until the worker stops or
+// loses its lease. It owns the runs that it took until their outcomes are recorded.
 type session struct {
 	*Worker
-	membership broker.Session  // the session as the broker has it
+	membership broker.Session  // the broker's side of the session
 	leaseless  bool            // the broker has three methods: it keeps nothing of the runs that were taken
 	base       context.Context // of all runs; ends when the lease is lost, or by cancelRuns
 	starting   context.Context // ends when no more runs may start
