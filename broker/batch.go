@@ -18,7 +18,7 @@ func CheckBatch(runs []*TaskRun) error {
 	return nil
 }
 
-// size returns how many bytes the run carries, its continuations included.
+// size returns how many bytes the run carries, its follow-ups included.
 func (r *TaskRun) size() int {
 	size := len(r.Payload)
 	for k, v := range r.Headers {

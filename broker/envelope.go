@@ -17,14 +17,14 @@ const (
 	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
 	MaxLimits  = 4    // of one run
 	MaxGroup   = 10_000
-	MaxThen    = 16 // continuations of one run, and the depth of continuations of continuations
+	MaxThen    = 16 // follow-ups of one run, and the depth of follow-ups of follow-ups
 
 	// MaxGroupResults bounds the results and failures of a group's members together, in
 	// bytes. They are all in memory when the run that awaits the group starts.
 	MaxGroupResults = 64 << 20
 
 	// MaxBatch bounds the parameters and headers of the runs of one call and of their
-	// continuations together, in bytes. A server that stores all of them or none does
+	// follow-ups together, in bytes. A server that stores all of them or none does
 	// nothing else in that time.
 	MaxBatch = 64 << 20
 
@@ -154,7 +154,7 @@ func (f *fields) rules(r *Rules) {
 	f.str("g", r.Fair)
 }
 
-// links are those but for the continuations.
+// links are those but for the follow-ups.
 func (f *fields) links(l *Links) {
 	f.str("w", l.Group)
 	f.num("v", int64(l.Member))
@@ -194,7 +194,7 @@ func appendLimits(b []byte, limits []Limit) []byte {
 }
 
 // appendThen appends an array of parameter, whether it is keyed, and run of each.
-func appendThen(b []byte, then []Continuation) ([]byte, error) {
+func appendThen(b []byte, then []FollowUp) ([]byte, error) {
 	b = codec.AppendArrayLen(b, 3*len(then))
 	for _, c := range then {
 		run, err := c.Run.MarshalBinary()
@@ -222,7 +222,7 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 // Its zero value is ready to use. It is not safe for concurrent use.
 type Decoder struct {
 	task, queue string
-	depth       int // of a run in the continuations of others
+	depth       int // of a run in the follow-ups of others
 }
 
 // Decode decodes the stored form of a run. The payload shares b's memory, so b must not
@@ -355,16 +355,16 @@ func readLimits(in *codec.Reader) []Limit {
 	return limits
 }
 
-func (d *Decoder) readThen(in *codec.Reader) []Continuation {
+func (d *Decoder) readThen(in *codec.Reader) []FollowUp {
 	n := in.ArrayLen()
 	if n%3 != 0 || n > 3*MaxThen || d.depth >= MaxThen {
-		in.Fail(fmt.Errorf("continuations of %d values, %d deep: at most %d times 3 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
+		in.Fail(fmt.Errorf("follow-ups of %d values, %d deep: at most %d times 3 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
 		return nil
 	}
 	inner := Decoder{depth: d.depth + 1}
-	then := make([]Continuation, 0, n/3)
+	then := make([]FollowUp, 0, n/3)
 	for ; n > 0 && in.More(); n -= 3 {
-		c := Continuation{Param: in.String(), Keyed: in.Bool(), Run: new(TaskRun)}
+		c := FollowUp{Param: in.String(), Keyed: in.Bool(), Run: new(TaskRun)}
 		if err := inner.Decode(in.Bytes(), c.Run); err != nil && in.More() {
 			in.Fail(err)
 		}

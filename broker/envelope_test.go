@@ -27,9 +27,9 @@ func full() broker.TaskRun {
 		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
 		Links: &broker.Links{Group: "group", Member: 7, Awaits: broker.Group{ID: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
-			Then: []broker.Continuation{{Param: "p", Keyed: true, Run: &broker.TaskRun{
+			Then: []broker.FollowUp{{Param: "p", Keyed: true, Run: &broker.TaskRun{
 				ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
-				Links: &broker.Links{Then: []broker.Continuation{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}}},
+				Links: &broker.Links{Then: []broker.FollowUp{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}}},
 			}}}},
 		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
 	}
@@ -116,33 +116,33 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 		}
 		return s
 	}
-	require.NoError(t, new(broker.TaskRun).UnmarshalBinary([]byte(deep(broker.MaxThen))), "continuations as deep as is allowed")
+	require.NoError(t, new(broker.TaskRun).UnmarshalBinary([]byte(deep(broker.MaxThen))), "follow-ups as deep as is allowed")
 	for name, b := range map[string]string{
-		"nothing":                 "",
-		"another version":         "\x02\x80",
-		"only a version":          "\x01",
-		"not a map":               "\x01\x90",
-		"no id":                   "\x01\x82\xa1t\xa1t\xa1q\xa1q",
-		"empty id":                "\x01\x83\xa1i\xa0\xa1t\xa1t\xa1q\xa1q",
-		"a key no string":         "\x01\x81\x01\x01",
-		"id no string":            "\x01\x83\xa1i\x01\xa1t\xa1t\xa1q\xa1q",
-		"kind out of range":       "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\xcd\x01\x00",
-		"bytes left over":         "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\x00",
-		"4 GiB of pairs":          "\x01\xdf\xff\xff\xff\xff",
-		"4 GiB of payload":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
-		"4 GiB of id":             "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
-		"4 GiB of limits":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\xdd\xff\xff\xff\xff",
-		"limits not by 3":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
-		"a limit of none":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
-		"4 GiB of continuations":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\xdd\xff\xff\xff\xff",
-		"an empty continuation":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x93\xa0\xc2\xc4\x00",
-		"continuations very deep": deep(broker.MaxThen + 1),
-		"4 GiB of headers":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
-		"33 headers":              headers(broker.MaxHeaders + 1),
-		"nested very deep":        "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
-		"nested and cut":          "\x01\x81\xa1z" + strings.Repeat("\x81\xa1a", 1000),
-		"a reserved byte":         "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z\xc1",
-		"a timestamp as time":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1u\xd6\xff\x00\x00\x00\x01",
+		"nothing":              "",
+		"another version":      "\x02\x80",
+		"only a version":       "\x01",
+		"not a map":            "\x01\x90",
+		"no id":                "\x01\x82\xa1t\xa1t\xa1q\xa1q",
+		"empty id":             "\x01\x83\xa1i\xa0\xa1t\xa1t\xa1q\xa1q",
+		"a key no string":      "\x01\x81\x01\x01",
+		"id no string":         "\x01\x83\xa1i\x01\xa1t\xa1t\xa1q\xa1q",
+		"kind out of range":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1k\xcd\x01\x00",
+		"bytes left over":      "\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\x00",
+		"4 GiB of pairs":       "\x01\xdf\xff\xff\xff\xff",
+		"4 GiB of payload":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1b\xc6\xff\xff\xff\xff",
+		"4 GiB of id":          "\x01\x84\xa1i\xdb\xff\xff\xff\xff",
+		"4 GiB of limits":      "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\xdd\xff\xff\xff\xff",
+		"limits not by 3":      "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x91\xa1k",
+		"a limit of none":      "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1l\x93\xa1k\x00\x00",
+		"4 GiB of follow-ups":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\xdd\xff\xff\xff\xff",
+		"an empty follow-up":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x93\xa0\xc2\xc4\x00",
+		"follow-ups very deep": deep(broker.MaxThen + 1),
+		"4 GiB of headers":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
+		"33 headers":           headers(broker.MaxHeaders + 1),
+		"nested very deep":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
+		"nested and cut":       "\x01\x81\xa1z" + strings.Repeat("\x81\xa1a", 1000),
+		"a reserved byte":      "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z\xc1",
+		"a timestamp as time":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1u\xd6\xff\x00\x00\x00\x01",
 	} {
 		t.Run(name, func(t *testing.T) {
 			var r broker.TaskRun
@@ -201,14 +201,14 @@ func TestValidate(t *testing.T) {
 		"negative unique time": {func(r *broker.TaskRun) { r.EnsureRules().UniqueFor = -1 }, "unique time is negative"},
 		"member out of range":  {func(r *broker.TaskRun) { r.EnsureLinks().Member = broker.MaxGroup }, "member 10000 of a group"},
 		"group of no queue":    {func(r *broker.TaskRun) { r.EnsureLinks().Awaits.Queue = "" }, "the awaited group's queue name is empty"},
-		"too many continuations": {func(r *broker.TaskRun) {
-			r.EnsureLinks().Then = slices.Repeat([]broker.Continuation{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
-		}, "17 continuations"},
-		"continuation of nothing": {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run = nil }, "a continuation without a run"},
-		"bad continuation":        {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run.Links.OrZero().Then[0].Run.Task = "" }, `continuation "last": the task name is empty`},
-		"due in year 9999":        {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
-		"queued in year -1":       {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
-		"due in 1969 up there":    {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
+		"too many follow-ups": {func(r *broker.TaskRun) {
+			r.EnsureLinks().Then = slices.Repeat([]broker.FollowUp{{Run: &broker.TaskRun{ID: "i", Task: "t", Queue: "q"}}}, broker.MaxThen+1)
+		}, "17 follow-ups"},
+		"follow-up of nothing": {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run = nil }, "a follow-up without a run"},
+		"bad follow-up":        {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run.Links.OrZero().Then[0].Run.Task = "" }, `follow-up "last": the task name is empty`},
+		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
+		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
+		"due in 1969 up there": {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := full()

@@ -51,7 +51,7 @@ type Links struct {
 	Member int    // its place in the group, from 0
 	Awaits Group  // the group that the run is queued after
 
-	Then []Continuation // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+	Then []FollowUp // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
 }
 
 // OrZero returns the links, or the zero value for nil.
@@ -70,8 +70,8 @@ func (r *TaskRun) EnsureLinks() *Links {
 	return r.Links
 }
 
-// Continuation is a run that is queued after the success of another.
-type Continuation struct {
+// FollowUp is a run that is queued after the success of another.
+type FollowUp struct {
 	Run   *TaskRun
 	Param string // its parameter that gets the other's result; empty: none
 	Keyed bool   // its rules depend on its parameters, so the runtime makes them anew with the result

@@ -92,14 +92,14 @@ func (l *Links) validate(depth int) error {
 		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Awaits.Size, MaxGroup)
 	}
 	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
-		return fmt.Errorf("%d continuations, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)
+		return fmt.Errorf("%d follow-ups, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)
 	}
 	for _, c := range l.Then {
 		if c.Run == nil {
-			return fmt.Errorf("a continuation without a run")
+			return fmt.Errorf("a follow-up without a run")
 		}
 		if err := c.Run.validate(depth + 1); err != nil {
-			return fmt.Errorf("continuation %.64q: %w", c.Run.ID, err)
+			return fmt.Errorf("follow-up %.64q: %w", c.Run.ID, err)
 		}
 	}
 	return nil

@@ -128,8 +128,8 @@ func findRun(run *broker.TaskRun, id string) *broker.TaskRun {
 
 // followUp calls next, and returns the run that it would queue as a follow-up: with the
 // key of its first parameter, which is to get the result.
-func followUp[B any](ctx context.Context, client *Client, in resultParam, next func(ctx context.Context, opts []QueueOption) (*Handle[B], error), opts []QueueOption) (*Handle[B], broker.Continuation, error) {
-	var none broker.Continuation
+func followUp[B any](ctx context.Context, client *Client, in resultParam, next func(ctx context.Context, opts []QueueOption) (*Handle[B], error), opts []QueueOption) (*Handle[B], broker.FollowUp, error) {
+	var none broker.FollowUp
 	passed := len(opts) == 0
 	if !passed {
 		opts = append(slices.Clone(opts), option(func(*broker.TaskRun) error {
@@ -148,7 +148,7 @@ func followUp[B any](ctx context.Context, client *Client, in resultParam, next f
 	if !passed {
 		return nil, none, fmt.Errorf("the options for the run of task %s do not reach it; pass those that the function is called with on to the Queue… function", spec.Name)
 	}
-	c := broker.Continuation{Run: p.calls[0].runs[0]}
+	c := broker.FollowUp{Run: p.calls[0].runs[0]}
 	if in.form == "" {
 		return handle, c, nil
 	}

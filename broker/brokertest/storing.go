@@ -38,7 +38,7 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 				Limits: []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
 			Headers: map[string]string{"traceparent": "00-ab-cd-01", "k": "v w", "empty": ""},
-			Links: &broker.Links{Then: []broker.Continuation{{Param: "p", Run: &broker.TaskRun{
+			Links: &broker.Links{Then: []broker.FollowUp{{Param: "p", Run: &broker.TaskRun{
 				ID: r.ID + "-next", Task: "next_task", Queue: "next-queue", Payload: []byte("\x80"), Keep: time.Hour,
 			}}}},
 		}
@@ -116,12 +116,12 @@ func cloneLinks(l *broker.Links) *broker.Links {
 	return &c
 }
 
-func cloneThen(then []broker.Continuation) []broker.Continuation {
-	var c []broker.Continuation
+func cloneThen(then []broker.FollowUp) []broker.FollowUp {
+	var c []broker.FollowUp
 	for _, next := range then {
 		run := *next.Run
 		run.Payload, run.Rules, run.Links = bytes.Clone(run.Payload), cloneRules(run.Rules), cloneLinks(run.Links)
-		c = append(c, broker.Continuation{Run: &run, Param: next.Param})
+		c = append(c, broker.FollowUp{Run: &run, Param: next.Param})
 	}
 	return c
 }
@@ -240,7 +240,7 @@ func tooLargeBatch(f *fixture) {
 			r.Payload = make([]byte, broker.MaxBatch/n-4)
 		}
 		runs[n-1].Payload = runs[n-1].Payload[:len(runs[n-1].Payload)-4]
-		runs[0].Links = &broker.Links{Then: []broker.Continuation{{Run: &broker.TaskRun{
+		runs[0].Links = &broker.Links{Then: []broker.FollowUp{{Run: &broker.TaskRun{
 			ID: runs[0].ID + "-next", Task: "t", Queue: "q", Payload: make([]byte, 4+more),
 		}}}}
 		return runs
