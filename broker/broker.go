@@ -17,15 +17,14 @@ type Broker interface {
 
 	// GetTaskRuns removes up to max due runs from the queues and returns them. Runs of a
 	// higher priority come first, then those queued first; it prefers queues named
-	// earlier. Deliveries of a returned run counts this delivery if the broker counts.
+	// earlier. If the broker counts deliveries, those of a returned run include this one.
 	//
 	// It blocks until a run is due or ctx ends. In the second case it returns ctx's error
 	// and has removed none.
 	GetTaskRuns(ctx context.Context, queues []string, max int) ([]*TaskRun, error)
 
 	// QueueLength returns the number of runs in each queue that are stored and not taken,
-	// due or not. A queue that never held a run may be
-	// missing. If it cannot read some queues it returns an error, and beside it the
-	// lengths of the others.
+	// due or not. A queue that never held a run may be missing. If some queues cannot be
+	// read, it returns an error, and beside it the lengths of the others.
 	QueueLength(ctx context.Context) (map[string]int64, error)
 }

@@ -13,11 +13,11 @@ const (
 	MaxID      = 200 // bytes
 	MaxName    = 128 // bytes of a task's or queue's name
 	MaxHeaders = 32
-	MaxHeader  = 1024 // bytes of a header's key and value together
-	MaxKey     = 200  // bytes of the key of Unique, Fair and a limit
-	MaxLimits  = 4    // of one run
-	MaxGroup   = 10_000
-	MaxThen    = 16 // follow-ups of one run, and the depth of follow-ups of follow-ups
+	MaxHeader  = 1024   // bytes of a header's key and value together
+	MaxKey     = 200    // bytes of the key of Unique, Fair and a limit
+	MaxLimits  = 4      // of one run
+	MaxGroup   = 10_000 // members of a group
+	MaxThen    = 16     // follow-ups of one run, and the depth of follow-ups of follow-ups
 
 	// MaxGroupResults bounds the results and failures of a group's members together, in
 	// bytes. They are all in memory when the run that awaits the group starts.

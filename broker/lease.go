@@ -29,14 +29,14 @@ type Recovered struct {
 	Skipped []SkippedDuplicate // see [Finished]
 }
 
-// Session is one consumer's lease on the runs that it took. A session may also be a
-// [Heartbeater] and a [Starter].
+// Session is one consumer's membership with the broker: it holds the runs that the consumer
+// took, while its lease lasts. A session may also be a [Heartbeater] and a [Starter].
 type Session interface {
 	// ID returns the session's id. No other session ever has the same.
 	ID() string
 
-	// Take leases due runs, as want says. Deliveries of a returned run counts this
-	// delivery, from 1. Take is called by one goroutine at a time.
+	// Take leases due runs, as want says. The Deliveries of a returned run include this
+	// one, so they are 1 at least. Take is called by one goroutine at a time.
 	//
 	// It blocks until a run is due or ctx ends. In the second case it returns ctx's
 	// error; if runs were leased by a call whose reply was lost, the next Take returns

@@ -30,8 +30,9 @@ type Clock interface {
 	// Now returns the broker's time.
 	Now(ctx context.Context) (time.Time, error)
 
-	// RewindTicks sets the last claimed tick to to if it is from, which a clock that ran
-	// ahead had claimed; else it does nothing. The ticks are those of the task, or of its
-	// schedule with the given id unless that is empty. Repeating it is safe.
+	// RewindTicks takes back a claim that a clock ahead of time had made: it sets the last
+	// claimed tick from the one instant to the other, and does nothing if that is not from.
+	// The ticks are those of the task, or of its schedule with the given id unless that is
+	// empty. Repeating it is safe.
 	RewindTicks(ctx context.Context, queue, task, schedule string, from, to time.Time) error
 }

@@ -96,9 +96,10 @@ type ChildConfig struct {
 	// Defaults to all variables of the consumer.
 	//
 	// A variable that gives access to the broker passes only if Env has its full name,
-	// for a child queues through its parent. Such are TASKGEN_BROKER, and variables that
-	// mention Redis and have the broker's password. If there is no password, Redis URLs
-	// of the broker's server and database are. For any other broker see BrokerURL.
+	// for a child queues through its parent. TASKGEN_BROKER gives access, and so do
+	// variables that mention Redis and have the broker's password. If there is no
+	// password, those with a Redis URL of the broker's server and database do. For any other
+	// broker see BrokerURL.
 	Env []string
 	// BrokerURL is the URL of a broker that is not of package redis. A variable gives
 	// access to such a broker if it has a URL, mentions the scheme or host of BrokerURL,

@@ -52,8 +52,8 @@ type ConsumerConfig struct {
 	//
 	// At its last delivery the run executes alone. A Redis broker delivers it once more if
 	// its process dies after more than 2 seconds of that. The lost lease of a consumer
-	// that lives does not count. On Redis, a death after a run's first does not count if
-	// the run had not started. The guide has the details, under Crashes.
+	// that lives does not count. On Redis, a run's second or later death does not count
+	// either if the run had not started. The guide has the details, under Crashes.
 	MaxCrashes int
 	// DeadAge is how long dead letters of the consumer's queues are kept. Older ones are
 	// deleted within an hour, and their number is logged. Defaults to 0: as many as the

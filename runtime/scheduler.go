@@ -51,9 +51,11 @@ type SchedulerConfig struct {
 //
 // A scheduler goes by its own clock, which it reads at least every 30 seconds and compares
 // with the clock of a broker that is a [broker.Clock]. If its clock is ahead by more than
-// a minute, it goes by the broker's. If clocks are put back, no tick is repeated while at
-// most two ticks of a schedule pass until one that was not claimed. A schedule of which
-// more would pass goes on at once, and the scheduler logs that.
+// a minute, it goes by the broker's.
+//
+// If clocks are put back, ticks come again that were claimed before. The scheduler passes over
+// them, so that no tick is repeated, but over two of a schedule at most. If there are more,
+// the schedule goes on at once, and the scheduler logs that.
 type Scheduler struct {
 	ticks   *tick.Scheduler
 	running atomic.Bool
