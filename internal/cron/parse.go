@@ -13,16 +13,16 @@ const maxLength = 256
 
 const allFields = "minute hour day-of-month month day-of-week"
 
-// kind is the range of one of the five fields.
-type kind struct {
+// field is one of the five fields of an expression, with the range of its values.
+type field struct {
 	name     string
 	min, max int
 	last     int      // the greatest value of *; less than max if max repeats min
 	names    []string // names of the values from min on
 }
 
-// kinds are the five fields in order. It is read-only.
-var kinds = [5]kind{
+// ranges are the five fields in order. It is read-only.
+var ranges = [5]field{
 	{name: "minute", min: 0, max: 59, last: 59},
 	{name: "hour", min: 0, max: 23, last: 23},
 	{name: "day of month", min: 1, max: 31, last: 31},
@@ -85,7 +85,7 @@ func parseFields(parts []part) (*Schedule, *Error) {
 	text := make([]string, 5)
 	for i, p := range parts {
 		var err *Error
-		if set[i], err = kinds[i].parse(p); err != nil {
+		if set[i], err = ranges[i].parse(p); err != nil {
 			return nil, err
 		}
 		star[i] = p.text[0] == '*'
@@ -170,12 +170,12 @@ func unknownNickname(p part, name string) *Error {
 }
 
 // parse returns the set of values in field p: bit v is value v.
-func (k *kind) parse(p part) (uint64, *Error) {
+func (f *field) parse(p part) (uint64, *Error) {
 	var set uint64
 	for rest, more := p, true; more; {
 		var elem part
 		elem, rest, more = rest.cut(",")
-		lo, hi, step, err := k.parseElement(elem, p)
+		lo, hi, step, err := f.parseElement(elem, p)
 		if err != nil {
 			return 0, err
 		}
@@ -183,60 +183,60 @@ func (k *kind) parse(p part) (uint64, *Error) {
 			set |= 1 << v
 		}
 	}
-	if k.last < k.max && set&(1<<k.max) != 0 {
-		set = set&^(1<<k.max) | 1<<k.min
+	if f.last < f.max && set&(1<<f.max) != 0 {
+		set = set&^(1<<f.max) | 1<<f.min
 	}
 	return set, nil
 }
 
-// parseElement parses one element of the list in field.
-func (k *kind) parseElement(elem, field part) (lo, hi, step int, err *Error) {
+// parseElement parses one element of the list in the whole field.
+func (f *field) parseElement(elem, whole part) (lo, hi, step int, err *Error) {
 	if elem.text == "" {
-		return 0, 0, 0, elem.errorf("%s %q has an empty element", k.name, field.text)
+		return 0, 0, 0, elem.errorf("%s %q has an empty element", f.name, whole.text)
 	}
 	values, by, stepped := elem.cut("/")
-	lo, hi, err = k.parseRange(values)
+	lo, hi, err = f.parseRange(values)
 	if err != nil || !stepped {
 		return lo, hi, 1, err
 	}
 	if values.text != "*" && !strings.Contains(values.text, "-") {
-		return 0, 0, 0, elem.errorf("%s %q has a step but no range; write %s-%d/%s", k.name, elem.text, values.text, k.last, by.text)
+		return 0, 0, 0, elem.errorf("%s %q has a step but no range; write %s-%d/%s", f.name, elem.text, values.text, f.last, by.text)
 	}
 	step, ok := number(by.text)
 	if size := hi - lo + 1; !ok || step < 1 || step > size {
-		return 0, 0, 0, by.errorf("%s %q: step %q is outside 1-%d", k.name, elem.text, by.text, size)
+		return 0, 0, 0, by.errorf("%s %q: step %q is outside 1-%d", f.name, elem.text, by.text, size)
 	}
 	return lo, hi, step, nil
 }
 
 // parseRange parses *, a value or a range of values.
-func (k *kind) parseRange(p part) (lo, hi int, err *Error) {
+func (f *field) parseRange(p part) (lo, hi int, err *Error) {
 	if p.text == "*" {
-		return k.min, k.last, nil
+		return f.min, f.last, nil
 	}
 	from, to, ranged := p.cut("-")
-	if lo, err = k.parseValue(from); err != nil || !ranged {
+	if lo, err = f.parseValue(from); err != nil || !ranged {
 		return lo, lo, err
 	}
-	hi, err = k.parseEnd(from, to, lo)
+	hi, err = f.parseEnd(from, to, lo)
 	return lo, hi, err
 }
 
 // parseEnd parses the end of a range that starts with from, whose value is lo.
-func (k *kind) parseEnd(from, to part, lo int) (int, *Error) {
-	hi, err := k.parseValue(to)
+func (f *field) parseEnd(from, to part, lo int) (int, *Error) {
+	hi, err := f.parseValue(to)
 	if err != nil {
 		return 0, err
 	}
-	if hi == k.min && lo > hi && k.last < k.max {
+	if hi == f.min && lo > hi && f.last < f.max {
 		if _, digits := number(to.text); !digits {
-			return k.max, nil // sat-sun
+			return f.max, nil // sat-sun
 		}
-		return 0, from.errorf("%s %q runs backwards; write %s-%d", k.name, from.text+"-"+to.text, from.text, k.max)
+		return 0, from.errorf("%s %q runs backwards; write %s-%d", f.name, from.text+"-"+to.text, from.text, f.max)
 	}
 	if hi < lo {
-		return 0, from.errorf("%s %q runs backwards; write %s,%s", k.name, from.text+"-"+to.text,
-			written(lo, k.last), written(k.min, hi))
+		return 0, from.errorf("%s %q runs backwards; write %s,%s", f.name, from.text+"-"+to.text,
+			written(lo, f.last), written(f.min, hi))
 	}
 	return hi, nil
 }
@@ -250,39 +250,39 @@ func written(lo, hi int) string {
 }
 
 // parseValue parses a number or a name.
-func (k *kind) parseValue(p part) (int, *Error) {
+func (f *field) parseValue(p part) (int, *Error) {
 	if v, ok := number(p.text); ok {
-		if v < k.min || v > k.max {
-			return 0, p.errorf("%s %q is outside %d-%d", k.name, p.text, k.min, k.max)
+		if v < f.min || v > f.max {
+			return 0, p.errorf("%s %q is outside %d-%d", f.name, p.text, f.min, f.max)
 		}
 		return v, nil
 	}
 	if p.text == "" {
-		return 0, p.errorf("%s: %s is missing", k.name, k.allowed())
+		return 0, p.errorf("%s: %s is missing", f.name, f.allowed())
 	}
 	name := strings.ToLower(p.text)
-	if i := slices.Index(k.names, name); i >= 0 {
-		return k.min + i, nil
+	if i := slices.Index(f.names, name); i >= 0 {
+		return f.min + i, nil
 	}
-	return 0, p.errorf("%s %q is not %s%s", k.name, p.text, k.allowed(), k.hint(name))
+	return 0, p.errorf("%s %q is not %s%s", f.name, p.text, f.allowed(), f.hint(name))
 }
 
-func (k *kind) allowed() string {
-	s := fmt.Sprintf("a number in %d-%d", k.min, k.max)
-	if n := len(k.names); n > 0 {
-		s += fmt.Sprintf(" or a name in %s-%s", k.names[0], k.names[n-1])
+func (f *field) allowed() string {
+	s := fmt.Sprintf("a number in %d-%d", f.min, f.max)
+	if n := len(f.names); n > 0 {
+		s += fmt.Sprintf(" or a name in %s-%s", f.names[0], f.names[n-1])
 	}
 	return s
 }
 
 // hint returns a hint for a lower-case value that is neither a number nor a name.
-func (k *kind) hint(name string) string {
+func (f *field) hint(name string) string {
 	switch {
 	case name == "?":
 		return "; write *"
 	case strings.Contains(name, "#"), strings.Trim(name, "0123456789lw") == "":
 		return "; L, W and # are not supported"
-	case len(name) > 3 && slices.Contains(k.names, name[:3]):
+	case len(name) > 3 && slices.Contains(f.names, name[:3]):
 		return "; write " + name[:3]
 	}
 	return ""
