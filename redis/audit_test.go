@@ -207,6 +207,7 @@ func ownRun(id string) *broker.TaskRun {
 }
 
 func TestAudit(t *testing.T) {
+	t.Parallel()
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			t.Parallel()

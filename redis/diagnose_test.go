@@ -19,6 +19,7 @@ import (
 // TestErrorsInURLsAreNamed checks that each error names the fault and its remedy in one
 // line, and shows no password.
 func TestErrorsInURLsAreNamed(t *testing.T) {
+	t.Parallel()
 	const secret = "s3cr3t"
 	locked := redistest.Start(t, "--requirepass", "right-horse")
 	secure := redistest.StartTLS(t)

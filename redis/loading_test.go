@@ -89,6 +89,7 @@ func TestCallsWaitForAServerThatLoads(t *testing.T) {
 // TestErrorsTellAStalledServerFromNone: the kernel of a stalled server still accepts
 // connections.
 func TestErrorsTellAStalledServerFromNone(t *testing.T) {
+	t.Parallel()
 	server := redistest.Start(t)
 	server.Freeze()
 	t.Cleanup(server.Thaw)

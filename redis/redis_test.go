@@ -19,6 +19,7 @@ import (
 )
 
 func TestOpenRefuses(t *testing.T) {
+	t.Parallel()
 	evicting := redistest.Start(t, "--maxmemory-policy", "allkeys-lru")
 	locked := redistest.Start(t, "--requirepass", "correct-horse")
 	const secret = "s3cr3t"
