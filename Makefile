@@ -1,7 +1,7 @@
 # Every target works on a fresh clone; `make help` lists them.
 .DEFAULT_GOAL := help
 GO ?= go
-PKG ?= ./redis ./runtime ./... # what takes longest begins first
+PKG ?= ./redis ./runtime ./redis/contracttest ./... # what takes longest begins first
 
 # The tests that have a longer form.
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|$\
@@ -36,7 +36,7 @@ test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
 	cd tools/man && $(GO) run . ../../bin/man
@@ -72,7 +72,7 @@ bench-generate: ## how long taskgen takes, as whole processes
 compat: bin/compat/.unpacked ## test the Redis broker on Redis 8 and Valkey 8
 	@for server in redis-server valkey-server; do \
 		echo "on $$(bin/compat/$$server --version):"; \
-		TASKGEN_REDIS_SERVER=$(CURDIR)/bin/compat/$$server $(GO) test -race -count=1 -timeout 20m ./redis || exit 1; \
+		TASKGEN_REDIS_SERVER=$(CURDIR)/bin/compat/$$server $(GO) test -race -count=1 -timeout 20m ./redis ./redis/contracttest || exit 1; \
 	done
 
 check: lint build check-generate test ## all that has to pass before a change lands

@@ -229,7 +229,7 @@ func TestAudit(t *testing.T) {
 func TestAuditByAUserOfFewRights(t *testing.T) {
 	t.Parallel()
 	s := redistest.Start(t)
-	allow(t, s, auditRights...)
+	allow(t, s, redistest.AuditRights()...)
 	for _, d := range damages {
 		t.Run(d.name, func(t *testing.T) {
 			b := openURL(t, "redis://app:pass@"+s.Addr(), redis.Config{Prefix: "app:" + prefix(t)})
@@ -240,7 +240,7 @@ func TestAuditByAUserOfFewRights(t *testing.T) {
 			require.Zero(t, q.audit(t, false).Faults())
 		})
 	}
-	requireNothingRefused(t, s)
+	redistest.RequireNothingRefused(t, s)
 }
 
 // testAuditOnACluster finds the queue's node, and its keys

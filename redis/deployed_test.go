@@ -1,11 +1,7 @@
 package redis_test
 
 import (
-	"crypto/tls"
-	"os"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,125 +9,12 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/brokertest"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
-// TestContractAsDeployed holds the broker to its contract on Redis as it is run: one
-// server and a cluster, TLS, a unix socket, a user of few rights, a client of the caller's
-// own. These take turns in one suite, check by check. The soak runs a whole suite on each
-// of one server and a cluster, and on one server for a user with all rights and on what
-// sentinels watch: once they are connected the latter are a server as any other, and other
-// tests connect to them.
-func TestContractAsDeployed(t *testing.T) {
-	t.Parallel()
-	if os.Getenv("TASKGEN_SOAK") == "" {
-		holdToContract(t, "one server and a cluster in turn", func(t *testing.T) []opener {
-			server, cluster := ofFewRights(t), ofACluster(t)
-			return []opener{server[0], cluster[0], server[1], cluster[1], server[2]}
-		})
-		return
-	}
-	var suites sync.WaitGroup // a suite waits most of its time
-	suites.Go(func() {
-		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", ofFewRights)
-	})
-	suites.Go(func() {
-		holdToContract(t, "a cluster by its URL and by a client", ofACluster)
-	})
-	suites.Go(func() {
-		holdToContract(t, "all rights", func(t *testing.T) []opener {
-			return []opener{byURL(redistest.Start(t).URL())}
-		})
-	})
-	suites.Go(func() {
-		holdToContract(t, "sentinels", func(t *testing.T) []opener {
-			s := redistest.StartSentinel(t)
-			s.Trust(time.Minute)
-			return []opener{byURL(s.URL())}
-		})
-	})
-	suites.Wait()
-}
-
-// ofFewRights starts a server and opens brokers by a URL, by a unix socket and by a client
-// with TLS, each as a user that has no more rights than a broker needs.
-func ofFewRights(t *testing.T) []opener {
-	s := redistest.StartTLS(t)
-	allow(t, s.Server)
-	allowUser(t, s.Server, "auditor", auditRights...)
-	allowUser(t, s.Server, "server", riskRights...)
-	t.Cleanup(func() { requireNothingRefused(t, s.Server) })
-	user := func(t *testing.T) string {
-		switch {
-		case strings.Contains(t.Name(), "/Auditor/"):
-			return "auditor"
-		case strings.Contains(t.Name(), "/RiskReporter/"):
-			return "server"
-		}
-		return "app"
-	}
-	return []opener{
-		func(t *testing.T) *redis.Broker { return byURL("redis://" + user(t) + ":pass@" + s.Addr())(t) },
-		func(t *testing.T) *redis.Broker { return byURL("unix://" + user(t) + ":pass@" + s.Socket())(t) },
-		func(t *testing.T) *redis.Broker {
-			return byClient(func() goredis.UniversalClient {
-				return goredis.NewClient(&goredis.Options{
-					Addr: s.TLSAddr(), TLSConfig: &tls.Config{RootCAs: s.Roots}, Username: user(t), Password: "pass",
-				})
-			})(t)
-		},
-	}
-}
-
-// ofACluster starts a cluster and opens brokers by its URL and by a client.
-func ofACluster(t *testing.T) []opener {
-	c := redistest.StartCluster(t)
-	for _, node := range c.Nodes { // a busy machine is no failover
-		_, err := node.Do("CONFIG", "SET", "cluster-node-timeout", "60000")
-		require.NoError(t, err)
-	}
-	return []opener{
-		byURL(c.URL()),
-		byClient(func() goredis.UniversalClient {
-			return goredis.NewClusterClient(&goredis.ClusterOptions{Addrs: c.Addrs()})
-		}),
-	}
-}
-
-// holdToContract runs the suite as a subtest, with brokers opened in turn.
-func holdToContract(t *testing.T, name string, connect func(t *testing.T) []opener) {
-	t.Run(name, func(t *testing.T) {
-		ways, turn := connect(t), 0
-		brokertest.Run(t, func(t *testing.T) broker.Broker {
-			turn++
-			return ways[turn%len(ways)](t)
-		})
-	})
-}
-
-// opener opens a broker with keys of the test's own.
-type opener func(t *testing.T) *redis.Broker
-
-func byURL(url string) opener {
-	return func(t *testing.T) *redis.Broker {
-		return openURL(t, url, redis.Config{Prefix: "app:" + prefix(t), Timeout: patience})
-	}
-}
-
-func byClient(client func() goredis.UniversalClient) opener {
-	return func(t *testing.T) *redis.Broker {
-		return openClient(t, client(), redis.Config{Prefix: "app:" + prefix(t), Timeout: patience})
-	}
-}
-
 // openClient opens a broker like a client, which it closes before the broker:
 // that has connections of its own.
-// patience is for a thousand calls at once that each need a connection, which
-// sentinels are asked about, on a busy machine.
-const patience = 15 * time.Second
-
 func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) *redis.Broker {
 	t.Helper()
 	b, err := redis.New(client, cfg)
@@ -141,52 +24,10 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 	return b
 }
 
-// rights is all that a broker's user needs whose prefix begins with "app:": the commands
-// that the broker sends, and those that its scripts call. A database other than 0 needs
-// select too.
-var rights = strings.Fields(`
-	resetchannels resetkeys ~app:* -@all
-	+evalsha +eval
-	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +pttl +persist +type +rename
-	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +lmove +bzmpop +blmpop
-	+sadd +srem +smembers +scard +sscan +sismember
-	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
-	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
-	+setbit +getbit +bitcount +incrby +mget +scan +lset
-	+time +ping +info
-	+zscan +lpos +lindex`)
-
-// clusterRights is what the user needs in addition on each node of a cluster.
-var clusterRights = []string{"+cluster|slots", "+asking"}
-
-// allow makes a user "app" of a server who has these rights and no other.
+// allow makes a user "app" of a server who has the rights that a broker needs, and no other.
 func allow(t testing.TB, server *redistest.Server, more ...string) {
 	t.Helper()
-	allowUser(t, server, "app", more...)
-}
-
-// auditRights are those that an audit needs in addition.
-var auditRights = []string{"+scan", "+type", "+getrange", "+zscan", "+hscan", "+sismember", "+lrem", "+lpos", "+lindex"}
-
-// riskRights are those that the command serve needs in addition, to log the server's risks.
-var riskRights = []string{"+config|get"}
-
-// allowUser makes a user with the same rights.
-func allowUser(t testing.TB, server *redistest.Server, user string, more ...string) {
-	t.Helper()
-	command := slices.Concat([]string{"ACL", "SETUSER", user, "reset", "on", ">pass"}, rights, more)
-	_, err := server.Do(command...)
-	require.NoError(t, err)
-}
-
-// requireNothingRefused checks that the server has refused no user anything.
-func requireNothingRefused(t *testing.T, servers ...*redistest.Server) {
-	t.Helper()
-	for _, server := range servers {
-		refused, err := server.Do("ACL", "LOG")
-		require.NoError(t, err)
-		require.Empty(t, refused, "what %s refused", server.Addr())
-	}
+	redistest.AllowUser(t, server, "app", more...)
 }
 
 // TestFewRights does all there is as a user of few rights.
@@ -196,7 +37,7 @@ func TestFewRights(t *testing.T) {
 	allow(t, s)
 	url := "redis://app:pass@" + s.Addr()
 	useAll(t, openURL(t, url, redis.Config{Prefix: "app"}), someQueues(3))
-	requireNothingRefused(t, s)
+	redistest.RequireNothingRefused(t, s)
 
 	err := openURL(t, url, redis.Config{Prefix: "other"}).QueueTasks(t.Context(), run("one", "q"))
 	require.ErrorContains(t, err, "NOPERM", "keys of another prefix")
@@ -206,11 +47,11 @@ func TestFewRights(t *testing.T) {
 // testFewRightsOnACluster is TestFewRights on a cluster.
 func testFewRightsOnACluster(t *testing.T, c *redistest.Cluster) {
 	for _, node := range c.Nodes {
-		allow(t, node, clusterRights...)
+		allow(t, node, redistest.ClusterRights()...)
 	}
 	url := strings.Replace(c.URL(), "//", "//app:pass@", 1)
 	useAll(t, openURL(t, url, redis.Config{Prefix: "app"}), someQueues(6))
-	requireNothingRefused(t, c.Nodes...)
+	redistest.RequireNothingRefused(t, c.Nodes...)
 }
 
 // useAll calls every method of a broker, with runs of every kind of end.

@@ -93,7 +93,7 @@ func TestNewerEnvelopeIsLeftToOthers(t *testing.T) {
 	got := takeAll(t, join(t, b, time.Minute), "q", 1)
 	require.Equal(t, 1, got[0].Deliveries, "no delivery was counted")
 	require.Zero(t, got[0].Attempt)
-	requireNothingRefused(t, server)
+	redistest.RequireNothingRefused(t, server)
 }
 
 // TestNewerEnvelopeForWhichNobodyCame becomes a dead letter, which a newer version

@@ -24,6 +24,6 @@
 // Its header lists KEYS, ARGV and the reply. docs/wire.md says the same, for programs in other
 // languages: change both, and testdata/wire if its programs call the script. In the redis
 // package TestNoRunIsLostToAnErrorOfAScript lets each command of each script fail in turn, and
-// the rights of deployed_test.go and docs/wire.md list the commands that scripts call.
+// those of internal/redistest/rights.go and docs/wire.md list the commands that scripts call.
 // `make lint` runs luacheck over the scripts as they are sent; print writes these to a folder.
 package script
