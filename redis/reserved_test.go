@@ -271,7 +271,12 @@ func TestBrokenKeysOfLargeCallsStopNobody(t *testing.T) {
 				require.NoError(t, err)
 				if name == "queue" {
 					require.Equal(t, largeSize+3000, length(t, b, "q"))
-					require.NoError(t, client.Del(t.Context(), prefix(t)+":{q}:delayed").Err())
+					delayed := prefix(t) + ":{q}:delayed"
+					require.Eventually(t, func() bool { // until all of the call are moved
+						_, err := b.Recover(t.Context(), []string{"q"})
+						return err == nil && client.ZCard(t.Context(), delayed).Val() == 3000
+					}, 20*time.Second, 10*time.Millisecond)
+					require.NoError(t, client.Del(t.Context(), delayed).Err())
 				}
 				requireAllOnce(t, b)
 			})
