@@ -11,7 +11,7 @@ import (
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one lease never
 // overlap, so replies have confirmed the runs that the batches list as finished.
 func (s *session) sendOutcomes(ctx context.Context, ql *queueLease, calls []*finishCall) {
-	own := s.claim(calls)
+	own := s.markDone(calls)
 	batches := own
 	for _, call := range calls {
 		batches = append(batches, call.again...)
@@ -58,7 +58,7 @@ func (b *Broker) sendFinish(ctx context.Context, keys []string, args []any, batc
 
 // failOutcomes fails all calls of a command that was not applied, as far as is known.
 func (s *session) failOutcomes(own []*batchOutcomes, calls []*finishCall, replyLost bool, err error) {
-	s.unclaim(own, replyLost)
+	s.unmarkDone(own, replyLost)
 	for _, bo := range own {
 		for _, call := range bo.calls {
 			call.err = err
@@ -98,8 +98,8 @@ func (b *Broker) finishArgs(q *queue, batches int) (keys []string, args []any) {
 	return script.FinishKeys(&q.QueueKeys), named.Append(make([]any, 0, 16))
 }
 
-// applyEffects notifies the waiters of runs that have ended, and moves the outbox. It
-// blocks until the outbox is moved, for longestFollow at most.
+// applyEffects notifies the waiters of runs that have ended, and has the outbox moved. It
+// blocks until the outbox is moved, for longestMoveWait at most.
 func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.FinishReply) {
 	b.notifyWaiters(ctx, q, reply.Waiters)
 	if !reply.Sent {
@@ -109,7 +109,7 @@ func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.Finish
 	if over == nil {
 		return
 	}
-	timer := time.NewTimer(longestFollow)
+	timer := time.NewTimer(longestMoveWait)
 	defer timer.Stop()
 	select {
 	case <-over:
@@ -118,15 +118,15 @@ func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.Finish
 	}
 }
 
-// claim sorts outcomes by batch, and fences at once those whose runs are known to be
-// finished or recovered.
-func (s *session) claim(calls []*finishCall) []*batchOutcomes {
+// markDone marks the runs of outcomes as done, and sorts the outcomes by batch. It fences at
+// once the runs that are known to be finished or recovered.
+func (s *session) markDone(calls []*finishCall) []*batchOutcomes {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var batches []*batchOutcomes
 	for _, call := range calls {
 		for _, o := range call.outcomes {
-			if !call.claims(o) {
+			if !call.mayApply(o) {
 				continue
 			}
 			bt := o.at.batch
@@ -134,7 +134,7 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 				bt.sorting = &batchOutcomes{batch: bt, outcomes: make([]*outcome, 0, len(call.outcomes)), calls: make([]*finishCall, 0, len(call.outcomes))}
 				batches = append(batches, bt.sorting)
 				bt.busy++
-				bt.turn++
+				bt.commands++
 			}
 			bt.done[o.at.index] = true
 			bt.left--
@@ -150,9 +150,9 @@ func (s *session) claim(calls []*finishCall) []*batchOutcomes {
 	return batches
 }
 
-// claims reports whether an outcome is to be applied: an earlier call has not applied it,
-// and its run is not finished or recovered, which fences it.
-func (call *finishCall) claims(o *outcome) bool {
+// mayApply reports whether an outcome is still to be applied. If its run is known to be
+// finished or recovered, mayApply fences the run. The session's lock is held.
+func (call *finishCall) mayApply(o *outcome) bool {
 	bt, index := o.at.batch, o.at.index
 	if bt.unreported[index] {
 		delete(bt.unreported, index)
@@ -167,9 +167,9 @@ func (call *finishCall) claims(o *outcome) bool {
 	return false
 }
 
-// unclaim undoes claim after a command that was not applied, as far as is known. If its
-// reply was lost it may have been.
-func (s *session) unclaim(batches []*batchOutcomes, replyLost bool) {
+// unmarkDone undoes markDone after a command that was not applied, as far as is known. If
+// its reply was lost, the server may have applied it.
+func (s *session) unmarkDone(batches []*batchOutcomes, replyLost bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, bo := range batches {
@@ -180,8 +180,8 @@ func (s *session) unclaim(batches []*batchOutcomes, replyLost bool) {
 	}
 }
 
-// notApplied undoes claim for one outcome that was not applied, or perhaps was. The
-// session's lock is held.
+// notApplied undoes markDone for one outcome. perhaps reports that the outcome may have been
+// applied all the same. The session's lock is held.
 func (bt *batch) notApplied(index int, perhaps bool) {
 	bt.done[index] = false
 	bt.left++

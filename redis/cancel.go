@@ -146,7 +146,7 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	if gone, err := c.b.decidePending(ctx, c.q, c.id); err != nil || gone {
 		return gone, err // its group never was stored
 	}
-	_, err = c.b.moveOn(ctx, q) // it is in the outbox
+	_, err = c.b.moveOutbox(ctx, q) // it is in the outbox
 	return false, err
 }
 

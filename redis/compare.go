@@ -128,23 +128,24 @@ type comparison struct {
 	idle        bool // the session holds nothing, and the lease is not extended
 	lastListing batchListing
 
-	next   int64            // batches from this number on were not taken when it began
-	known  map[int64]*batch // held when it began
-	turns  map[int64]int    // of these
-	partly []*batch         // of these, some of whose runs were finished, and none is being finished
-	ended  []int            // how many were, of each
+	next   int64            // the number of the first batch that was not taken when the comparison began
+	known  map[int64]*batch // the batches that the session held when the comparison began
+	partly []*batch         // those of known with runs that are finished, and with none that is being finished
+	ended  []int            // how many runs of each of partly are finished
 
-	all    bool           // the server has listed them
-	listed map[int64]bool // numbers of batches that the server lists
-	counts []int64        // of each of partly, how many runs the server knows to have finished
+	commands map[int64]int // of each batch of known, its commands when the comparison began
+
+	all    bool           // the server has listed all batches of the session
+	listed map[int64]bool // their numbers
+	counts []int64        // of each of partly, how many runs are finished by the server's bitmap
 }
 
 func (s *session) compare(ql *queueLease) *comparison {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	c := &comparison{s: s, ql: ql, lastListing: ql.lastListing, idle: len(ql.batches) == 0, next: ql.next, known: make(map[int64]*batch, len(ql.batches)), turns: make(map[int64]int, len(ql.batches)), listed: map[int64]bool{}}
+	c := &comparison{s: s, ql: ql, lastListing: ql.lastListing, idle: len(ql.batches) == 0, next: ql.next, known: make(map[int64]*batch, len(ql.batches)), commands: make(map[int64]int, len(ql.batches)), listed: map[int64]bool{}}
 	for number, bt := range ql.batches {
-		c.known[number], c.turns[number] = bt, bt.turn
+		c.known[number], c.commands[number] = bt, bt.commands
 		if n := len(bt.done) - bt.left; n > 0 && bt.busy == 0 {
 			c.partly, c.ended = append(c.partly, bt), append(c.ended, n)
 		}
@@ -245,7 +246,7 @@ func (c *comparison) relist(ctx context.Context, batchNames []string) {
 // still reports whether nothing has happened to a batch since the comparison began. The
 // session's lock is held.
 func (c *comparison) still(bt *batch) bool {
-	return c.ql.batches[bt.number] == bt && bt.busy == 0 && bt.turn == c.turns[bt.number]
+	return c.ql.batches[bt.number] == bt && bt.busy == 0 && bt.commands == c.commands[bt.number]
 }
 
 // replayForgotten ends again the runs whose ends the server has forgotten. The next renewal

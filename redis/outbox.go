@@ -30,21 +30,23 @@ type moving struct {
 	failed      error
 }
 
-// moveOn empties the outbox of a queue, except what cannot be moved now. If that is much,
-// it reads only the newest entries. It returns how many runs it queued.
-func (b *Broker) moveOn(ctx context.Context, q *queue) (int, error) {
+// moveOutbox moves the entries of a queue's outbox to their queues. Entries that cannot be
+// moved now stay; if there are many of these, it reads only the newest entries. It returns
+// how many runs it queued.
+func (b *Broker) moveOutbox(ctx context.Context, q *queue) (int, error) {
 	m := &moving{b: b, from: q, unreachable: map[*queue]bool{}}
 	if q.outboxScan.isMuch() {
 		_, err := m.pass(ctx, "tail", newestPages)
 		return m.end(ctx, err)
 	}
-	return m.end(ctx, m.lookOn(ctx, 0))
+	return m.end(ctx, m.scan(ctx, 0))
 }
 
-// moveAll is moveOn, and from time to time goes on through all entries that stay.
-func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
+// moveWholeOutbox is moveOutbox, and from time to time also reads on through the entries that
+// stay.
+func (b *Broker) moveWholeOutbox(ctx context.Context, q *queue) (int, error) {
 	if !q.outboxScan.isMuch() {
-		return b.moveOn(ctx, q)
+		return b.moveOutbox(ctx, q)
 	}
 	from, due := q.outboxScan.begin()
 	if !due {
@@ -54,12 +56,13 @@ func (b *Broker) moveAll(ctx context.Context, q *queue) (int, error) {
 	if _, err := m.pass(ctx, "tail", newestPages); err != nil {
 		return m.end(ctx, err)
 	}
-	return m.end(ctx, m.lookOn(ctx, from))
+	return m.end(ctx, m.scan(ctx, from))
 }
 
-func (m *moving) lookOn(ctx context.Context, from int) error {
+// scan moves entries from the head of the outbox on, behind the first from.
+func (m *moving) scan(ctx context.Context, from int) error {
 	m.stayed, m.pages = from, 0
-	ended, err := m.pass(ctx, "head", lookPages)
+	ended, err := m.pass(ctx, "head", scanPages)
 	if err == nil {
 		m.from.outboxScan.note(m.stayed, m.pages, ended)
 	}
@@ -96,7 +99,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 
 func (m *moving) end(ctx context.Context, err error) (int, error) {
 	if err = errors.Join(m.failed, err); err != nil {
-		return m.total, m.b.fail(ctx, "move on outbox of queue "+m.from.Name, err)
+		return m.total, m.b.fail(ctx, "move outbox of queue "+m.from.Name, err)
 	}
 	return m.total, nil
 }
@@ -106,7 +109,7 @@ func (m *moving) stay(n int, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.stayed += n
-	if err != nil && m.errors < mostTold {
+	if err != nil && m.errors < maxPassErrors {
 		m.errors++
 		m.failed = errors.Join(m.failed, err)
 	}

@@ -9,9 +9,9 @@ import (
 
 // The end of a run may queue follow-ups in a queue on another node, where the step that ends
 // the run cannot store them. The step puts them into the outbox of its own queue. The
-// session that has ended the run moves them at once, or else the next recovery does. To
-// move an entry twice queues it once, or skips it once: in its own queue the step that
-// decides removes the entry, in another queue a key of the entry says so.
+// session that has ended the run moves them at once, or else the next recovery does. An
+// entry that is moved twice is queued once, or skipped once: if it is for its own queue, the
+// step that stores it removes it from the outbox; any other queue sets a key of the entry.
 
 const (
 	// outboxPage is how many entries one command reads, and outboxBytes how many bytes of
@@ -19,15 +19,15 @@ const (
 	outboxPage  = 100
 	outboxBytes = 1 << 20
 	// newestPages is how many pages of entries that stay each pass reads. If there are more,
-	// recoveries read lookPages more from time to time.
+	// a recovery reads scanPages of the others every scanEvery.
 	newestPages = 2
-	lookPages   = 10
-	lookEvery   = 3 * time.Second
-	// mostTold is how many errors a pass returns.
-	mostTold = 10
-	// movedKept is how long a queue remembers that it has got an entry after that was removed
-	// from its outbox. stayedKept is how long it does before, as the outbox may be on a
-	// node that is down.
+	scanPages   = 10
+	scanEvery   = 3 * time.Second
+	// maxPassErrors is how many errors a pass returns at most.
+	maxPassErrors = 10
+	// A queue remembers the entries that it has stored, so that it stores none twice: for
+	// movedKept after an entry was removed from its outbox, and for stayedKept until then,
+	// as the outbox may be on a node that is down.
 	movedKept  = 5 * time.Minute
 	stayedKept = 7 * 24 * time.Hour
 )

@@ -22,11 +22,12 @@ type mover struct {
 	stuck bool          // something stayed in the last pass
 }
 
-// longestFollow is how long an end waits at most until its follow-ups are queued.
-const longestFollow = time.Second
+// longestMoveWait is how long a Finish waits at most until the follow-ups are queued.
+const longestMoveWait = time.Second
 
-// start requests a pass that begins from now on. It returns a channel that is closed at
-// the end of the pass, or nil if that may take long.
+// start requests a pass that has not begun yet, so that it moves all that is in the outbox
+// now. It returns a channel that is closed at the end of the pass, or nil if the pass may
+// take long.
 func (m *mover) start() <-chan struct{} {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -34,7 +35,7 @@ func (m *mover) start() <-chan struct{} {
 		if m.next == nil {
 			m.next = make(chan struct{})
 		}
-		if m.stuck || time.Since(m.began) > longestFollow {
+		if m.stuck || time.Since(m.began) > longestMoveWait {
 			return nil
 		}
 		return m.next
@@ -92,7 +93,7 @@ func (l *outboxScan) begin() (int, bool) {
 	if l.much && time.Now().Before(l.next) {
 		return 0, false
 	}
-	l.next = time.Now().Add(lookEvery)
+	l.next = time.Now().Add(scanEvery)
 	return l.from, true
 }
 

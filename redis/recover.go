@@ -140,7 +140,7 @@ func (b *Broker) recoverRest(ctx context.Context, q *queue, reply script.Expired
 		failed = b.sweepStages(ctx, q)
 	}
 	if reply.Outbox > 0 {
-		_, err := b.moveAll(ctx, q)
+		_, err := b.moveWholeOutbox(ctx, q)
 		failed = errors.Join(failed, err)
 	}
 	if reply.Pending > 0 {

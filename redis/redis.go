@@ -142,7 +142,7 @@ func (b *Broker) equipQueue(q *queue) {
 	q.push.clients, q.push.turn = b.clients, make(chan struct{}, 1)
 	q.push.send = func(ctx context.Context, pb *pushBatch) error { return b.sendPush(ctx, q, pb) }
 	q.mover.clients, q.mover.timeout = b.clients, b.cfg.Timeout
-	q.mover.move = func(ctx context.Context) error { _, err := b.moveOn(ctx, q); return err }
+	q.mover.move = func(ctx context.Context) error { _, err := b.moveOutbox(ctx, q); return err }
 }
 
 // connConfigOf returns the part of a broker's configuration that its connections need.

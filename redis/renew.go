@@ -154,10 +154,10 @@ func each[T any](items []T, f func(i int, item T)) {
 	all.Wait()
 }
 
-// heldBatch is a batch that a session holds, and its turn when it was read.
+// heldBatch is a batch that a session holds, and its commands when it was read.
 type heldBatch struct {
 	*batch
-	turn int
+	commands int
 }
 
 // held returns the batches that the session holds in a queue.
@@ -165,7 +165,7 @@ func (s *session) held(ql *queueLease) (batches []heldBatch) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, bt := range ql.batches {
-		batches = append(batches, heldBatch{bt, bt.turn})
+		batches = append(batches, heldBatch{bt, bt.commands})
 	}
 	return batches
 }
@@ -186,7 +186,7 @@ func (s *session) findLost(ctx context.Context, ql *queueLease) (lost bool, err 
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i, bt := range batches {
-		if exist[i].Val() > 0 || ql.batches[bt.number] != bt.batch || bt.busy > 0 || bt.batch.turn != bt.turn {
+		if exist[i].Val() > 0 || ql.batches[bt.number] != bt.batch || bt.busy > 0 || bt.batch.commands != bt.commands {
 			continue // its outcomes say more than that it is not there
 		}
 		bt.gone = true

@@ -62,7 +62,7 @@ type batch struct {
 	done       []bool           // by index in the batch
 	left       int              // not done
 	busy       int              // commands that are applying outcomes
-	turn       int              // how many such commands there were
+	commands   int              // how many such commands have begun so far
 	doubtful   map[int]bool     // indexes of which it is unknown whether they are done
 	unreported map[int]bool     // indexes that a call finished and returned an error for another reason
 	gone       bool             // the rest of it was recovered or given back

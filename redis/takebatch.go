@@ -127,7 +127,7 @@ func (s *session) takeBatch(ctx context.Context, ql *queueLease, req takeRequest
 		return nil, 0, fmt.Errorf("take from queue %s: %w", ql.q.Name, err)
 	}
 	if reply.Next == script.TakeStaged {
-		reply.Next = s.moveOne(ctx, ql.q)
+		reply.Next = s.moveStagedPage(ctx, ql.q)
 	}
 	if reply.Next == script.TakeUsedUp && !unanswered && !replyLost && !req.room.none() {
 		s.skipFalselyUsed(ql)
@@ -184,9 +184,9 @@ func (s *session) sendTake(ctx context.Context, q *queue, number int64, name str
 	return s.b.repeatTracked(ctx, take, s.b.clients.Work, script.ReadTake, keys, args...)
 }
 
-// moveOne moves a page of the runs of a large call. It returns when to take again, as the
+// moveStagedPage moves a page of the runs of a large call. It returns when to take again, as the
 // take script does. It reports no error: recoveries move these runs too, and report it.
-func (s *session) moveOne(ctx context.Context, q *queue) int64 {
+func (s *session) moveStagedPage(ctx context.Context, q *queue) int64 {
 	if some, _ := s.b.moveStaged(ctx, q, 1); some {
 		return 0
 	}
