@@ -188,7 +188,7 @@ func (b *Broker) storeDead(ctx context.Context, q *queue, calls []*enqueueCall) 
 		return 0, err
 	}
 	for _, call := range calls {
-		if call.verdict == script.Stored {
+		if call.status == script.Stored {
 			n++
 		}
 	}
@@ -259,7 +259,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 		return 0, err
 	case s.stays(run, call.result):
 		return 0, nil
-	case call.verdict != script.Stored && call.verdict != script.SourceGone: // now, or before
+	case call.status != script.Stored && call.status != script.SourceGone: // now, or before
 		return 0, call.result
 	}
 	return s.remove(ctx, entry, moved)

@@ -57,9 +57,9 @@ type enqueueCall struct {
 	records  []string     // keys
 	values   []any        // due and map of each record
 	source   []byte       // the entry that it is stored instead of, as the script takes it
-	task     string       // of the tick this is, if it is one
-	tick     string
-	verdict  script.Verdict
+	task     string       // of a call that is a tick: the field of ticks
+	tick     string       // of a call that is a tick; of an entry of the outbox, the record if the run is skipped
+	status   script.CallStatus
 	result   error
 	bytes    int
 	cost     int
@@ -204,10 +204,10 @@ func setResults(v any, calls []*enqueueCall, confirmed error) error {
 	return nil
 }
 
-// setResult sets the result of the call from the script's verdict.
+// setResult sets the result of the call from the script's reply.
 func (c *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
-	c.verdict = reply.Verdict
-	switch c.verdict {
+	c.status = reply.Status
+	switch c.status {
 	case script.Stored:
 		if confirmed != nil {
 			c.result = fmt.Errorf("queue tasks: %w", confirmed)
@@ -229,7 +229,7 @@ func (c *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
 	case script.NotStored:
 		c.result = fmt.Errorf("queue tasks: %w", reply.Err)
 	default:
-		c.result = fmt.Errorf("queue tasks: unexpected verdict %d of enqueue.lua", c.verdict)
+		c.result = fmt.Errorf("queue tasks: unexpected status %d of enqueue.lua", c.status)
 	}
 }
 

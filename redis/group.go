@@ -181,7 +181,7 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 		p.members.result = nil
 		return p.b.enqueue(ctx, p.q, p.members, "queue members")
 	})
-	if err == nil && p.members.verdict == script.SourceGone {
+	if err == nil && p.members.status == script.SourceGone {
 		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
 			broker.ErrOutcomeUnknown, p.then.Links.Awaits.ID)
 	}

@@ -414,12 +414,12 @@ type sentEntries struct {
 func (m *moving) sortSent(s *sending) (sent sentEntries) {
 	for i, call := range s.calls {
 		switch {
-		case call.verdict == script.Stored:
+		case call.status == script.Stored:
 			sent.stored++
 			sent.over = append(sent.over, s.entries[i])
-		case call.verdict == script.Undecided:
+		case call.status == script.Undecided:
 			sent.undecided = append(sent.undecided, i)
-		case call.verdict == script.SourceGone:
+		case call.status == script.SourceGone:
 			sent.over = append(sent.over, s.entries[i])
 		case errors.Is(call.result, broker.ErrDuplicate):
 			m.b.skipped.note(s.runs[i], call.result)

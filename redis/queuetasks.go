@@ -72,13 +72,13 @@ func (b *Broker) enqueue(ctx context.Context, q *queue, call *enqueueCall, what 
 		if err := q.enqueue.do(ctx, b.clients, call, call.weight()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		if call.verdict != script.Undecided {
+		if call.status != script.Undecided {
 			return call.result
 		}
 		if err := b.awaitStages(ctx, q, call.reserved()); err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		call.result, call.verdict = nil, 0
+		call.result, call.status = nil, 0
 	}
 }
 
@@ -92,7 +92,7 @@ func (b *Broker) storeDecided(ctx context.Context, q *queue, calls []*enqueueCal
 		var undecided []*enqueueCall
 		var keys []string
 		for _, call := range calls {
-			if call.verdict == script.Undecided {
+			if call.status == script.Undecided {
 				undecided, keys = append(undecided, call), append(keys, call.reserved()...)
 			}
 		}
@@ -103,7 +103,7 @@ func (b *Broker) storeDecided(ctx context.Context, q *queue, calls []*enqueueCal
 			return err
 		}
 		for _, call := range undecided {
-			call.result, call.verdict = nil, 0
+			call.result, call.status = nil, 0
 		}
 		calls = undecided
 	}

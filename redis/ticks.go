@@ -42,7 +42,7 @@ func (b *Broker) queueTick(ctx context.Context, run *broker.TaskRun, entry, tick
 		}
 		g.task, g.tick, g.canRetry = wire.TicksField(run.Task, entry), tick, true
 		err = b.enqueue(ctx, q, g, "queue tick of "+run.Task)
-		if g.verdict != script.ScheduleGone || again && entry != "" {
+		if g.status != script.ScheduleGone || again && entry != "" {
 			return err
 		}
 		if again {

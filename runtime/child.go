@@ -224,7 +224,7 @@ func respond(ctx context.Context, secrets *secret.Run, result []byte, err error)
 		}
 	}()
 	failure := failureOf(ctx, secrets, err)
-	permanent, after := verdict(err)
+	permanent, after := retryAdvice(err)
 	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after, Snooze: snoozed(err)}
 }
 

@@ -313,7 +313,7 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 
 // again decides whether there is another attempt, and after which wait.
 func (c *Consumer) again(x *execution, task *Task, run *broker.TaskRun, err error) (wait time.Duration, again bool) {
-	permanent, after := verdict(err)
+	permanent, after := retryAdvice(err)
 	if permanent {
 		return 0, false
 	}

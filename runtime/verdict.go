@@ -134,9 +134,9 @@ const (
 	maxStack   = 64 << 10 // bytes kept of a stack
 )
 
-// verdict returns whether the task's error forbids a next attempt, and the wait that it asks
-// for before it, 0 if it asks for none.
-func verdict(err error) (permanent bool, after time.Duration) {
+// retryAdvice returns whether a task's error forbids a retry, and the wait before the retry
+// that the error asks for, 0 for none.
+func retryAdvice(err error) (permanent bool, after time.Duration) {
 	if child := (*childError)(nil); errors.As(err, &child) {
 		return child.Permanent, child.RetryAfter
 	}

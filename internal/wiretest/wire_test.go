@@ -123,7 +123,7 @@ func TestNodeProduces(t *testing.T) {
 			Attempts, PID int
 			Parts         []string
 		}
-		Own     []int // verdicts of the enqueue script
+		Own     []int // statuses of the calls of the enqueue script
 		OwnText string
 		Wrong   struct{ ID, State, Kind, Message string }
 		Dead    struct{ Kind, ID string }

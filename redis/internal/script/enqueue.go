@@ -21,27 +21,27 @@ type EnqueueArgs struct {
 // Append appends them in their order.
 func (a *EnqueueArgs) Append(args []any) []any { return append(args, a.Token, a.Calls) }
 
-// Verdict is the outcome of one call of an enqueue.
-type Verdict int64
+// CallStatus is what enqueue.lua has done with one call.
+type CallStatus int64
 
-// Verdicts of enqueue.lua.
+// The statuses of a call.
 const (
-	Stored       Verdict = 0
-	IDLives      Verdict = 1 // a live run has one of the ids
-	TickClaimed  Verdict = 2
-	TaskDisabled Verdict = 3 // the task of the tick
-	SourceGone   Verdict = 4 // the source of the call is gone, or was replaced already
-	ScheduleGone Verdict = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
-	Undecided    Verdict = 6 // a large call that is not decided has reserved an id or a unique key
-	KeyLives     Verdict = 7 // live runs have unique keys: the reply names them
-	NotStored    Verdict = 8 // the reply is the error
+	Stored       CallStatus = 0
+	IDLives      CallStatus = 1 // a live run has one of the ids
+	TickClaimed  CallStatus = 2
+	TaskDisabled CallStatus = 3 // the task of the tick
+	SourceGone   CallStatus = 4 // the source of the call is gone, or was replaced already
+	ScheduleGone CallStatus = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
+	Undecided    CallStatus = 6 // a large call that is not decided has reserved an id or a unique key
+	KeyLives     CallStatus = 7 // live runs have unique keys: the reply names them
+	NotStored    CallStatus = 8 // the reply is the error
 )
 
 // EnqueueReply is the reply of enqueue.lua to one call.
 type EnqueueReply struct {
-	Verdict Verdict
-	Live    []LiveRun // of KeyLives
-	Err     error     // of NotStored
+	Status CallStatus
+	Live   []LiveRun // of KeyLives
+	Err    error     // of NotStored
 }
 
 // LiveRun is a live run with a unique key of a call.
@@ -52,27 +52,27 @@ type LiveRun struct {
 
 // ParseEnqueue parses the reply of enqueue.lua to so many calls.
 func ParseEnqueue(v any, calls int) ([]EnqueueReply, error) {
-	verdicts, ok := v.([]any)
-	if !ok || len(verdicts) != calls {
+	statuses, ok := v.([]any)
+	if !ok || len(statuses) != calls {
 		return nil, fmt.Errorf("unexpected reply %T of enqueue.lua", v)
 	}
 	replies := make([]EnqueueReply, calls)
-	for i, v := range verdicts {
+	for i, v := range statuses {
 		switch v := v.(type) {
 		case int64:
 			if v < 0 || v > int64(Undecided) {
-				return nil, fmt.Errorf("unexpected verdict %d of enqueue.lua", v)
+				return nil, fmt.Errorf("unexpected status %d of enqueue.lua", v)
 			}
-			replies[i].Verdict = Verdict(v)
+			replies[i].Status = CallStatus(v)
 		case string:
-			replies[i] = EnqueueReply{Verdict: NotStored, Err: resp.Error(v)}
+			replies[i] = EnqueueReply{Status: NotStored, Err: resp.Error(v)}
 		case []any:
 			if len(v) < 2 {
-				return nil, fmt.Errorf("unexpected verdict of %d values of enqueue.lua", len(v))
+				return nil, fmt.Errorf("unexpected status of %d values of enqueue.lua", len(v))
 			}
-			replies[i] = EnqueueReply{Verdict: KeyLives, Live: parseLiveRuns(v)}
+			replies[i] = EnqueueReply{Status: KeyLives, Live: parseLiveRuns(v)}
 		default:
-			return nil, fmt.Errorf("unexpected verdict %T of enqueue.lua", v)
+			return nil, fmt.Errorf("unexpected status %T of enqueue.lua", v)
 		}
 	}
 	return replies, nil

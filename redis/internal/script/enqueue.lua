@@ -6,12 +6,14 @@
 --       then for each call its id keys, its unique keys and its record keys
 -- ARGV  token: unlike that of any other execution; calls: their number; then for each call
 --         1. its source, see below
---         2. the field of ticks, '' if the call is no tick: the task, of a dynamic schedule
---            followed by a space and the schedule's id
---         3. the tick, 20 digits, of a dynamic schedule followed by its revision, 16 digits;
---            or of the sources o and m, if the run has a record: the record if the run is
---            skipped, as ms to keep it, a space, the run's id, a space, and the record up
---            to the id of the run in its way
+--         2. the field of ticks: the task; for a dynamic schedule also a space and the
+--            schedule's id. '' if the call is no tick
+--         3. depends on the call:
+--              a tick: 20 digits; for a dynamic schedule also its revision, 16 digits
+--              source o or m, and the run has a record: the record to set if the run is
+--              skipped: ms to keep it, a space, the run's id, a space, and the record up to
+--              the id of the run in its way
+--              else ''
 --         4. the number of id keys
 --         5. the number of unique keys; for each: the run's id, due, and how many ms after
 --            that the key is free again, '' for at the run's end
@@ -107,7 +109,7 @@ end
 
 local places = {d = K.dead, o = K.outbox}
 
--- Returns the verdict about a call whose id keys and unique keys are the next keys: 0 to store
+-- Returns the status of a call whose id keys and unique keys are the next keys: 0 to store
 -- it, 1 to 6 or an array to refuse it, -1 if an earlier execution with this token has stored
 -- it, even if its runs have ended since. It leaves the keys to be read.
 local function check(source, task, tick, ids, uniques)
@@ -229,11 +231,11 @@ local function takeBack(first, ids, uniques)
 end
 
 -- sets the record of a run that is skipped as a duplicate, unless a live run has it
-local function recordSkipped(key, spec, verdict)
+local function recordSkipped(key, spec, status)
   local state = redis.call('GETRANGE', key, 0, 0)
   if state == '' or state == 's' or state == 'f' then
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
-    local by = verdict == 1 and id or verdict[2]
+    local by = status == 1 and id or status[2]
     redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
   end
 end
@@ -264,11 +266,11 @@ if firstSource ~= '' and string.sub(firstSource, 1, 1) ~= 'b' then
   end
 end
 
--- Reads a call's keys and arguments, and stores the call if its verdict is 0. Returns the
--- verdict. After an error nothing of the call is stored.
-local function readCall(verdict, source, task, tick, ids, uniques)
-  local store = verdict == 0
-  local duplicate = verdict == 1 or type(verdict) == 'table'
+-- Reads a call's keys and arguments, and stores the call if its status is 0. Returns the
+-- status. After an error nothing of the call is stored.
+local function readCall(status, source, task, tick, ids, uniques)
+  local store = status == 0
+  local duplicate = status == 1 or type(status) == 'table'
   local first = keysRead + 1
   if store then
     begun = true
@@ -324,9 +326,9 @@ local function readCall(verdict, source, task, tick, ids, uniques)
   each(redis.call, 'ZADD', K.delayed, later)
   if store and source ~= '' and not replace(source, KEYS[first]) then
     takeBack(first, ids, uniques)
-    verdict, store, undone = 4, false, {}
+    status, store, undone = 4, false, {}
   end
-  if task ~= '' and (store or type(verdict) == 'table') then
+  if task ~= '' and (store or type(status) == 'table') then
     local last = redis.call('HGET', K.ticks, task)
     redis.call('HSET', K.ticks, task, tick) -- a call that cannot be stored claims no tick
     undone[#undone + 1] = last and {'HSET', K.ticks, task, last} or {'HDEL', K.ticks, task}
@@ -336,7 +338,7 @@ local function readCall(verdict, source, task, tick, ids, uniques)
     local key, spec, record = nextKey(), nextArg(), nextArg()
     if not store then -- the record belongs to another run
       if duplicate and task == '' and tick ~= '' then
-        recordSkipped(key, tick, verdict)
+        recordSkipped(key, tick, status)
       end
     elseif spec == '' then
       redis.call('SET', key, record)
@@ -346,7 +348,7 @@ local function readCall(verdict, source, task, tick, ids, uniques)
     end
     lastRecord = store and keysRead or lastRecord
   end
-  return verdict == -1 and 0 or verdict
+  return status == -1 and 0 or status
 end
 
 local reply = {}
@@ -356,17 +358,17 @@ for place = 1, tonumber(A.calls) do
   local source, task, tick = nextArg(), nextArg(), nextArg()
   local ids, uniques = tonumber(nextArg()), tonumber(nextArg())
   local args, first = argsRead, keysRead + 1
-  local ok, verdict = pcall(function()
+  local ok, status = pcall(function()
     return readCall(check(source, task, tick, ids, uniques), source, task, tick, ids, uniques)
   end)
   if not ok then
-    local failure = verdict
+    local failure = status
     takeBack(first, ids, uniques)
     argsRead, keysRead = args, first - 1
     readCall(5, '', '', '', ids, uniques) -- stores nothing, and goes on to the next call
-    verdict = type(failure) == 'table' and failure.err or tostring(failure)
+    status = type(failure) == 'table' and failure.err or tostring(failure)
   end
-  reply[place] = verdict
+  reply[place] = status
 end
 
 -- A consumer that waits for the first delayed run has to learn that it is another now.

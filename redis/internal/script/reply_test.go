@@ -35,7 +35,7 @@ func TestRepliesAreParsed(t *testing.T) {
 
 	enqueue, err := ParseEnqueue([]any{int64(0), "ERR x", []any{int64(2), "run-1"}}, 3)
 	require.NoError(t, err)
-	require.Equal(t, []EnqueueReply{{Verdict: Stored}, {Verdict: NotStored, Err: resp.Error("ERR x")}, {Verdict: KeyLives, Live: []LiveRun{{1, "run-1"}}}}, enqueue)
+	require.Equal(t, []EnqueueReply{{Status: Stored}, {Status: NotStored, Err: resp.Error("ERR x")}, {Status: KeyLives, Live: []LiveRun{{1, "run-1"}}}}, enqueue)
 	_, err = ParseEnqueue([]any{int64(0)}, 2)
 	require.Error(t, err)
 

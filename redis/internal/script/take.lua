@@ -6,16 +6,20 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, leases, takes; batch: the one to fill; paused,
---       disabled; deferred: runs of disabled tasks in their order; enabling: tasks whose
---       runs are to come back from there, and up to which one that is not done;
+--       disabled; deferred: runs of disabled tasks in their order; enabling: tasks that are
+--       enabled again, each with the score in deferred below which its runs are still to
+--       come back;
 --       backlogs, rounds, policy, recheck, running, starts, rates, outbox, stages
 -- ARGV  session; number: the batch's in the session; lease: in ms; io, cpu, total: at most
---       so many runs of a kind, and of both together; announce: '1' if the caller will wait for
---       a token if there is nothing, '0' if not; or the token that it leaves in watched lists,
---       as it takes from several queues; prefetchIO, prefetchCPU: how many of a kind are to
---       be taken only as far as they are not more than an equal share of the sessions that
---       hold some; apart: '1' if the caller reads the batch itself, with the command it sends
---       behind this one: the server is faster at that than a script
+--       so many runs of a kind, and of both together
+--       announce: '1' to note, if there is nothing, that the caller waits for a wake token;
+--       '0' not to note it; else the watch token of a caller that takes from several queues,
+--       which is left in the watched lists in any case
+--       prefetchIO, prefetchCPU: how many of io and cpu have no free slot yet: beyond its free
+--       slots the caller gets no more of a ready list than an equal share among the sessions
+--       that have a lease
+--       apart: '1' if the caller reads the batch itself, with a command behind this one: the
+--       server is faster at that than a script
 -- Returns an array: first the milliseconds until the next delayed run is due or a rate has
 --       room, or
 --          0  call again at once
@@ -64,9 +68,9 @@ end
 
 local leaseEnd = string.format('%.0f', now() + tonumber(A.lease))
 
--- Whether the session has used the number: takes says it. If takes has no number of the
--- session, the batch says it; if that is no number, or further ahead than a session can be,
--- nobody knows.
+-- The session has used the number if takes has it or a later one. If takes has none of the
+-- session, the number is used if its batch is there. If takes has no number there, or one
+-- further ahead than a session can be, the number counts as used.
 local used = redis.call('HGET', K.takes, session)
 local usedLast = tonumber(used or 0)
 if not usedLast or usedLast ~= usedLast or usedLast > number + 1e12 then
@@ -138,7 +142,7 @@ if first and tonumber(first) <= now() then
       for _, stored in ipairs(page) do
         local list = listOf(stored)
         if list and hasPolicies(stored) then
-          push(list) -- those came before
+          push(list) -- the plain runs before this one in the page
           local entry = inTurn().arrive(list, K.ready[list], stored)
           if entry then
             filed[#filed + 1] = entry
@@ -231,7 +235,6 @@ local function take(kind, key)
   size = size + n
   taken(kind, n)
 end
-
 
 local more = false -- backlogs to look at
 local skipped = {} -- kinds of which a backlog waits for a caller with a free slot
