@@ -83,7 +83,7 @@ func (x *execution) end() {
 	decided = true
 	x.runContext.end() // before Finish, which may block, but not before outcome, which asks why it ended
 	took := ended.Sub(x.Started())
-	x.Ended(&o, took)
+	x.NoteEnd(&o, took)
 	x.logCut()
 	x.executor.events.ended(&o, &x.info, took)
 }

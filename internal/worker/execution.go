@@ -78,9 +78,9 @@ func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - int(
 // Started returns when the attempt began.
 func (a *Attempt) Started() time.Time { return a.started }
 
-// Ended notes what the attempt has come to. It sends the run's last progress, for which
-// it blocks. Call it before Finish.
-func (a *Attempt) Ended(o *broker.Outcome, took time.Duration) {
+// NoteEnd notes the outcome of the attempt for the next heartbeat, after it has sent the run's
+// last progress. It blocks until the broker has replied to that. Call it before Finish.
+func (a *Attempt) NoteEnd(o *broker.Outcome, took time.Duration) {
 	a.sendProgress()
 	a.noteLast(o, took)
 }
@@ -149,7 +149,7 @@ func (s *session) execute(sl *slot, run *broker.TaskRun) {
 		defer s.watchTrial(t)()
 	}
 	if rules := run.Rules; rules != nil && rules.UntilStart && rules.Unique != "" {
-		if !s.mayFreeKey(a, t) {
+		if !s.freeKey(a, t) {
 			return
 		}
 	}
@@ -171,7 +171,7 @@ func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Executi
 	for {
 		a.started = now
 		a.execution.Begin(s.base, now)
-		sl.current.Store(a) // before the look at the trial, which looks at what executes
+		sl.current.Store(a) // before inWay: a trial checks which attempts execute
 		other := s.inWay(a.task, own)
 		if other == nil {
 			return a.execution
@@ -193,9 +193,9 @@ func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Executi
 	}
 }
 
-// mayFreeKey has the broker free the unique key of a run that starts. If the run cannot
-// start, mayFreeKey puts its outcome and returns false.
-func (s *session) mayFreeKey(a *Attempt, own *trial) bool {
+// freeKey has the broker free the unique key of a run that starts. If the run cannot start,
+// freeKey puts its outcome and returns false.
+func (s *session) freeKey(a *Attempt, own *trial) bool {
 	if other := s.inWay(a.task, own); other != nil && !s.waitTurn(other) {
 		s.putUnstarted(s.unstartedOutcome(a.run)) // with its key
 		return false

@@ -93,7 +93,7 @@ func (s *session) heartbeatLoop(ctx context.Context) {
 		}
 		err := s.heartbeat(ctx, heartbeater)
 		if err != nil && ctx.Err() == nil && !failing {
-			s.logger.Warn("cannot tell the broker of progress, nor hear which runs are cancelled, trying again", "error", err)
+			s.logger.Warn("cannot send a heartbeat to the broker: progress is not stored, and runs are not cancelled, trying again", "error", err)
 		}
 		failing = err != nil
 	}
@@ -144,8 +144,7 @@ func (a *Attempt) unsentProgress() *broker.Progress {
 	return p
 }
 
-// sendProgress sends the run's last progress, which the next heartbeat would be too late
-// for.
+// sendProgress sends the run's last progress: at the next heartbeat the run will have ended.
 func (a *Attempt) sendProgress() {
 	p := a.unsentProgress()
 	heartbeater, ok := a.session.membership.(broker.Heartbeater)
@@ -156,7 +155,7 @@ func (a *Attempt) sendProgress() {
 	defer cancel()
 	report := broker.Report{Progress: []broker.ProgressReport{{Run: a.run, Progress: *p}}}
 	if _, err := heartbeater.Heartbeat(ctx, report); err != nil {
-		a.session.logger.Debug("cannot tell the broker of a run's last progress", "run", a.run.ID, "error", err)
+		a.session.logger.Debug("cannot send a run's last progress to the broker", "run", a.run.ID, "error", err)
 	}
 }
 
@@ -177,7 +176,7 @@ func (s *session) sendLastRuns(ctx context.Context) {
 	}
 	if runs := s.takeUnsent(); len(runs) > 0 {
 		if _, err := heartbeater.Heartbeat(ctx, broker.Report{Last: runs}); err != nil && !errors.Is(err, broker.ErrLeaseLost) {
-			s.logger.Debug("cannot tell the broker of the last runs", "error", err)
+			s.logger.Debug("cannot send the last runs to the broker", "error", err)
 		}
 	}
 }

@@ -72,9 +72,9 @@ func (d *deferredOutcomes) wake() <-chan time.Time {
 	return d.timer.C
 }
 
-// recordLoop blocks until the outcomes are closed and the last one is recorded or given
-// up.
-func (s *session) recordLoop() {
+// awaitRecorded blocks until the outcomes are closed and the last one is recorded or given
+// up. Then it closes s.finished.
+func (s *session) awaitRecorded() {
 	defer close(s.finished)
 	s.outcomes.wait()
 }
@@ -218,7 +218,7 @@ func (s *session) recordDeferred(ctx context.Context, q *queueOutcomes, d *defer
 		s.giveUp(q, n, failed)
 		d.outcomes = nil
 	default:
-		s.logger.Warn("cannot record the outcome of runs that were set aside, trying again later", "queue", q.queue, "runs", n, "error", failed)
+		s.logger.Warn("cannot record the deferred outcome of runs, trying again later", "queue", q.queue, "runs", n, "error", failed)
 	}
 	d.schedule()
 }
@@ -232,8 +232,8 @@ func (s *session) giveUp(q *queueOutcomes, n int, why error) {
 	s.recordErr = why
 }
 
-// parts are requests that fail. They are split until those outcomes are alone that make
-// them fail.
+// parts are the outcomes of a request that failed, split into smaller requests: until each
+// outcome that makes a request fail is alone.
 type parts struct {
 	list   [][]broker.Outcome
 	failed [][]broker.Outcome // those of list that failed in the last try
@@ -284,8 +284,8 @@ func (ps *parts) split(rest [][]broker.Outcome) {
 	}
 }
 
-// remove removes the outcomes that failed alone while others did not, or
-// often enough, if take returns true for them.
+// remove removes the outcomes for which take returns true. It offers take those that failed
+// alone in the last try, if others were recorded or the broker has refused them often enough.
 func (ps *parts) remove(take func(broker.Outcome) bool) {
 	if !ps.worked && (ps.tries < minTriesAlone || !isRefused(ps.err)) {
 		return

@@ -76,7 +76,7 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 		limit = time.Time{}
 		s, trusted := w.newSession(ctx, membership)
 		loops.Go(func() { s.renewLoop(trusted, opened) })
-		loops.Go(s.recordLoop)
+		loops.Go(s.awaitRecorded)
 		loops.Go(func() { s.heartbeatLoop(trusted) })
 		s.fetchLoop()
 		if ctx.Err() != nil {

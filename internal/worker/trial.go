@@ -15,15 +15,15 @@ import (
 )
 
 // When a process dies, each of the runs that were in flight may have killed it. All of
-// them start again, and the death counts for each. Before the last death that a run may
-// have, it is tried alone:
+// them start again, and the death counts for each. A run that becomes a dead letter at one
+// more death is tried alone:
 //
 //   - it begins when everything else has executed for a while,
 //   - nothing else begins until it has ended, or executed for a while itself.
 //
-// If the process dies then, the run has killed it, or something that had executed for
-// longer. While there is something of that kind, the run is cleared of that death, once,
-// and is tried again later.
+// If the process dies then, the run has killed it, or a run that had executed for longer.
+// If there is such a run, the run on trial is cleared of that death, once, and is tried again
+// later.
 const (
 	// ageBeside is how long other runs have to have executed before a trial begins.
 	ageBeside = time.Second

@@ -70,7 +70,7 @@ func (x *execution) Execute() {
 		o = x.InterruptedOutcome()
 	}
 	x.stop(nil)
-	x.Ended(&o, 0)
+	x.NoteEnd(&o, 0)
 	x.Finish(o)
 }
 
