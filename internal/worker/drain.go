@@ -88,6 +88,6 @@ func (s *session) reportAlive(ctx context.Context, within time.Duration, returne
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	if err := survivor.Survived(ctx, returned...); err != nil {
-		s.logger.Debug("cannot tell the broker that the consumer lives whose lease was lost", "session", s.membership.ID(), "error", err)
+		s.logger.Debug("cannot report to the broker that the consumer whose lease was lost lives", "session", s.membership.ID(), "error", err)
 	}
 }

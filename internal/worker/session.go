@@ -179,7 +179,7 @@ func (s *session) stop(ctx context.Context, grace time.Duration) error {
 		err = errors.Join(err, s.openRunsError())
 	case closeErr == nil || errors.Is(closeErr, broker.ErrLeaseLost):
 	case err == nil: // the session knows of no run that it holds
-		s.logger.Warn("cannot tell the broker that the consumer stops; what it may have handed out unheard starts elsewhere when the lease ends", "error", closeErr)
+		s.logger.Warn("cannot close the session at the broker; runs that it may still hold there start elsewhere when the lease ends", "error", closeErr)
 	default:
 		err = errors.Join(err, fmt.Errorf("give back what was not finished: %w; it starts elsewhere when the lease ends", closeErr))
 	}

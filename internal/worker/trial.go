@@ -270,7 +270,7 @@ func (s *session) clear(t *trial) {
 	ctx, cancel := context.WithTimeout(s.base, finishTimeout)
 	defer cancel()
 	if err := tracker.Clear(ctx, &t.run); err != nil && s.base.Err() == nil {
-		s.logger.Debug("cannot tell the broker that a run which is tried is not to blame for a death", "run", t.run.ID, "error", err)
+		s.logger.Debug("cannot report to the broker that the run on trial is not to blame for a death", "run", t.run.ID, "error", err)
 	}
 }
 
