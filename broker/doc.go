@@ -6,7 +6,7 @@
 //
 //	part             adds                                             needs
 //	Broker           runs are delivered at most once
-//	Leaser           at least once: retries keep the run at the broker
+//	Leaser           runs are delivered at least once
 //	Records          results, status, waiting, dead letters            Leaser
 //	Heartbeater*     reports progress; learns of cancellations         Records
 //	Controls         inspect, cancel, pause, disable, requeue          Heartbeater

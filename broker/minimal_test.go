@@ -97,8 +97,8 @@ func (m *minimal) GetTaskRuns(ctx context.Context, queues []string, max int) ([]
 	return nil, ctx.Err()
 }
 
-// take removes the due runs, or tells how long it is until the next one is due
-// and which channel is closed if there is something new before.
+// take removes the due runs. If there are none, it returns the time until the next run is
+// due, and a channel that is closed if a run is queued before.
 func (m *minimal) take(queues []string, max int) (runs []*broker.TaskRun, wait time.Duration, changed <-chan struct{}, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -196,6 +196,9 @@ func cancelPassesOn(f *fixture) {
 
 type takeFunc func(ctx context.Context) ([]*broker.TaskRun, error)
 
+// handOver blocks two takes, cancels the first and queues a run, a hundred times. It checks
+// that the second take returns the run at once. If the first take returns the run, because it
+// was not cancelled in time, handOver queues another run for the second.
 func (f *fixture) handOver(newTake func() takeFunc) {
 	f.Helper()
 	const rounds = 100

@@ -16,7 +16,7 @@ var takeChecks = []check{
 	{"a leased run has every field and its deliveries counted from 1", leasedFields},
 	{"a session takes no more of a kind than it wants", kindsRespected},
 	{"a backlog of one kind does not hold up the other", kindsIndependent},
-	{"what a session takes ahead leaves others their share", aheadShared},
+	{"what a session prefetches leaves others their share", prefetchShared},
 	{"a session takes by preference, priority and order", leasedOrder},
 	{"QueueLength does not count what is leased", leasedNotCounted},
 	{"two sessions never hold the same run", neverShared},
@@ -38,7 +38,7 @@ func leasedFields(f *fixture) {
 	}
 }
 
-func aheadShared(f *fixture) {
+func prefetchShared(f *fixture) {
 	f.queueNew("q", 12)
 	first, second := f.openSession(longHold), f.openSession(longHold)
 	held := len(f.take(first, 1, "q")) + len(f.take(second, 1, "q"))
@@ -46,10 +46,10 @@ func aheadShared(f *fixture) {
 	runs, err := first.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10, PrefetchIO: 9})
 	require.NoError(f, err)
 	require.NotEmpty(f, runs, "a Take with a free slot")
-	require.LessOrEqual(f, len(runs), 5, "runs of 10 that one of two sessions took, with one free slot and 9 wanted ahead")
+	require.LessOrEqual(f, len(runs), 5, "runs of 10 that one of two sessions took, with one free slot and 9 to prefetch")
 	more, err := second.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 10})
 	require.NoError(f, err)
-	require.Len(f, more, 10-len(runs), "runs for free slots, which are nobody's share")
+	require.Len(f, more, 10-len(runs), "runs for free slots, which no share limits")
 }
 
 func kindsRespected(f *fixture) {
@@ -133,8 +133,8 @@ func neverShared(f *fixture) {
 	f.requireOnce(&seen, runs, "runs leased by 8 sessions")
 }
 
-// requireWakes has a session block in Take, and checks that act makes it return the run,
-// after the time given and not before.
+// requireWakes lets a session block in Take and calls act. It checks that Take then returns
+// the run, after the given time and not before.
 func (f *fixture) requireWakes(run *broker.TaskRun, after time.Duration, act func()) {
 	f.Helper()
 	arrived := f.receiveLeased(f.openSession(longHold), run.Queue)
@@ -144,7 +144,8 @@ func (f *fixture) requireWakes(run *broker.TaskRun, after time.Duration, act fun
 	f.requireArrivalAt(arrived, run, start.Add(after))
 }
 
-// receiveLeased takes one run with the session in a goroutine of its own.
+// receiveLeased starts a goroutine in which the session takes one run, and returns a channel
+// that gets the run.
 func (f *fixture) receiveLeased(s broker.Session, queues ...string) <-chan arrival {
 	ctx := f.ctx()
 	arrived := make(chan arrival, 1)
@@ -179,7 +180,7 @@ func cancelledTakeLosesNothing(f *fixture) {
 	runs := f.newRuns("q", total)
 	var seen tally
 	var cancelled atomic.Int64
-	var queued atomic.Bool // all: no more are queued
+	var queued atomic.Bool // all runs are queued
 	stop := f.within(endurance)
 	taken := f.start(sessions, func(int) error {
 		s, err := f.leaser().OpenSession(stop, longHold)
@@ -218,8 +219,8 @@ func cancelledTakeLosesNothing(f *fixture) {
 	f.Logf("%d takes were cancelled", cancelled.Load())
 }
 
-// cancelledTakePassesOn has the session of the cancelled Take leave, for what
-// it may hold unknown to its caller.
+// cancelledTakePassesOn closes the session of a cancelled Take: the session may hold a run
+// that Take did not return.
 func cancelledTakePassesOn(f *fixture) {
 	f.handOver(func() takeFunc {
 		s := f.openSession(longHold)

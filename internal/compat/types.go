@@ -8,9 +8,9 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// reads reports whether every value written as old can be read as present without
-// loss. It reports problems inside structs at path itself, and then returns true for
-// the struct.
+// reads reports whether every value written as old can be read as present, the type of now,
+// without loss. Of two structs it returns true: problems of their fields it reports itself, at
+// path.
 func (r *reading) reads(old, present *schema.Type, path string) bool {
 	pair := [2]*schema.Type{old, present}
 	if slices.Contains(r.met, pair) {
@@ -110,7 +110,7 @@ func readsScalar(old, present string) bool {
 	return integer && ok && lowest <= low && high <= highest
 }
 
-// within reports whether all values of an integer type are at most limit.
+// within reports whether all values of an integer type are from -limit to limit.
 func within(low int64, high uint64, limit int64) bool {
 	return low >= -limit && high <= uint64(min(limit, math.MaxInt64))
 }
