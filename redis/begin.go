@@ -16,7 +16,7 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Begin notes that a run begins which came back from a session whose lease had ended. It
+// Begin notes the begin of a run that came back from a session whose lease had ended. It
 // does nothing for other runs.
 func (s *session) Begin(ctx context.Context, run *broker.TaskRun) (held bool, err error) {
 	return s.mark(ctx, run, wire.HasBegun)
@@ -51,8 +51,8 @@ func (s *session) Clear(ctx context.Context, run *broker.TaskRun) error {
 	return err
 }
 
-// clearedBy is what Clear adds to what recoveries left in a run's flags. It does not clear
-// a run twice that has begun again.
+// clearedBy is what Clear adds to the number that recoveries left in a run's flags. For a run
+// that has begun it adds this once, however often it is called.
 const clearedBy = 6
 
 // Suspect reports whether the run came back from a session whose lease had ended, and
@@ -62,8 +62,8 @@ func (s *session) Suspect(run *broker.TaskRun) (suspect, cleared bool) {
 	return past > 0, past > clearedBy
 }
 
-// pastOf returns what recoveries had left in the flags of a run before it began here, and
-// whether the session holds the run.
+// pastOf returns the number that recoveries left in the flags of a run before it began here,
+// and whether the session holds the run.
 func (s *session) pastOf(run *broker.TaskRun) (past byte, held bool) {
 	at, ok := run.Receipt.(*receipt)
 	if !ok || at.session != s {
@@ -100,8 +100,8 @@ func (s *session) mark(ctx context.Context, run *broker.TaskRun, bits byte) (hel
 	return held, nil
 }
 
-// keepPast keeps what recoveries left in the flags of a run that goes back. That the run
-// had begun is over.
+// keepPast keeps in a stored run that goes back the number that recoveries left in its flags.
+// A run that had begun here goes back with 1.
 func (at *receipt) keepPast(stored []byte) {
 	if at.batch.past == nil {
 		return

@@ -27,7 +27,7 @@ type coalescer[T comparable] struct {
 type pendingCommand[T comparable] struct {
 	items   []T
 	weight  int
-	turn    chan struct{} // has one value once one of them shall run
+	turn    chan struct{} // gets one value: the caller that receives it runs for all
 	given   bool          // the turn was given
 	started bool
 	done    chan struct{} // closed when the command has ended
@@ -106,8 +106,9 @@ func (c *coalescer[T]) lead(ctx context.Context, clients *conn.Clients, g *pendi
 	}
 }
 
-// outwait gives a command that was sent a last moment, for a caller whose
-// waiting is ended by why: then its result is in result, unless that is nil.
+// outwait waits a last moment for a command that was sent, for a caller whose wait has ended
+// because of why. If the command ends in time, outwait returns what result points to, or nil
+// without a result. Otherwise its error wraps [broker.ErrOutcomeUnknown] and why.
 func outwait(done <-chan struct{}, result *error, why error) error {
 	timer := time.NewTimer(conn.Grace)
 	defer timer.Stop()
@@ -157,6 +158,8 @@ func (c *coalescer[T]) pass() {
 	g.turn <- struct{}{}
 }
 
-const maxCoalesced = 8192 // elements of several callers
-
-const maxWeight = 1 << 20 // their bytes
+// Bounds of a command that callers share.
+const (
+	maxCoalesced = 8192    // items
+	maxWeight    = 1 << 20 // bytes
+)

@@ -12,10 +12,9 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Finish applies outcomes, in one command a queue, which concurrent calls share. An error in
-// one queue does not keep it from the others. If a call that returned an error had
-// applied some outcomes, and is repeated, those are not fenced, unless their reply was
-// lost.
+// Finish applies outcomes. It sends one command for each queue, which concurrent calls share.
+// If one queue fails, it applies the outcomes of the others and returns an error. A repeated
+// call does not report these as fenced, unless the reply to their command was lost.
 func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done broker.Finished, err error) {
 	made := s.b.outcomes(len(outcomes))
 	calls, fenced, err := s.encodeOutcomes(outcomes, made)
@@ -85,7 +84,7 @@ func (s *session) finishEach(ctx context.Context, calls []*finishCall) []error {
 	return errs
 }
 
-// forgetGathered forgets the groups of which runs have gathered the results and ended.
+// forgetGathered forgets each group whose results an ended run has gathered.
 func (s *session) forgetGathered(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
 	for i := range outcomes {
 		o := &outcomes[i]
@@ -245,8 +244,8 @@ func (out *outcome) add(letter byte, key string, args ...any) {
 	out.args = append(out.args, args...)
 }
 
-// endRecord sets the record of a run that has ended, after its other operations. An outcome that only
-// does that needs no operations: to do it twice is to do it once.
+// endRecord sets the record of a run that has ended. It is called after the other operations
+// are added. An outcome that only sets a record needs no operation, as it may be set twice.
 func (out *outcome) endRecord(q *queue, id string, keep time.Duration, record []byte) {
 	out.record, out.value, out.keep = q.Record(id), record, max(wire.Millis(keep), 1)
 	if out.operations != "" {
@@ -254,7 +253,7 @@ func (out *outcome) endRecord(q *queue, id string, keep time.Duration, record []
 	}
 }
 
-// recordAsOperation makes an operation of setting the record, where there is no batch.
+// recordAsOperation sets the record by an operation: a run without a batch has no other way.
 func (out *outcome) recordAsOperation() {
 	if out.operations == "" && out.record != "" {
 		out.add(script.OpEndRecord, out.record, out.value, out.keep)
@@ -293,8 +292,8 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	}
 }
 
-// unreadableKept is how long the record of such a run is kept: the run does not say it any
-// more.
+// unreadableKept is how long the record of an unreadable run is kept: its own Keep cannot be
+// read.
 const unreadableKept = 24 * time.Hour
 
 // next adds the operations that queue the follow-ups of a success.

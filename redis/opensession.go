@@ -13,8 +13,8 @@ import (
 )
 
 // OpenSession opens a session. It returns an error if the server does not answer, or if
-// the lease is shorter than a millisecond. The server knows a session only while that
-// holds something.
+// the lease is shorter than a millisecond. It stores nothing: a session that holds no runs is
+// unknown to the server.
 func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.Session, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
@@ -29,16 +29,16 @@ func (b *Broker) OpenSession(ctx context.Context, lease time.Duration) (broker.S
 	return b.openSession(lease)
 }
 
-// warm dials a connection for the first renewal, which would otherwise be dialed while
-// tasks run. After an error the renewal dials it.
+// warm dials the connection of renewals before tasks run. After an error the first renewal
+// dials it.
 func (b *Broker) warm(ctx context.Context) {
 	if c := b.clients.Renew; c.Direct() && !b.clients.Cluster {
 		_, _ = c.Exec(ctx, "", func(out []byte) []byte { return resp.AppendBulk(resp.AppendArray(out, 1), "PING") }, conn.ReadAny, nil)
 	}
 }
 
-// countsBegins ends the name of a session that notes when runs begin that came back. Those
-// of other sessions count as begun.
+// countsBegins ends the name of a session that notes the begin of each run that came back
+// from a dead session. If the name has no such end, recovery counts each such run as begun.
 const countsBegins = "+"
 
 func (b *Broker) openSession(lease time.Duration) (*session, error) {
@@ -46,7 +46,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 		return nil, fmt.Errorf("open a session: a lease of %v is too short", lease)
 	}
 	b.noteLease(lease)
-	id, err := newID()
+	first, err := newID()
 	if err != nil {
 		return nil, fmt.Errorf("open a session: %w", err)
 	}
@@ -56,7 +56,7 @@ func (b *Broker) openSession(lease time.Duration) (*session, error) {
 	}
 	// With its lease in the name, recovery can tell when the server's clock was put back.
 	length := "." + strconv.FormatInt(wire.Millis(lease), 10)
-	s := &session{b: b, id: id + second + length + countsBegins, lease: lease, leases: map[*queue]*queueLease{}}
+	s := &session{b: b, id: first + second + length + countsBegins, lease: lease, leases: map[*queue]*queueLease{}}
 	s.send = s.sendOutcomes
 	return s, nil
 }

@@ -76,7 +76,7 @@ type outboxScan struct {
 	mu    sync.Mutex
 	from  int       // entries at the head that were skipped
 	pages int       // of them
-	much  bool      // more than newestPages stayed
+	much  bool      // entries stayed on more than newestPages pages
 	next  time.Time // when to read on
 }
 

@@ -164,8 +164,8 @@ func (b *Broker) DeadLetters(ctx context.Context, queueName string, max int) ([]
 	return letters, nil
 }
 
-// notifyWaiters notifies the processes that wait for records, which the finish script
-// returned. A list that no process reads expires. After an error waiters poll.
+// notifyWaiters notifies the processes that wait for the ends of runs, as the finish script
+// listed them. A list that no process reads expires. After an error waiters poll.
 func (b *Broker) notifyWaiters(ctx context.Context, q *queue, waiters []script.Waiter) {
 	if len(waiters) == 0 {
 		return

@@ -17,7 +17,7 @@ type session struct {
 	id         string
 	lease      time.Duration
 	send       func(context.Context, *queueLease, []*finishCall) // applies outcomes in one queue
-	shortLived bool                                              // it holds nothing for longer than a call: it is never renewed, and needs no finish log
+	shortLived bool                                              // it holds runs during a call only: it is never renewed, and needs no finish log
 
 	mu       sync.Mutex
 	leases   map[*queue]*queueLease
@@ -40,16 +40,16 @@ type queueLease struct {
 	unanswered    bool         // a take of that number was sent, and may have been executed without a reply
 	mayTakeLate   bool         // a take whose reply was lost may be executed late
 	announcedAt   [2]time.Time // when producers last learnt that the session waits: for io, for cpu
-	falselyUsed   int          // how often in turn the server replied that a number is used that never was
+	falselyUsed   int          // how many replies in a row called a number used that the session had not used
 	lastListing   batchListing
-	lastRecovered string    // when, by the server, some of it was last recovered
-	firstTake     time.Time // the first take that no comparison has followed
+	lastRecovered string    // when some of its runs were last recovered, by the server's clock
+	firstTake     time.Time // the first take since the last comparison
 	lastTake      time.Time
 	batches       map[int64]*batch
-	handedBack    []time.Time // when runs are due that it handed back for others
-	bad           []*outcome  // of stored runs that cannot be read, which could not be applied
-	lost          bool        // some of it was recovered, and Renew has not reported it yet
-	finish        coalescer[*finishCall]
+	handedBack    []time.Time            // when the runs are due that the session gave back for others
+	bad           []*outcome             // outcomes of unreadable stored runs, still to be applied
+	lost          bool                   // some of its runs were recovered, and Renew has not reported that yet
+	finish        coalescer[*finishCall] // joins concurrent calls of Finish
 
 	heartbeatFailed atomic.Pointer[time.Time] // when the last heartbeat failed; nil: it did not
 }
@@ -64,13 +64,13 @@ type batch struct {
 	busy       int              // commands that are applying outcomes
 	commands   int              // how many such commands have begun so far
 	doubtful   map[int]bool     // indexes of which it is unknown whether they are done
-	unreported map[int]bool     // indexes that a call finished and returned an error for another reason
+	unreported map[int]bool     // indexes of runs that a call finished, though it returned an error because of others
 	gone       bool             // the rest of it was recovered or given back
 	kept       []kept           // its runs that have records
 	runs       []broker.TaskRun // by index; a run that could not be read has no receipt
 	sorting    *batchOutcomes   // while outcomes are sorted
-	past       map[int]byte     // of runs that recoveries gave back: what these left in their flags; made by receive alone
-	begun      map[int]byte     // of those that have begun here: what it was before
+	past       map[int]byte     // by index, of the runs that recoveries gave back: the upper bits of their flags; only receive makes it
+	begun      map[int]byte     // by index, of those that have begun here: these bits before the begin
 }
 
 // receipt identifies a delivery.
