@@ -42,9 +42,10 @@ const (
 	watchFor = time.Hour
 	// watchAgain is after how long a watch leaves its tokens again.
 	watchAgain = 20 * time.Minute
-	// watchLost is the same after a take found a run of which no wake token had come.
+	// watchLost takes the place of watchAgain after a take found a run without a wake token:
+	// a token may have been lost.
 	watchLost = time.Minute
-	// unusedWatch is after how long a watch is forgotten that no take uses.
+	// unusedWatch is after how long without a take a watch is forgotten.
 	unusedWatch = 5 * time.Minute
 )
 

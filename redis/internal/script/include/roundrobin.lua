@@ -1,11 +1,11 @@
 -- Chooses the backlog whose turn it is, and counts at limits. This is no script: it stands in
 -- take.lua instead of the comment that includes it, behind backlogs.lua. Two more keys:
 --
---   starts  a sorted set, all scores 0: hash of a rate, instant of a start (16
---           digits, in µs since the epoch), number (16 digits); and for each rate
---           one of hash, 'p' and its longest time (16 digits, in µs)
---   rates   a sorted set: hash of a rate; score: when none of its starts counts
---           any more, in ms since the epoch
+--   starts  a sorted set, all scores 0. For each start a member: hash of the rate, instant
+--           (16 digits, in µs since the epoch), number (16 digits). For each rate a
+--           member: hash, 'p', the longest time of the rate (16 digits, in µs)
+--   rates   a sorted set: hash of a rate; score: from when on none of its starts counts,
+--           in ms since the epoch
 local function addRounds(self)
   local seconds, beyond = serverTime()
   local micros = seconds * 1000000 + beyond
@@ -15,7 +15,8 @@ local function addRounds(self)
     return string.format('%016.0f', math.max(n, 0))
   end
 
-  -- nil if the limit has room; else true, or of a rate when it will have room
+  -- Returns nil if the limit has room. Otherwise it returns true; for a rate, when there will
+  -- be room.
   local function closed(limit)
     if limit.per == 0 then
       return (tonumber(redis.call('HGET', K.running, limit.key)) or 0) >= limit.max or nil
@@ -23,7 +24,8 @@ local function addRounds(self)
     local from = limit.hash .. digits(micros - limit.per + 1)
     local n = redis.call('ZLEXCOUNT', K.starts, '[' .. from, '(' .. limit.hash .. 'p')
     if n >= limit.max then
-      -- Those to come were noted before the server's clock was put back: they count from now.
+      -- Starts in the future were noted before the server's clock was put back. They count as
+      -- starts of now.
       local ahead = redis.call('ZRANGEBYLEX', K.starts, '[' .. limit.hash .. digits(micros + 1), '(' .. limit.hash .. 'p', 'LIMIT', 0, 500)
       for _, start in ipairs(ahead) do
         redis.call('ZADD', K.starts, 0, limit.hash .. digits(micros) .. string.sub(start, 33))
@@ -67,7 +69,7 @@ local function addRounds(self)
     keepFor(K.rates, ms)
   end
 
-  -- counts a run no more that did not start after all
+  -- takes back count, for a run that did not start after all
   local function uncount(limit)
     if limit.per > 0 then
       redis.pcall('ZREM', K.starts, limit.start or '')
