@@ -6,13 +6,14 @@ import (
 	"strings"
 )
 
-// Once sets a bit in seen, which has one for each key of a map. If it is set already,
-// the key that was just read is repeated, and the reader fails.
-func (r *Reader) Once(seen *uint64, bit int) {
+// Once sets a bit in seen, which has one for each key of a map, and returns the reader. If
+// the bit is set already, the key that was just read is repeated, and the reader fails.
+func (r *Reader) Once(seen *uint64, bit int) *Reader {
 	if *seen&(1<<bit) != 0 {
 		r.duplicate()
 	}
 	*seen |= 1 << bit
+	return r
 }
 
 // duplicate sets the error for the key just read.

@@ -23,16 +23,21 @@ func EncodeTo(enc *msgpack.Encoder, v Appender) error {
 	return err
 }
 
-// DecodeFrom reads one value from a msgpack/v5 decoder and passes its bytes to read.
-// A generated DecodeMsgpack method calls it. It does not recurse, and allocates only
-// for bytes that are there.
-func DecodeFrom(dec *msgpack.Decoder, read func(*Reader)) error {
+// Filler is implemented by generated types for parameters.
+type Filler interface {
+	ReadMsgpack(r *Reader)
+}
+
+// DecodeFrom reads one value from a msgpack/v5 decoder, and has v read it. A generated
+// DecodeMsgpack method calls it. It does not recurse, and allocates only for bytes that
+// are there.
+func DecodeFrom(dec *msgpack.Decoder, v Filler) error {
 	b, err := copyValue(dec)
 	if err != nil {
 		return err
 	}
 	r := NewReader(b)
-	read(r)
+	v.ReadMsgpack(r)
 	return r.Done()
 }
 

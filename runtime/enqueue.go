@@ -31,11 +31,8 @@ func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...
 	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
 }
 
-// queue queues the runs of one call, or adds them to the plan of ctx.
+// queue queues runs without a group.
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if added, err := addToPlan(ctx, c, enqueueCall{runs: runs}); added {
-		return err
-	}
 	if err := c.check(runs); err != nil {
 		return err
 	}
@@ -164,11 +161,8 @@ func (c *Client) completeRun(run *broker.TaskRun, spec *Spec, now time.Time, par
 	return run.Validate()
 }
 
-// submit queues a call that was planned, or adds it to the plan of ctx.
+// submit queues the runs of a call that are not too large.
 func (c *Client) submit(ctx context.Context, call enqueueCall) error {
-	if added, err := addToPlan(ctx, c, call); added {
-		return err
-	}
 	for _, run := range call.all() {
 		if err := c.checkSize(run); err != nil {
 			return err
@@ -217,7 +211,7 @@ func refuseSkipFailed(run *broker.TaskRun) error {
 		return nil
 	}
 	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
-		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to Group, behind the function that queues what gathers", run.ID, run.Task)
+		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to the Next of a Group, or to the Group's Call", run.ID, run.Task)
 	}
 	for _, c := range run.Links.Then {
 		if err := refuseSkipFailed(c.Run); err != nil {

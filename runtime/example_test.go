@@ -133,17 +133,47 @@ func ExampleID() {
 	// order-1004 true
 }
 
+// A call is a value: it can be made without a context, kept, and queued more than once.
+func ExampleCall() {
+	ctx, stop := shop(taskrt.ConsumerConfig{})
+	defer stop()
+	charge := tasks.CallCharge("1009", 700)
+	for range 2 {
+		handle, err := charge.Queue(ctx)
+		if err != nil {
+			fmt.Println(err)
+			return
+		}
+		receipt, err := handle.Wait(ctx)
+		fmt.Println(receipt, err)
+	}
+	// Output:
+	// receipt-1009 <nil>
+	// receipt-1009 <nil>
+}
+
+// Options belong to one run of the call: here the charge goes ahead of others, and the mail
+// is sent an hour after it.
+func ExampleCall_With() {
+	ctx, stop := shop(taskrt.ConsumerConfig{})
+	defer stop()
+	charge := tasks.CallCharge("1010", 700).With(taskrt.WithPriority(taskrt.High))
+	mail := tasks.NextMail("ada").With(taskrt.Delay(time.Hour))
+	handle, err := taskrt.Then(charge, mail).Queue(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	status, err := handle.Status(ctx)
+	fmt.Println(status.Task, status.State, err)
+	// Output: mail delayed <nil>
+}
+
 // The step that records the receipt queues the mail, whose first parameter it becomes.
 func ExampleThen() {
 	ctx, stop := shop(taskrt.ConsumerConfig{})
 	defer stop()
-	charge := func(ctx context.Context) (*taskrt.Handle[string], error) {
-		return tasks.QueueCharge(ctx, "1005", 2500)
-	}
-	mail := func(ctx context.Context, receipt string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-		return tasks.QueueMail(ctx, receipt, "ada", opts...)
-	}
-	handle, err := taskrt.Then(ctx, charge, mail)
+	handle, err := taskrt.Then(tasks.CallCharge("1005", 2500), tasks.NextMail("ada")).Queue(ctx)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -154,18 +184,32 @@ func ExampleThen() {
 	// Output: to ada: receipt-1005
 }
 
+// The second mail needs nothing of the first one, but its success.
+func ExampleAfter() {
+	ctx, stop := shop(taskrt.ConsumerConfig{})
+	defer stop()
+	first := tasks.CallMail("your parcel is on its way", "ada")
+	second := tasks.CallMail("how do you like it?", "ada")
+	handle, err := taskrt.Then(first, taskrt.After[taskrt.None](second)).Queue(ctx)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	if _, err := handle.Wait(ctx); err != nil {
+		fmt.Println(err)
+	}
+	// Output:
+	// to ada: your parcel is on its way
+	// to ada: how do you like it?
+}
+
 // The bill is queued when the last order has been charged. It gets the receipts in
 // the order of the members.
 func ExampleGroup() {
 	ctx, stop := shop(taskrt.ConsumerConfig{})
 	defer stop()
-	charges := func(ctx context.Context) ([]*taskrt.Handle[string], error) {
-		return tasks.QueueChargeBatch(ctx, []tasks.ChargeParams{{Order: "1006", Cents: 100}, {Order: "1007", Cents: 250}})
-	}
-	bill := func(ctx context.Context, receipts []string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-		return tasks.QueueBill(ctx, receipts, "ada", opts...)
-	}
-	handle, err := taskrt.Group(ctx, charges, bill)
+	charges := []taskrt.Call[string]{tasks.CallCharge("1006", 100), tasks.CallCharge("1007", 250)}
+	handle, err := taskrt.Group(charges, tasks.NextBill("ada")).Queue(ctx)
 	if err != nil {
 		fmt.Println(err)
 		return
@@ -173,6 +217,22 @@ func ExampleGroup() {
 	text, err := handle.Wait(ctx)
 	fmt.Println(text, err)
 	// Output: ada: 2 receipts, the first is receipt-1006 <nil>
+}
+
+// A generated Handle function makes the handle of a run from its id, in any process.
+func ExampleHandleOf() {
+	ctx, stop := shop(taskrt.ConsumerConfig{})
+	defer stop()
+	queued, err := tasks.QueueCharge(ctx, "1011", 700)
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	id := queued.ID // kept with the order
+
+	receipt, err := tasks.HandleCharge(ctx, id).Wait(ctx)
+	fmt.Println(receipt, err)
+	// Output: receipt-1011 <nil>
 }
 
 // A middleware wraps each run of a consumer.
@@ -197,15 +257,17 @@ func ExampleMiddleware() {
 	// Output: charge attempt 1 error: <nil>
 }
 
-// A schedule made at run time is stored in the broker, with its parameters. A call
-// with the same id changes it.
-func ExampleSchedules() {
+// A schedule made at run time is stored in the broker, with its parameters. Schedule with
+// the same id changes it.
+func ExampleSchedule() {
 	ctx, stop := shop(taskrt.ConsumerConfig{})
 	defer stop()
-	_, err := tasks.ScheduleMail(ctx, "0 9 * * mon", "Europe/Rome", "your weekly offers", "ada", taskrt.ID("offers-ada"))
-	if err != nil {
-		fmt.Println(err)
-		return
+	offers := tasks.CallMail("your weekly offers", "ada")
+	for _, spec := range []string{"0 9 * * mon", "0 8 * * tue"} {
+		if _, err := taskrt.Schedule(ctx, spec, "Europe/Rome", offers, taskrt.ID("offers-ada")); err != nil {
+			fmt.Println(err)
+			return
+		}
 	}
 	list, err := taskrt.Schedules(ctx)
 	for _, s := range list {
@@ -213,7 +275,7 @@ func ExampleSchedules() {
 	}
 	fmt.Println(err)
 	// Output:
-	// offers-ada mail 0 9 * * mon Europe/Rome
+	// offers-ada mail 0 8 * * tue Europe/Rome
 	// <nil>
 }
 

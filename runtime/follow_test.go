@@ -64,14 +64,9 @@ func onBoth(t *testing.T, test func(t *testing.T, b broker.Broker)) {
 	})
 }
 
-func once(note string, extra ...taskrt.QueueOption) func(context.Context, string, ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return func(ctx context.Context, result string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-		return tasks.QueueRecorderOnce(ctx, result, 1, append(opts, extra...)...)
-	}
-}
-
-func sumNamed(title string) func(context.Context) (*taskrt.Handle[string], error) {
-	return func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, title) }
+// once has a unique key of the result that it gets.
+func once(opts ...taskrt.QueueOption) taskrt.Next[string, taskrt.None] {
+	return tasks.NextRecorderOnce(1).With(opts...)
 }
 
 // TestASkippedRunIsReportedOnAnotherGoroutine has OnEvent end its goroutine, and then not
@@ -96,7 +91,7 @@ func TestASkippedRunIsReportedOnAnotherGoroutine(t *testing.T) {
 		_, err := tasks.QueueRecorderOnce(ctx, "a: 0 of 0", 1, taskrt.Delay(time.Hour))
 		require.NoError(t, err)
 		for range 2 {
-			left, err := taskrt.Then(ctx, sumNamed("a"), once("a", taskrt.Keep(time.Hour)))
+			left, err := taskrt.Then(tasks.CallSum(nil, "a"), once(taskrt.Keep(time.Hour))).Queue(ctx)
 			require.NoError(t, err)
 			_, err = left.Wait(ctx)
 			require.ErrorIs(t, err, taskrt.ErrDuplicate)
@@ -124,11 +119,8 @@ func TestWhoeverHoldsASkippedRunLearnsIt(t *testing.T) {
 		_, err = tasks.QueueRecorderRecord(ctx, "x", taskrt.ID("unkept"), taskrt.Delay(time.Hour))
 		require.NoError(t, err)
 
-		var sum *taskrt.Handle[string]
-		left, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[string], err error) {
-			sum, err = sumNamed("a")(ctx)
-			return sum, err
-		}, once("a", taskrt.Keep(time.Hour)))
+		const sum = "the-sum"
+		left, err := taskrt.Then(tasks.CallSum(nil, "a").With(taskrt.ID(sum)), once(taskrt.Keep(time.Hour))).Queue(ctx)
 		require.NoError(t, err)
 		requireSkipped := func(id, by string, wait func(context.Context) error, status func(context.Context) (taskrt.Status, error)) {
 			t.Helper()
@@ -144,24 +136,22 @@ func TestWhoeverHoldsASkippedRunLearnsIt(t *testing.T) {
 		}
 		requireSkipped(left.ID, byKey.ID, wait(left), left.Status)
 
-		same, err := taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("kept"))
+		same, err := taskrt.Then(tasks.CallHalf(8), tasks.NextHalf()).Queue(ctx, taskrt.ID("kept"))
 		require.NoError(t, err)
 		requireSkipped("kept", "kept", wait(same), same.Status)
 		status, err := kept.Status(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, "delayed", status.State, "the run in its way")
 
-		after, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
-			return taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("unkept"))
-		}, tasks.QueueHalf)
+		after, err := taskrt.Then(taskrt.Then(tasks.CallHalf(8), tasks.NextHalf().With(taskrt.ID("unkept"))), tasks.NextHalf()).Queue(ctx)
 		require.NoError(t, err)
 		requireSkipped("unkept", "unkept", wait(after), after.Status)
 
-		unheard, err := taskrt.Then(ctx, sumNamed("a"), once("a"), taskrt.Header("trace", "x"))
+		unheard, err := taskrt.Then(tasks.CallSum(nil, "a"), once()).Queue(ctx, taskrt.Header("trace", "x"))
 		require.NoError(t, err)
 		_, err = unheard.Wait(ctx)
 		require.ErrorIs(t, err, taskrt.ErrNoRecord, "it keeps none")
-		unkeptSum, err := taskrt.Then(ctx, sumNamed("b"), once("b", taskrt.Keep(time.Minute)))
+		unkeptSum, err := taskrt.Then(tasks.CallSum(nil, "b"), once(taskrt.Keep(time.Minute))).Queue(ctx)
 		require.NoError(t, err)
 		_, err = unkeptSum.Wait(ctx)
 		require.NoError(t, err, "nothing is in its way")
@@ -171,7 +161,7 @@ func TestWhoeverHoldsASkippedRunLearnsIt(t *testing.T) {
 			defer h.mu.Unlock()
 			return len(h.events) == 4
 		}, 20*time.Second, 10*time.Millisecond)
-		require.Contains(t, h.text(), fmt.Sprintf("task=recorder_once run=%s queue=default after=%s live=%s", left.ID, sum.ID, byKey.ID), "the first of its task")
+		require.Contains(t, h.text(), fmt.Sprintf("task=recorder_once run=%s queue=default after=%s live=%s", left.ID, sum, byKey.ID), "the first of its task")
 		h.mu.Lock()
 		defer h.mu.Unlock()
 		require.True(t, slices.ContainsFunc(h.events, func(e taskrt.Event) bool { return e.Run.ID == unheard.ID }))
@@ -179,7 +169,7 @@ func TestWhoeverHoldsASkippedRunLearnsIt(t *testing.T) {
 			require.Equal(t, taskrt.Duplicate, e.Err.Kind)
 			require.ErrorIs(t, e.Err, taskrt.ErrDuplicate)
 			if e.Run.ID == left.ID {
-				require.Equal(t, sum.ID, e.Run.ParentID)
+				require.Equal(t, sum, e.Run.ParentID)
 				require.Contains(t, e.Err.Message, "run "+byKey.ID)
 			}
 		}
@@ -206,9 +196,7 @@ func TestARunWithAnIDThatWasUsedBeforeIsWaitedFor(t *testing.T) {
 		n, err := before.Wait(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, 3, n)
-		daily, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
-			return tasks.QueueHalf(ctx, 40, taskrt.Delay(500*time.Millisecond))
-		}, tasks.QueueHalf, taskrt.ID("daily"))
+		daily, err := taskrt.Then(tasks.CallHalf(40).With(taskrt.Delay(500*time.Millisecond)), tasks.NextHalf()).Queue(ctx, taskrt.ID("daily"))
 		require.NoError(t, err)
 		status, err := daily.Status(ctx)
 		require.NoError(t, err)
@@ -231,31 +219,24 @@ func TestCancelOfWhatFollows(t *testing.T) {
 		defer cancel()
 		other, err := tasks.QueueHalf(ctx, 2, taskrt.ID("same"), taskrt.Delay(time.Hour))
 		require.NoError(t, err)
-		var first *taskrt.Handle[int64]
-		last, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
-			return taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[int64], err error) {
-				first, err = tasks.QueueHalf(ctx, 8, taskrt.Delay(time.Hour))
-				return first, err
-			}, tasks.QueueHalf, taskrt.ID("same"))
-		}, tasks.QueueHalf)
+		first := tasks.CallHalf(8).With(taskrt.ID("first"))
+		same := taskrt.Then(first.With(taskrt.Delay(time.Hour)), tasks.NextHalf().With(taskrt.ID("same")))
+		last, err := taskrt.Then(same, tasks.NextHalf()).Queue(ctx)
 		require.NoError(t, err)
 		require.NoError(t, last.Cancel(ctx))
 		_, err = last.Wait(ctx)
 		var failure *taskrt.RunError
 		require.ErrorAs(t, err, &failure)
-		require.Equal(t, first.ID, failure.ID)
+		require.Equal(t, "first", failure.ID)
 		require.ErrorIs(t, err, taskrt.ErrCancelled)
 		status, err := other.Status(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, "delayed", status.State)
 		require.ErrorIs(t, last.Cancel(ctx), taskrt.ErrNoRecord, "all is over")
 
-		second, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[int64], err error) {
-			first, err = tasks.QueueHalf(ctx, 8)
-			return first, err
-		}, tasks.QueueHalf, taskrt.Delay(time.Hour))
+		second, err := taskrt.Then(first, tasks.NextHalf()).Queue(ctx, taskrt.Delay(time.Hour))
 		require.NoError(t, err)
-		_, err = first.Wait(ctx)
+		_, err = tasks.HandleHalf(ctx, "first").Wait(ctx)
 		require.NoError(t, err)
 		require.Eventually(t, func() bool { return second.Cancel(ctx) == nil }, 20*time.Second, 10*time.Millisecond)
 		_, err = second.Wait(ctx)
@@ -280,9 +261,7 @@ func TestAGatheringRunExpiresFromItsOwnQueueing(t *testing.T) {
 			}
 		}
 		ctx = taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{expire}}))
-		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}}, taskrt.Delay(2*time.Second))
-		}, sums)
+		total, err := taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2).With(taskrt.Delay(2 * time.Second))}, sums()).Queue(ctx)
 		require.NoError(t, err)
 		text, err := total.Wait(ctx)
 		require.NoError(t, err)
@@ -300,7 +279,7 @@ func TestACoreBrokersConsumerTellsOfWhatItLeavesOut(t *testing.T) {
 		ctx := clientContext(context.Background(), core{b})
 		_, err := tasks.QueueHalf(ctx, 2, taskrt.ID("live"), taskrt.Delay(time.Hour))
 		require.NoError(t, err)
-		_, err = taskrt.Then(ctx, half(8), tasks.QueueHalf, taskrt.ID("live"))
+		_, err = taskrt.Then(tasks.CallHalf(8), tasks.NextHalf()).Queue(ctx, taskrt.ID("live"))
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
 		require.Contains(t, h.text(), "run=live queue=default")
@@ -325,19 +304,16 @@ func TestAFollowerTooLargeToBeStoredFailsItsRunAlone(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{MaxResult: 2 * broker.MaxBatch}, tasks.Tasks(new(journal).recorder(nil)), []taskrt.Task{bound})
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
 		defer cancel()
-		var first *taskrt.Handle[string]
-		after, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[string], err error) {
-			first, err = taskrt.Queue(ctx, large, &struct{}{})
-			return first, err
-		}, once("unused", taskrt.Keep(time.Hour)))
+		const first = "the-large"
+		after, err := taskrt.Then(taskrt.NewCall(large, &struct{}{}).With(taskrt.ID(first)), once(taskrt.Keep(time.Hour))).Queue(ctx)
 		require.NoError(t, err)
-		good, err := taskrt.Then(ctx, half(8), tasks.QueueHalf)
+		good, err := taskrt.Then(tasks.CallHalf(8), tasks.NextHalf()).Queue(ctx)
 		require.NoError(t, err)
 
 		_, err = after.Wait(ctx)
 		var failure *taskrt.RunError
 		require.ErrorAs(t, err, &failure)
-		require.Equal(t, first.ID, failure.ID)
+		require.Equal(t, first, failure.ID)
 		require.Equal(t, taskrt.Failed, failure.Kind)
 		require.Contains(t, failure.Message, fmt.Sprintf("run %q of task \"recorder_once\", which is to follow, cannot be stored, with ", after.ID))
 		require.Contains(t, failure.Message, fmt.Sprintf("at most %d are allowed: ", broker.MaxBatch))
@@ -348,7 +324,7 @@ func TestAFollowerTooLargeToBeStoredFailsItsRunAlone(t *testing.T) {
 		letters, err := b.(broker.Records).DeadLetters(ctx, "default", 10)
 		require.NoError(t, err)
 		require.Len(t, letters, 1)
-		require.Equal(t, first.ID, letters[0].ID)
+		require.Equal(t, first, letters[0].ID)
 	})
 }
 

@@ -5,31 +5,21 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
-	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
-// Group queues runs of one task, its members, and a further run that gathers their results
-// in order once the last member has ended:
+// Group joins calls of single runs, the members, with a run that gathers their results in
+// order once the last member has ended:
 //
-//	total, err := taskrt.Group(ctx,
-//		func(ctx context.Context) ([]*taskrt.Handle[Summary], error) {
-//			return QueueHeavyCalculationBatch(ctx, params)
-//		},
-//		QueueMerge) // func(context.Context, []Summary, ...taskrt.QueueOption) (*taskrt.Handle[Total], error)
+//	counts := []taskrt.Call[int]{CallCountWords("a b"), CallCountWords("c")}
+//	taskrt.Group(counts, NextAdd()).Queue(ctx)
 //
-// The broker queues the gathering run atomically with the record of the last member's end.
-// Group returns the handle of the gathering run. It sends one request, which queues
-// everything or nothing, and blocks until the broker has replied.
-//
-//   - members calls generated Queue… functions, once or often, and returns the handles of
-//     all runs: at most 10,000 single runs in one queue, which nothing else follows.
-//   - next is as in [Then], with a slice of results. Group may call it twice.
-//   - opts are the options of the gathering run, which Then can follow.
+// The broker queues the gathering run in the step that records the last member's end. There
+// are 1 to [broker.MaxGroup], 10,000 members, all in one queue, which may be of several tasks
+// with results of the same type.
 //
 // If a member fails for good, is cancelled or expires, the gathering run fails without
 // being executed. With the option [SkipFailed] it executes with the results of the other
@@ -38,115 +28,81 @@ import (
 // again and succeeds, the gathering run can be queued again too, for seven days.
 //
 // While the gathering run waits for its members it holds its [ID] and its unique key, its
-// Status is delayed, and its time of //task:expire has not begun.
+// Status is delayed, and its time of //task:expire has not begun. Its policies cannot go by
+// the results, which are not known when it is queued.
 //
-// If a live run has the gathering run's ID or unique key, Group returns the handle of that
-// run, with [ErrDuplicate]. If a live run has those of a member, Group returns no handle,
-// and for unique keys a [DuplicateError] with the member. It returns the handle beside
-// [ErrNotReplicated].
-func Group[A, B any](ctx context.Context,
-	members func(ctx context.Context) ([]*Handle[A], error),
-	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
-	opts ...QueueOption,
-) (*Handle[B], error) {
-	handle, err := enqueueGroup(ctx, members, next, opts)
-	if err != nil {
-		return handle, fmt.Errorf("queue a group of runs: %w", err)
+// If a live run has the gathering run's ID or unique key, Queue returns the handle of that
+// run, with [ErrDuplicate]. If a live run has those of a member, Queue returns no handle,
+// and for unique keys a [DuplicateError] with the member.
+func Group[A, R any](members []Call[A], next Next[[]A, R]) Call[R] {
+	nodes := make([]*callNode, len(members))
+	for i, m := range members {
+		nodes[i] = m.orInvalid()
 	}
-	return handle, nil
+	return Call[R]{next.orInvalid().behind(func(n *callNode) { n.members = nodes })}
 }
 
-func enqueueGroup[A, B any](ctx context.Context,
-	members func(ctx context.Context) ([]*Handle[A], error),
-	next func(ctx context.Context, results []A, opts ...QueueOption) (*Handle[B], error),
-	opts []QueueOption,
-) (*Handle[B], error) {
-	c, err := clientOf(ctx)
-	if err != nil {
-		return nil, err
+// buildGroup makes the members of a group, and the run that gathers them one that does.
+func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun) (enqueueCall, error) {
+	call := enqueueCall{gathering: gathering}
+	switch size := len(n.members); {
+	case size == 0:
+		return call, errors.New("the group has no members; where there is nothing to wait for, queue what gathers by itself")
+	case size > broker.MaxGroup:
+		return call, fmt.Errorf("the group has %d members, at most %d are allowed; let each do more", size, broker.MaxGroup)
 	}
-	handles, p, err := recordPlan(ctx, c, members)
-	if err != nil {
-		return nil, err
+	if err := n.checkPolicies(); err != nil {
+		return call, err
 	}
-	switch n := len(handles); {
-	case n == 0:
-		return nil, errors.New("the function that makes the members returned no handle; where there is nothing to wait for, queue what gathers by itself")
-	case n > broker.MaxGroup:
-		return nil, fmt.Errorf("the group has %d members, at most %d are allowed; let each do more, or gather groups of them in a task that waits for their gathering runs", n, broker.MaxGroup)
-	}
-	if i := slices.Index(handles, nil); i >= 0 {
-		return nil, fmt.Errorf("member %d has no handle", i)
-	}
-	var in resultParam
-	if _, spec := handles[0].run(); spec.Result != "" {
-		in = resultParam{form: "[" + spec.Result + "]", zero: codec.AppendArrayLen(nil, 0)}
-	}
-	handle, after, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
-		return next(ctx, nil, opts...)
-	}, opts)
-	if err != nil {
-		return nil, err
-	}
-	if after.Keyed {
-		// The key must be known now, so other results must not give another key.
-		in.zero = nil
-		_, other, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
-			return next(ctx, make([]A, 1), opts...)
-		}, opts)
+	id := ulid.New(b.now)
+	for i, m := range n.members {
+		run, err := b.newMember(m)
 		if err != nil {
-			return nil, err
+			return call, fmt.Errorf("group member %d: %w", i, err)
 		}
-		if !samePolicies(after.Run.Rules.OrZero(), other.Run.Rules.OrZero()) {
-			return nil, fmt.Errorf("a policy of task %s goes by the results of the group, which are not known when it is queued: name parameters with by= that next does not set from them", after.Run.Task)
-		}
-	}
-	id := ulid.New(time.Now())
-	runs, err := membersOf(p, id, handles)
-	if err != nil {
-		return nil, err
-	}
-	gathers := &after.Run.EnsureLinks().Awaits
-	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, handles[0].queue, len(handles), after.Param
-	return gatheringHandle(handle, c.submit(ctx, enqueueCall{runs: runs, gathering: after.Run}))
-}
-
-// gatheringHandle returns what Group returns with the error of the enqueue: the handle is
-// that of the gathering run, or of a live run in its way.
-func gatheringHandle[B any](h *Handle[B], err error) (*Handle[B], error) {
-	var duplicates *DuplicateError
-	if errors.As(err, &duplicates) && len(duplicates.Runs) > 0 && duplicates.Runs[0].Index == -1 {
-		h.ID = duplicates.Runs[0].ID
-		return h, err
-	}
-	return handleIfQueued(h, err)
-}
-
-// membersOf makes the runs of a plan the members of a group, in the order of
-// their handles.
-func membersOf[A any](p *plan, group string, handles []*Handle[A]) ([]*broker.TaskRun, error) {
-	runs := make([]*broker.TaskRun, 0, len(handles))
-	byID := p.byID()
-	for i, h := range handles {
-		run := byID[h.ID]
-		if run == nil && h.after != nil {
-			return nil, fmt.Errorf("member %d, run %s, follows another, and a group waits for single runs; have its task do the work of both, or gather the first runs and let what gathers do the rest", i, h.ID)
-		}
-		if run == nil {
-			return nil, fmt.Errorf("member %d, run %s, is not one that a generated Queue… function queued with the context it was given, or is one twice, or is followed by another", i, h.ID)
-		}
-		delete(byID, h.ID)
-		if run.Queue != handles[0].queue {
-			return nil, fmt.Errorf("member %d is for queue %s, others are for queue %s; a group is in one queue", i, run.Queue, handles[0].queue)
+		if i > 0 && run.Queue != call.runs[0].Queue {
+			return call, fmt.Errorf("group member %d is for queue %s, those before it are for queue %s; a group is in one queue", i, run.Queue, call.runs[0].Queue)
 		}
 		links := run.EnsureLinks()
-		links.Group, links.Member = group, i
-		runs = append(runs, run)
+		links.Group, links.Member = id, i
+		call.runs = append(call.runs, run)
 	}
-	if n := p.count(); n != len(handles) {
-		return nil, fmt.Errorf("the function that makes the members queued %s and returned %s; return that of each", text.Count(n, "run"), text.Count(len(handles), "handle"))
+	gathers := &gathering.EnsureLinks().Awaits
+	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, call.runs[0].Queue, len(call.runs), n.param
+	return call, nil
+}
+
+// newMember makes the run of a group's member.
+func (b *builder) newMember(n *callNode) (*broker.TaskRun, error) {
+	if !n.isSingle() {
+		return nil, errors.New("it is more than one run, and a group waits for single runs; have its task do the work of all, or gather the first runs and let what gathers queue the rest")
 	}
-	return runs, nil
+	run, err := b.newRun(n)
+	return run, n.named(err)
+}
+
+// checkPolicies refuses a gathering run whose policies go by the results: its keys must be
+// known when it is queued.
+func (n *callNode) checkPolicies() error {
+	if n.param == "" || !n.task.keyed() {
+		return nil
+	}
+	first := n.members[0]
+	if first.task == nil {
+		return nil // which the member's own error says
+	}
+	other, err := withParam(n.run.Payload, n.param, append(codec.AppendArrayLen(nil, 1), first.task.zeroResult()...))
+	if err != nil {
+		return err
+	}
+	rules, err := n.task.rules(other)
+	if err != nil {
+		return err
+	}
+	if !samePolicies(n.run.Rules.OrZero(), rules) {
+		return n.named(errors.New("a policy goes by the results of the group, which are not known when it is queued: name other parameters with by="))
+	}
+	return nil
 }
 
 func samePolicies(a, b broker.Rules) bool {

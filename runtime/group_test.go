@@ -13,60 +13,44 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 func TestGroupGathersResultsInOrder(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
-		halves := func(numbers ...int64) func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			return func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-				params := make([]tasks.HalfParams, len(numbers))
-				for i, n := range numbers {
-					params[i].N = n
-				}
-				return tasks.QueueHalfBatch(ctx, params)
-			}
-		}
-		sum := func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, parts, "halves", opts...)
-		}
-		total, err := taskrt.Group(ctx, halves(2, 40, 600), sum)
+		sum := tasks.NextSum("halves")
+		total, err := taskrt.Group(halves(2, 40, 600), sum).Queue(ctx)
 		require.NoError(t, err)
 		text, err := total.Wait(ctx)
 		require.NoError(t, err)
 		require.Equal(t, "halves: 321 of 3", text)
 
-		failing, err := taskrt.Group(ctx, halves(2, 3, 4, 5), sum)
+		failing, err := taskrt.Group(halves(2, 3, 4, 5), sum).Queue(ctx)
 		require.NoError(t, err)
 		_, err = failing.Wait(ctx)
 		require.ErrorContains(t, err, "2 of 4 members of the group failed, the first: ")
 		require.ErrorContains(t, err, "3 is odd")
 
-		partial, err := taskrt.Group(ctx, halves(2, 3, 4, 5), sum, taskrt.SkipFailed())
+		partial, err := taskrt.Group(halves(2, 3, 4, 5), sum.With(taskrt.SkipFailed())).Queue(ctx)
 		require.NoError(t, err)
 		text, err = partial.Wait(ctx)
 		require.NoError(t, err)
 		require.Equal(t, "halves: 3 of 2", text)
 
-		_, err = taskrt.Group(ctx, halves(), sum)
-		require.ErrorContains(t, err, "returned no handle; where there is nothing to wait for, queue what gathers by itself")
+		partial, err = taskrt.Group(halves(2, 3), sum).Queue(ctx, taskrt.SkipFailed())
+		require.NoError(t, err)
+		text, err = partial.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "halves: 1 of 1", text)
 	})
 }
 
 // TestGroupInTheMiddle has a run follow the one that gathers a group.
 func TestGroupInTheMiddle(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
-		gathered := func(ctx context.Context) (*taskrt.Handle[string], error) {
-			return taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-				return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
-			}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-				return tasks.QueueSum(ctx, parts, "s", opts...)
-			})
-		}
-		echo, err := taskrt.Then(ctx, gathered, func(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[tasks.Answer], error) {
-			return tasks.QueueEcho(ctx, text, 1, opts...)
-		})
+		echo, err := taskrt.Then(taskrt.Group(halves(2, 4), sums()), tasks.NextEcho(1)).Queue(ctx)
 		require.NoError(t, err)
 		answer, err := echo.Wait(ctx)
 		require.NoError(t, err)
@@ -74,38 +58,27 @@ func TestGroupInTheMiddle(t *testing.T) {
 	})
 }
 
-// TestAGroupIsAllThatItsMembersFunctionQueues has the function return too few handles,
-// and one twice.
-func TestAGroupIsAllThatItsMembersFunctionQueues(t *testing.T) {
-	b := newMemory(t)
-	ctx := clientContext(context.Background(), b)
-	type handles = []*taskrt.Handle[int64]
-	for want, members := range map[string]func(context.Context) (handles, error){
-		"queued 2 runs and returned 1 handle": func(ctx context.Context) (handles, error) {
-			if _, err := tasks.QueueEcho(ctx, "by the way", 1); err != nil {
-				return nil, err
-			}
-			h, err := tasks.QueueHalf(ctx, 2)
-			return handles{h}, err
-		},
-		"or is one twice": func(ctx context.Context) (handles, error) {
-			h, err := tasks.QueueHalf(ctx, 2)
-			return handles{h, h}, err
-		},
-		"member 1 has no handle": func(ctx context.Context) (handles, error) {
-			h, err := tasks.QueueHalf(ctx, 2)
-			return handles{h, nil}, err
-		},
-	} {
-		handle, err := taskrt.Group(ctx, members, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, parts, "s", opts...)
-		})
-		require.ErrorContains(t, err, want)
-		require.Nil(t, handle)
+// TestMembersOfAGroupCanBeOfSeveralTasks has two tasks with results of one type.
+func TestMembersOfAGroupCanBeOfSeveralTasks(t *testing.T) {
+	nine := &taskrt.Definition[struct{}, int64]{
+		Spec:         taskrt.Spec{Name: "nine", Result: "int64"},
+		AppendParams: func(_ *struct{}, b []byte) ([]byte, error) { return codec.AppendMapLen(b, 0), nil },
+		ReadParams:   func(_ *struct{}, r *codec.Reader) { r.Skip() },
+		AppendResult: func(b []byte, n *int64) ([]byte, error) { return codec.AppendInt(b, *n), nil },
+		ReadResult:   func(r *codec.Reader, n *int64) { *n = r.Int64() },
 	}
-	lengths, err := b.QueueLength(ctx)
-	require.NoError(t, err)
-	require.Empty(t, lengths)
+	bound := taskrt.Bind(nine, func(context.Context, *struct{}) (int64, error) { return 9, nil })
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(nil), []taskrt.Task{bound})
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+		defer cancel()
+		total, err := taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(8), taskrt.NewCall(nine, new(struct{}))}, sums()).Queue(ctx)
+		require.NoError(t, err)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 13 of 2", text)
+	})
 }
 
 // forgetful is a broker that cannot be asked for the members of a group at
@@ -130,11 +103,7 @@ func TestAnOutageSpendsNoAttemptOfAGatheringRun(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
 		defer cancel()
-		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
-		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, parts, "s", opts...)
-		})
+		total, err := taskrt.Group(halves(2, 4), sums()).Queue(ctx)
 		require.NoError(t, err)
 		text, err := total.Wait(ctx)
 		require.NoError(t, err)
@@ -158,11 +127,7 @@ func TestAGroupThatIsTooLargeFailsForGood(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
 		defer cancel()
-		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}})
-		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, parts, "s", opts...)
-		})
+		total, err := taskrt.Group(halves(2), sums()).Queue(ctx)
 		require.NoError(t, err)
 		_, err = total.Wait(ctx)
 		require.ErrorContains(t, err, broker.ErrGroupTooLarge.Error())
@@ -189,16 +154,8 @@ func TestAGroupIsGatheredOnceItsDeadMemberHasSucceeded(t *testing.T) {
 		consume(t, b, taskrt.ConsumerConfig{Middleware: []taskrt.Middleware{breaks}}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
 		defer cancel()
-		total, err := taskrt.Group(ctx, func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			whole, err := tasks.QueueHalf(ctx, 2)
-			if err != nil {
-				return nil, err
-			}
-			broken, err := tasks.QueueHalf(ctx, 4, taskrt.ID("broken"))
-			return []*taskrt.Handle[int64]{whole, broken}, err
-		}, func(ctx context.Context, parts []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, parts, "s", opts...)
-		})
+		members := []taskrt.Call[int64]{tasks.CallHalf(2), tasks.CallHalf(4).With(taskrt.ID("broken"))}
+		total, err := taskrt.Group(members, sums()).Queue(ctx)
 		require.NoError(t, err)
 		again := func(queue, id string) {
 			t.Helper()

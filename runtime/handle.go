@@ -10,7 +10,8 @@ import (
 	"github.com/taskgen/taskgen/internal/backoff"
 )
 
-// Handle refers to a run that was queued.
+// Handle refers to a run that was queued. The methods of the zero value return an error:
+// generated Handle functions make one for a run whose id was kept.
 type Handle[R any] struct {
 	ID string // of the run
 
@@ -21,10 +22,7 @@ type Handle[R any] struct {
 	client *Client
 	def    interface {
 		decode(b []byte, result *R) error
-		zeroResult() []byte
 		name() string
-		spec() *Spec
-		keyed() bool
 	}
 }
 
@@ -34,6 +32,43 @@ func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *H
 	return h
 }
 
+// HandleOf returns the handle of a run of a task by its id, which another process may have
+// queued. Generated Handle functions call it. It asks nobody: the methods of the handle
+// return [ErrNoRecord] if there is no such run, or no record of it is kept. The option
+// [OnQueue] names the run's queue if it is not the task's, and the others are ignored. If
+// ctx has no client, or an option is invalid, the methods return that error.
+func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opts ...QueueOption) *Handle[R] {
+	run := new(broker.TaskRun)
+	c, err := clientOf(ctx)
+	if err == nil {
+		err = c.completeRun(run, &d.Spec, time.Now(), nil, opts)
+	}
+	run.ID, run.Keep, run.OwnID = id, 1, false // a record that may be kept
+	if err == nil {
+		err = run.Validate()
+	}
+	if err != nil {
+		c = &Client{invalid: err}
+	}
+	return newHandle(c, d, run)
+}
+
+// checkUsable returns the error of all methods of the handle, nil if it works.
+func (h *Handle[R]) checkUsable() error {
+	if h.client == nil {
+		return errors.New("the handle is the zero value; make one with the task's generated Handle… function")
+	}
+	return h.client.invalid
+}
+
+// what says of which run an error is.
+func (h *Handle[R]) what() string {
+	if h.def == nil {
+		return "run " + h.ID
+	}
+	return "run " + h.ID + " of task " + h.def.name()
+}
+
 func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *broker.TaskRun) {
 	h.ID, h.queue, h.keep, h.ownID, h.client, h.def = run.ID, run.Queue, run.Keep > 0, run.OwnID, c, d
 }
@@ -41,8 +76,6 @@ func setHandle[P, R any](h *Handle[R], c *Client, d *Definition[P, R], run *brok
 func (d *Definition[P, R]) decode(b []byte, result *R) error { return d.decodeResult(b, result) }
 func (d *Definition[P, R]) name() string                     { return d.Spec.Name }
 func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
-
-func (h *Handle[R]) run() (id string, spec *Spec) { return h.ID, h.def.spec() }
 
 // Wait returns the result of the run. It blocks until the run has ended or ctx ends, also
 // while the broker's server cannot be reached. It returns
@@ -60,10 +93,10 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 		record, err = h.ended(ctx)
 	}
 	if err != nil {
-		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
+		return result, fmt.Errorf("wait for %s: %w", h.what(), err)
 	}
 	if err := skippedError(record); err != nil {
-		return result, fmt.Errorf("wait for run %s of task %s: %w", h.ID, h.def.name(), err)
+		return result, fmt.Errorf("wait for %s: %w", h.what(), err)
 	}
 	if record.State != broker.StateSucceeded {
 		return result, runError(record)
@@ -78,7 +111,7 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 	s, err := h.status(ctx)
 	if err != nil {
-		return Status{}, fmt.Errorf("ask for the status of run %s of task %s: %w", h.ID, h.def.name(), err)
+		return Status{}, fmt.Errorf("ask for the status of %s: %w", h.what(), err)
 	}
 	return s, nil
 }
@@ -131,7 +164,7 @@ func (h *Handle[R]) Cancel(ctx context.Context) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("cancel run %s of task %s: %w", h.ID, h.def.name(), err)
+		return fmt.Errorf("cancel %s: %w", h.what(), err)
 	}
 	return nil
 }
@@ -144,10 +177,16 @@ func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 			return ErrNoRecord
 		}
 	}
+	if err := h.checkUsable(); err != nil {
+		return err
+	}
 	return h.client.cancel(ctx, h.queue, h.ID)
 }
 
 func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
+	if err := h.checkUsable(); err != nil {
+		return nil, err
+	}
 	records, ok := h.client.broker.(recorder)
 	if !h.keep || !ok {
 		return nil, ErrNoRecord

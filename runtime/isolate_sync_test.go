@@ -262,7 +262,7 @@ func TestARunWhoseFollowersABrokerRefusesIsADeadLetter(t *testing.T) {
 		b := &narrow{Broker: newMemory(t)}
 		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(new(journal).recorder(nil)))
 		ctx := clientContext(context.Background(), b)
-		after, err := taskrt.Then(ctx, half(8), tasks.QueueHalf)
+		after, err := taskrt.Then(tasks.CallHalf(8), tasks.NextHalf()).Queue(ctx)
 		require.NoError(t, err)
 		soon, cancel := context.WithTimeout(ctx, time.Minute)
 		defer cancel()

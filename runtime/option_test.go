@@ -52,24 +52,17 @@ func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
 
 func waysToQueue() map[string]func(ctx context.Context, opts []taskrt.QueueOption) error {
 	type options = []taskrt.QueueOption
-	batch := func(opts options) func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-		return func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-			return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}}, opts...)
-		}
-	}
-	first := func(opts options) func(ctx context.Context) (*taskrt.Handle[int64], error) {
-		return func(ctx context.Context) (*taskrt.Handle[int64], error) { return tasks.QueueHalf(ctx, 2, opts...) }
-	}
-	gather := func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-		return tasks.QueueSum(ctx, n, "sum", opts...)
-	}
 	return map[string]func(context.Context, options) error{
+		"call": func(ctx context.Context, opts options) error {
+			_, err := tasks.CallHalf(2).Queue(ctx, opts...)
+			return err
+		},
 		"run": func(ctx context.Context, opts options) error {
-			_, err := first(opts)(ctx)
+			_, err := tasks.QueueHalf(ctx, 2, opts...)
 			return err
 		},
 		"batch": func(ctx context.Context, opts options) error {
-			_, err := batch(opts)(ctx)
+			_, err := tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}}, opts...)
 			return err
 		},
 		"empty batch": func(ctx context.Context, opts options) error {
@@ -77,23 +70,23 @@ func waysToQueue() map[string]func(ctx context.Context, opts []taskrt.QueueOptio
 			return err
 		},
 		"schedule": func(ctx context.Context, opts options) error {
-			_, err := tasks.ScheduleHalf(ctx, "@every 1h", "", 2, opts...)
+			_, err := taskrt.Schedule(ctx, "@every 1h", "", tasks.CallHalf(2), opts...)
 			return err
 		},
 		"first": func(ctx context.Context, opts options) error {
-			_, err := taskrt.Then(ctx, first(opts), tasks.QueueHalf)
+			_, err := taskrt.Then(tasks.CallHalf(2).With(opts...), tasks.NextHalf()).Queue(ctx)
 			return err
 		},
 		"what follows": func(ctx context.Context, opts options) error {
-			_, err := taskrt.Then(ctx, first(nil), tasks.QueueHalf, opts...)
+			_, err := taskrt.Then(tasks.CallHalf(2), tasks.NextHalf()).Queue(ctx, opts...)
 			return err
 		},
 		"member": func(ctx context.Context, opts options) error {
-			_, err := taskrt.Group(ctx, batch(opts), gather)
+			_, err := taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2).With(opts...)}, sums()).Queue(ctx)
 			return err
 		},
 		"what gathers": func(ctx context.Context, opts options) error {
-			_, err := taskrt.Group(ctx, batch(nil), gather, opts...)
+			_, err := taskrt.Group(halves(2, 4), sums().With(opts...)).Queue(ctx)
 			return err
 		},
 	}
@@ -146,59 +139,4 @@ func TestOptionsThatSayNothing(t *testing.T) {
 			require.True(t, test.due.Equal(queued[0].Due), "due at %s, want %s", queued[0].Due, test.due)
 		})
 	}
-}
-
-// TestWhatThenWouldLoseIsRefused has next set the parameter of the result, and not pass
-// on its options.
-func TestWhatThenWouldLoseIsRefused(t *testing.T) {
-	type options = []taskrt.QueueOption
-	batch := func(ctx context.Context) ([]*taskrt.Handle[int64], error) {
-		return tasks.QueueHalfBatch(ctx, []tasks.HalfParams{{N: 2}, {N: 4}})
-	}
-	for _, test := range []struct {
-		name string
-		then func(ctx context.Context) error
-		want string
-	}{
-		{"a value of its own", func(ctx context.Context) error {
-			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, _ int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-				return tasks.QueueHalf(ctx, 40, opts...)
-			})
-			return err
-		}, "queue runs that follow each other: the first parameter of task half has a value of its own, which the result would replace; pass on what the function is called with, as it is, and other values in other parameters"},
-		{"a changed result", func(ctx context.Context) error {
-			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-				return tasks.QueueHalf(ctx, n+1, opts...)
-			})
-			return err
-		}, "has a value of its own"},
-		{"values of its own for a group", func(ctx context.Context) error {
-			_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-				return tasks.QueueSum(ctx, append(n, 1), "sum", opts...)
-			})
-			return err
-		}, "queue a group of runs: the first parameter of task sum has a value of its own"},
-		{"an option that is not passed on", func(ctx context.Context) error {
-			_, err := taskrt.Then(ctx, half(2), func(ctx context.Context, n int64, _ ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-				return tasks.QueueHalf(ctx, n)
-			}, taskrt.Delay(time.Hour))
-			return err
-		}, "the options for the run of task half do not reach it; pass those that the function is called with on to the Queue… function"},
-		{"an option of a group that is not passed on", func(ctx context.Context) error {
-			_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, _ ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-				return tasks.QueueSum(ctx, n, "sum")
-			}, taskrt.SkipFailed())
-			return err
-		}, "the options for the run of task sum do not reach it"},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			refused(t, func(ctx context.Context, _ options) error { return test.then(ctx) }, test.want, nil)
-		})
-	}
-
-	ctx := clientContext(t.Context(), newMemory(t))
-	_, err := taskrt.Group(ctx, batch, func(ctx context.Context, n []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-		return tasks.QueueSum(ctx, append([]int64{}, n...), "sum", opts...)
-	}, taskrt.Delay(time.Hour), taskrt.SkipFailed())
-	require.NoError(t, err, "an empty copy is as good, and the options are of use")
 }

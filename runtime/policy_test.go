@@ -55,47 +55,38 @@ func TestARefusedGroupOrChainHasTheHandleOfWhatLives(t *testing.T) {
 	onBoth(t, func(t *testing.T, b broker.Broker) {
 		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
 		defer cancel()
-		member := func(note string, opts ...taskrt.QueueOption) func(context.Context) ([]*taskrt.Handle[taskrt.None], error) {
-			return func(ctx context.Context) ([]*taskrt.Handle[taskrt.None], error) {
-				h, err := tasks.QueueRecorderOnce(ctx, note, 1, opts...)
-				return []*taskrt.Handle[taskrt.None]{h}, err
-			}
+		member := func(note string, opts ...taskrt.QueueOption) []taskrt.Call[taskrt.None] {
+			return []taskrt.Call[taskrt.None]{tasks.CallRecorderOnce(note, 1).With(opts...)}
 		}
-		gather := func(ctx context.Context, _ []taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderOnce(ctx, "gathers", 1, append(opts, taskrt.Keep(time.Hour))...)
-		}
-		first, err := taskrt.Group(ctx, member("a"), gather)
+		kept := taskrt.Keep(time.Hour)
+		gather := taskrt.After[[]taskrt.None](tasks.CallRecorderOnce("gathers", 1).With(kept))
+		first, err := taskrt.Group(member("a"), gather).Queue(ctx)
 		require.NoError(t, err)
 
-		again, err := taskrt.Group(ctx, member("b"), gather)
+		again, err := taskrt.Group(member("b"), gather).Queue(ctx)
 		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the key of what gathers")
 		require.Equal(t, first.ID, again.ID)
 		status, err := again.Status(ctx)
 		require.NoError(t, err)
 		require.EqualValues(t, "delayed", status.State)
 
-		record := func(ctx context.Context, _ []taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderRecord(ctx, "x", append(opts, taskrt.Keep(time.Hour))...)
-		}
-		own, err := taskrt.Group(ctx, member("c", taskrt.ID("member")), record, taskrt.ID("own"))
+		record := taskrt.After[[]taskrt.None](tasks.CallRecorderRecord("x").With(kept))
+		own, err := taskrt.Group(member("c", taskrt.ID("member")), record).Queue(ctx, taskrt.ID("own"))
 		require.NoError(t, err)
-		again, err = taskrt.Group(ctx, member("d", taskrt.ID("other")), record, taskrt.ID("own"))
+		again, err = taskrt.Group(member("d", taskrt.ID("other")), record).Queue(ctx, taskrt.ID("own"))
 		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the id of what gathers")
 		require.Equal(t, own.ID, again.ID)
-		again, err = taskrt.Group(ctx, member("d", taskrt.ID("member")), record, taskrt.ID("new"))
+		again, err = taskrt.Group(member("d", taskrt.ID("member")), record).Queue(ctx, taskrt.ID("new"))
 		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the id of a member")
 		require.Nil(t, again)
-		again, err = taskrt.Group(ctx, member("a"), record)
+		again, err = taskrt.Group(member("a"), record).Queue(ctx)
 		var duplicates *taskrt.DuplicateError
 		require.ErrorAs(t, err, &duplicates, "the key of a member")
 		require.Len(t, duplicates.Runs, 1)
 		require.Nil(t, again)
 
-		again, err = taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderOnce(ctx, "a", 1)
-		}, func(ctx context.Context, _ taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderRecord(ctx, "x", opts...)
-		})
+		after := taskrt.After[taskrt.None](tasks.CallRecorderRecord("x"))
+		again, err = taskrt.Then(tasks.CallRecorderOnce("a", 1), after).Queue(ctx)
 		require.ErrorIs(t, err, taskrt.ErrDuplicate, "the key of the first")
 		require.Nil(t, again)
 	})

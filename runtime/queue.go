@@ -27,7 +27,7 @@ func Queue[P, R any](ctx context.Context, d *Definition[P, R], p *P, opts ...Que
 		return handleBeside(c, d, run, err)
 	}
 	handle := newHandle(c, d, run)
-	c.putRun(ctx, run)
+	c.putRun(run)
 	return handle, nil
 }
 
@@ -83,7 +83,7 @@ func QueueBatch[P, R any](ctx context.Context, d *Definition[P, R], params []P, 
 		}
 		return handles, fmt.Errorf("queue %s of task %s: %w", text.Count(len(params), "run"), d.Spec.Name, advise(err))
 	}
-	c.putBuffer(ctx, buffer)
+	c.putBuffer(buffer)
 	return handles, nil
 }
 
@@ -149,18 +149,18 @@ func (c *Client) getRun() *broker.TaskRun {
 }
 
 // putRun keeps the memory of a run that was queued for another one.
-func (c *Client) putRun(ctx context.Context, run *broker.TaskRun) {
-	if c.mayReuse(ctx) && cap(run.Payload) <= maxPooledPayload {
+func (c *Client) putRun(run *broker.TaskRun) {
+	if c.mayReuse() && cap(run.Payload) <= maxPooledPayload {
 		*run = broker.TaskRun{Payload: run.Payload[:0]}
 		c.runPool.Put(run)
 	}
 }
 
-// mayReuse reports whether nothing refers any more to runs that were queued. A plan and a
-// middleware may, and may have replaced their memory. A broker may not, by its contract.
+// mayReuse reports whether nothing refers any more to runs that were queued. A middleware
+// may, and may have replaced their memory. A broker may not, by its contract.
 // Those with all policies are trusted to keep it, and simpler ones are not.
-func (c *Client) mayReuse(ctx context.Context) bool {
-	return c.policies == broker.AllPolicies && len(c.middleware) == 0 && ctx.Value(planKey{}) == nil
+func (c *Client) mayReuse() bool {
+	return c.policies == broker.AllPolicies && len(c.middleware) == 0
 }
 
 // batchBuffer is the memory of a batch, allocated at once and not for each run.
@@ -184,8 +184,8 @@ func (c *Client) getBuffer(n int) *batchBuffer {
 }
 
 // putBuffer keeps the memory of a batch that was queued for another one.
-func (c *Client) putBuffer(ctx context.Context, b *batchBuffer) {
-	if c.mayReuse(ctx) && cap(b.stored) <= maxPooledBatch && cap(b.payload) <= maxPooledBatch*maxPooledPayload/16 {
+func (c *Client) putBuffer(b *batchBuffer) {
+	if c.mayReuse() && cap(b.stored) <= maxPooledBatch && cap(b.payload) <= maxPooledBatch*maxPooledPayload/16 {
 		clear(b.stored)
 		b.payload = b.payload[:0]
 		c.bufferPool.Put(b)

@@ -42,7 +42,7 @@ type SchedulerConfig struct {
 //     version.
 //   - a task that moves to another queue has no earlier ticks there.
 //
-// A scheduler reads schedules made at run time, see [ScheduleTask], from the broker, and
+// A scheduler reads schedules made at run time, see [Schedule], from the broker, and
 // queues the ticks of those whose tasks it has, in every queue. Changes and ends hold at
 // once. A new schedule is noticed within two seconds.
 //

@@ -67,7 +67,7 @@ func TestThousandsOfTicksAtOnce(t *testing.T) {
 		go func() {
 			var err error
 			for k := i; k < n && err == nil; k += 100 {
-				_, err = taskrt.ScheduleTask(ctx, d, every, "", &report{"x"}, taskrt.ID(fmt.Sprintf("entry-%05d", k)))
+				_, err = taskrt.Schedule(ctx, every, "", taskrt.NewCall(d, &report{"x"}), taskrt.ID(fmt.Sprintf("entry-%05d", k)))
 			}
 			put <- err
 		}()
@@ -112,7 +112,7 @@ func TestAnIdleSchedulerAsksSeldom(t *testing.T) {
 	ctx := clientContext(t.Context(), b)
 	set := bindReport(d, new(journal))
 	for i := range 50 {
-		_, err := taskrt.ScheduleTask(ctx, d, "0 0 1 1 *", "", &report{"x"}, taskrt.ID(fmt.Sprint("entry-", i)))
+		_, err := taskrt.Schedule(ctx, "0 0 1 1 *", "", taskrt.NewCall(d, &report{"x"}), taskrt.ID(fmt.Sprint("entry-", i)))
 		require.NoError(t, err)
 		set = append(set, scheduled(fmt.Sprint("task-", i), taskrt.Timing{Cron: "0 0 1 1 *"}, new(journal)))
 	}
@@ -143,7 +143,7 @@ func TestSchedulesGoOnWhoseTicksAreLost(t *testing.T) {
 	d := reportTask(taskrt.Spec{})
 	ctx, cancel := context.WithTimeout(clientContext(t.Context(), b), time.Minute)
 	t.Cleanup(cancel)
-	_, err := taskrt.ScheduleTask(ctx, d, "@every 1s", "", &report{"x"}, taskrt.ID("e"))
+	_, err := taskrt.Schedule(ctx, "@every 1s", "", taskrt.NewCall(d, &report{"x"}), taskrt.ID("e"))
 	require.NoError(t, err)
 	set := append(bindReport(d, new(journal)), scheduled("beat", taskrt.Timing{Every: time.Second}, new(journal)))
 	stop := schedule(t, b, set)

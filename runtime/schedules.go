@@ -29,18 +29,18 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 	return s.client.unschedule(ctx, s.Queue, s.ID)
 }
 
-// ScheduleTask makes a schedule at run time: the task runs with these parameters at each
-// instant that spec names, from now on. Generated Schedule functions call it.
+// Schedule makes a schedule at run time: it queues the call, one run, at each instant that
+// spec names, from now on.
 //
 // spec is a cron expression in the time zone tz, by default UTC, or "@every" and a
 // duration of at least a second, such as "@every 10m": the multiples of the duration since
-// the Unix epoch. If spec names no instant, ScheduleTask returns an error and stores
-// nothing.
+// the Unix epoch. If spec names no instant, Schedule returns an error and stores nothing.
+// It blocks until the broker has replied.
 //
 // The option [ID] sets the schedule's id within its queue, at most 160 characters of
 // printable ASCII. Defaults to a new ULID. Scheduling again with the same id changes the
 // schedule: its parameters from the next tick on, and its ticks from now on if spec or tz
-// differ. If another task's schedule has the id, ScheduleTask returns [ErrDuplicate]. The
+// differ. If another task's schedule has the id, Schedule returns [ErrDuplicate]. The
 // other options are those of each run; [At] is an error. Missed ticks and overlaps are
 // treated as the task's directives missed and overlap say.
 //
@@ -48,15 +48,16 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 // two seconds; on Redis within twelve, if it is the first schedule of a queue that the
 // scheduler's process does not use. Each tick is queued once. Its run has the id
 // "schedule/<id>@<instant>", in which <id> is the schedule's.
-func ScheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts ...QueueOption) (*Scheduled, error) {
-	s, err := scheduleTask(ctx, d, spec, tz, p, opts)
+func Schedule[R any](ctx context.Context, spec, tz string, call Call[R], opts ...QueueOption) (*Scheduled, error) {
+	n := call.orInvalid().with(opts)
+	s, err := n.schedule(ctx, spec, tz)
 	if err != nil {
-		return nil, fmt.Errorf("schedule task %s: %w", d.Spec.Name, err)
+		return nil, fmt.Errorf("schedule %s: %w", n.name(), err)
 	}
 	return s, nil
 }
 
-func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz string, p *P, opts []QueueOption) (*Scheduled, error) {
+func (n *callNode) schedule(ctx context.Context, spec, tz string) (*Scheduled, error) {
 	table, err := tick.Parse(spec, tz)
 	if err != nil {
 		return nil, err
@@ -65,20 +66,10 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 	if err != nil {
 		return nil, err
 	}
-	run := new(broker.TaskRun)
-	if err := d.encodeRun(ctx, c, run, p, opts); err != nil {
+	run, err := n.scheduledRun(ctx, c)
+	if err != nil {
 		return nil, err
 	}
-	if !run.Due.IsZero() {
-		return nil, errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
-	}
-	if err := refuseSkipFailed(run); err != nil {
-		return nil, err
-	}
-	if err := refusePlanned(ctx); err != nil {
-		return nil, err
-	}
-	run.OwnID = false // the run of each tick has another id
 	keeper, err := c.scheduleKeeper()
 	if err != nil {
 		return nil, err
@@ -92,6 +83,22 @@ func scheduleTask[P, R any](ctx context.Context, d *Definition[P, R], spec, tz s
 		next, _ = table.Next(now)
 	}
 	return &Scheduled{ID: schedule.ID, Queue: run.Queue, Next: next, client: c}, nil
+}
+
+// scheduledRun makes the run that each tick copies. Its id is that of the schedule.
+func (n *callNode) scheduledRun(ctx context.Context, c *Client) (*broker.TaskRun, error) {
+	if !n.isSingle() {
+		return nil, errors.New("a schedule queues single runs, and the call is more than one; schedule a task that queues the call")
+	}
+	run, err := newBuilder(ctx, c).newRun(n)
+	switch {
+	case err != nil:
+		return nil, err
+	case !run.Due.IsZero():
+		return nil, errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
+	}
+	run.OwnID = false // the run of each tick has another id
+	return run, refuseSkipFailed(run)
 }
 
 // scheduleKeeper returns the broker, or an error if that keeps no schedules made at run

@@ -77,7 +77,7 @@ func TestSchedulesAreMadeChangedAndEndedAtRunTime(t *testing.T) {
 		}
 		ctx := clientContext(t.Context(), b)
 		put := func(spec, tz, customer string, opts ...taskrt.QueueOption) *taskrt.Scheduled {
-			s, err := taskrt.ScheduleTask(ctx, d, spec, tz, &report{customer}, opts...)
+			s, err := taskrt.Schedule(ctx, spec, tz, taskrt.NewCall(d, &report{customer}), opts...)
 			require.NoError(t, err)
 			return s
 		}
@@ -151,7 +151,7 @@ func TestSchedulesThatSayNoInstantsAreRefused(t *testing.T) {
 		{"@every 1h", "Europe/Rome", "an interval has no time zone"},
 		{strings.Repeat("0,", 600), "", "the schedule has 1200 bytes, at most 1024 are allowed"},
 	} {
-		_, err := taskrt.ScheduleTask(ctx, d, test.spec, test.tz, &report{"x"})
+		_, err := taskrt.Schedule(ctx, test.spec, test.tz, taskrt.NewCall(d, &report{"x"}))
 		require.ErrorContains(t, err, test.want, "spec %q in zone %q", test.spec, test.tz)
 	}
 	for want, opt := range map[string]taskrt.QueueOption{
@@ -159,20 +159,20 @@ func TestSchedulesThatSayNoInstantsAreRefused(t *testing.T) {
 		"not printable ASCII":            taskrt.ID("a b"),
 		"at most 160 are allowed":        taskrt.ID(strings.Repeat("x", 161)),
 	} {
-		_, err := taskrt.ScheduleTask(ctx, d, "@daily", "", &report{"x"}, opt)
+		_, err := taskrt.Schedule(ctx, "@daily", "", taskrt.NewCall(d, &report{"x"}), opt)
 		require.ErrorContains(t, err, want)
 	}
-	_, err := taskrt.ScheduleTask(clientContext(t.Context(), core{b}), d, "@daily", "", &report{"x"})
+	_, err := taskrt.Schedule(clientContext(t.Context(), core{b}), "@daily", "", taskrt.NewCall(d, &report{"x"}))
 	require.ErrorContains(t, err, "this broker keeps no schedules made at run time")
-	_, err = taskrt.ScheduleTask(t.Context(), d, "@daily", "", &report{"x"})
+	_, err = taskrt.Schedule(t.Context(), "@daily", "", taskrt.NewCall(d, &report{"x"}))
 	require.ErrorIs(t, err, taskrt.ErrNoClient)
 	list, err := taskrt.Schedules(ctx)
 	require.NoError(t, err)
 	require.Empty(t, list, "nothing was stored")
 
-	_, err = taskrt.ScheduleTask(ctx, d, "@daily", "", &report{"x"}, taskrt.ID("mine"))
+	_, err = taskrt.Schedule(ctx, "@daily", "", taskrt.NewCall(d, &report{"x"}), taskrt.ID("mine"))
 	require.NoError(t, err)
-	_, err = taskrt.ScheduleTask(ctx, reportTask(taskrt.Spec{Name: "other"}), "@daily", "", &report{"x"}, taskrt.ID("mine"))
+	_, err = taskrt.Schedule(ctx, "@daily", "", taskrt.NewCall(reportTask(taskrt.Spec{Name: "other"}), &report{"x"}), taskrt.ID("mine"))
 	require.ErrorIs(t, err, taskrt.ErrDuplicate, "another task's id")
 }
 
@@ -186,10 +186,10 @@ func TestSchedulesMadeAtRunTimeSurviveRestarts(t *testing.T) {
 		other := reportTask(taskrt.Spec{Name: "other"})
 		ctx := clientContext(t.Context(), b)
 		for i := range 20 {
-			_, err := taskrt.ScheduleTask(ctx, known, "@every 10m", "", &report{"x"}, taskrt.ID(fmt.Sprint("known-", i)))
+			_, err := taskrt.Schedule(ctx, "@every 10m", "", taskrt.NewCall(known, &report{"x"}), taskrt.ID(fmt.Sprint("known-", i)))
 			require.NoError(t, err)
 		}
-		_, err := taskrt.ScheduleTask(ctx, other, "@every 10m", "", &report{"x"}, taskrt.ID("other"))
+		_, err := taskrt.Schedule(ctx, "@every 10m", "", taskrt.NewCall(other, &report{"x"}), taskrt.ID("other"))
 		require.NoError(t, err)
 		set := bindReport(known, new(journal))
 		for range 12 { // up for 25 minutes of every hour
@@ -234,7 +234,7 @@ func TestATickIsSkippedWhileAnEarlierRunLives(t *testing.T) {
 		for range 2 {
 			schedule(t, b, set)
 		}
-		_, err := taskrt.ScheduleTask(clientContext(t.Context(), b), d, "@every 2m", "", &report{}, taskrt.ID("e"))
+		_, err := taskrt.Schedule(clientContext(t.Context(), b), "@every 2m", "", taskrt.NewCall(d, &report{}), taskrt.ID("e"))
 		require.NoError(t, err)
 		at("00:10:30")
 		var ticks, entries []string
@@ -304,7 +304,7 @@ func TestTicksOfADisabledTaskCountAsMissed(t *testing.T) {
 			b := &disabler{Broker: newMemory(t)}
 			got := drain(t, b.Broker, "default")
 			d := reportTask(taskrt.Spec{Schedule: taskrt.Timing{Every: 2 * time.Minute, Missed: test.missed}})
-			_, err := taskrt.ScheduleTask(clientContext(t.Context(), b), d, "@every 2m", "", &report{}, taskrt.ID("e"))
+			_, err := taskrt.Schedule(clientContext(t.Context(), b), "@every 2m", "", taskrt.NewCall(d, &report{}), taskrt.ID("e"))
 			require.NoError(t, err)
 			schedule(t, b, bindReport(d, new(journal)))
 			at("00:05:30")

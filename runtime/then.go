@@ -1,7 +1,6 @@
 package runtime
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"time"
@@ -10,102 +9,64 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Then queues a run and, as its follow-up, a second one that gets the result of the first:
+// Then joins two runs: the second is queued once the first has succeeded, and gets its
+// result:
 //
-//	report, err := taskrt.Then(ctx,
-//		func(ctx context.Context) (*taskrt.Handle[Summary], error) {
-//			return QueueHeavyCalculation(ctx, dataID)
-//		},
-//		QueueReport) // func(context.Context, Summary, ...taskrt.QueueOption) (*taskrt.Handle[URL], error)
+//	taskrt.Then(CallHeavyCalculation(dataID), NextReport()).Queue(ctx)
 //
-// The broker queues the second run atomically with the record of the first one's success,
+// The broker queues the second run in the step that records the first one's success,
 // whatever crashes. (A broker without [broker.Leaser] leaves that to the consumer, which can
-// die in between.) Then returns the handle of the second run. It sends one request, which
-// queues everything or nothing, and blocks until the broker has replied.
+// die in between.) If the first fails for good, the second never runs, and waiting for it
+// returns the first run's [*RunError].
 //
-//   - first calls one generated Queue… function, or Then or [Group] again, and returns its
-//     handle. It queues nothing else.
-//   - next is a generated Queue… function, or calls one and passes the result on as its
-//     first parameter. Then calls next once, with the zero value in place of the result;
-//     another value there is an error. If the first task has no result, next gets [None]
-//     and ignores it.
-//   - opts are the options of the second run. Then passes them to next, which passes them
-//     on. Its Delay counts from the first run's success.
+// The first may be a [Group], or a call that Then returned; at most [broker.MaxThen] runs
+// follow each other. For a first task without a result, or whose result is of no use, see
+// [After].
 //
-// If the first run fails for good, the second never runs, and waiting for it returns the
-// first run's [*RunError]. If a live run has the second run's [ID] or unique key when the
-// first succeeds, the second is skipped: Wait and Status return a [*DuplicateError] if its
-// record is kept, and the consumer logs a warning and reports a [RunDropped] event of kind
-// [Duplicate]. For cancelling see [Handle.Cancel].
+// If a live run has the second run's [ID] or unique key when the first succeeds, the second
+// is skipped: Wait and Status return a [*DuplicateError] if its record is kept, and the
+// consumer logs a warning and reports a [RunDropped] event of kind [Duplicate]. For
+// cancelling see [Handle.Cancel].
 //
 // If a policy of the second run depends on its parameters, the first run starts only at a
 // consumer that has the tasks of both. The record of the first run is kept as long as that
-// of the second.
+// of the second. If the first run is refused as [ErrDuplicate], nothing is queued.
+func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
+	before := first.orInvalid()
+	return Call[R]{next.orInvalid().behind(func(n *callNode) { n.before = before })}
+}
+
+// After makes a follow-up of a call that needs no result:
 //
-// If the first run is refused as [ErrDuplicate], Then queues nothing and returns no handle.
-// It returns the handle beside [ErrNotReplicated].
-func Then[A, B any](ctx context.Context,
-	first func(ctx context.Context) (*Handle[A], error),
-	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
-	opts ...QueueOption,
-) (*Handle[B], error) {
-	handle, err := enqueueThen(ctx, first, next, opts)
-	if err != nil {
-		return handle, fmt.Errorf("queue runs that follow each other: %w", err)
-	}
-	return handle, nil
-}
+//	taskrt.Then(CallStore(doc), taskrt.After[taskrt.None](CallNotify("stored")))
+//
+// The type argument is the result of the run before it, which is not used. The call may be
+// of several runs that follow each other, but not of a [Group].
+func After[A, R any](call Call[R]) Next[A, R] { return Next[A, R]{call.orInvalid()} }
 
-func enqueueThen[A, B any](ctx context.Context,
-	first func(ctx context.Context) (*Handle[A], error),
-	next func(ctx context.Context, result A, opts ...QueueOption) (*Handle[B], error),
-	opts []QueueOption,
-) (*Handle[B], error) {
-	c, err := clientOf(ctx)
+// buildThen makes the runs of a call that follow each other.
+func (b *builder) buildThen(n *callNode) (built, error) {
+	made, err := b.build(n.before)
+	switch {
+	case err != nil && n.before.isSingle():
+		return built{}, n.before.named(err)
+	case err != nil:
+		return built{}, err
+	}
+	run, err := b.newRun(n)
 	if err != nil {
-		return nil, err
+		return built{}, fmt.Errorf("then: %w", n.named(err))
 	}
-	before, p, err := recordPlan(ctx, c, first)
-	if err != nil {
-		return nil, err
+	if len(made.chain) > broker.MaxThen {
+		return built{}, fmt.Errorf("then: %w", n.named(fmt.Errorf("at most %d runs can follow a first one; let one of them queue the rest", broker.MaxThen)))
 	}
-	if before == nil {
-		return nil, errors.New("the first function returned no handle")
+	links := made.last().EnsureLinks()
+	links.Then = append(links.Then, broker.FollowUp{Run: run, Param: n.param, Keyed: n.param != "" && n.task.keyed()})
+	made.chain = append(made.chain, link{n, run})
+	if err := made.chain[0].run.Validate(); err != nil {
+		return built{}, fmt.Errorf("then: %w", n.named(err))
 	}
-	run := p.find(before.ID)
-	if run == nil {
-		return nil, fmt.Errorf("run %s was not queued by the first function with the context it was given", before.ID)
-	}
-	call, err := p.only(before.ID)
-	if err != nil {
-		return nil, err
-	}
-	var zero A
-	_, spec := before.run()
-	in := resultParam{form: spec.Result, zero: before.def.zeroResult()}
-	handle, after, err := followUp(ctx, c, in, func(ctx context.Context, opts []QueueOption) (*Handle[B], error) {
-		return next(ctx, zero, opts...)
-	}, opts)
-	if err != nil {
-		return nil, err
-	}
-	links := run.EnsureLinks()
-	links.Then = append(links.Then, after)
-	run.Keep = max(run.Keep, after.Run.Keep)
-	before.keep = run.Keep > 0
-	handle.after = before
-	if err := run.Validate(); err != nil {
-		return nil, err
-	}
-	return handleIfQueued(handle, c.submit(ctx, call))
-}
-
-// handleIfQueued returns the handle, unless err says that its run was not queued.
-func handleIfQueued[R any](h *Handle[R], err error) (*Handle[R], error) {
-	if err != nil && !errors.Is(err, ErrNotReplicated) {
-		return nil, err
-	}
-	return h, err
+	return made, nil
 }
 
 // next makes the follow-ups of a run that has succeeded.

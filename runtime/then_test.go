@@ -15,11 +15,6 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// half returns what queues half of n.
-func half(n int64) func(context.Context) (*taskrt.Handle[int64], error) {
-	return func(ctx context.Context) (*taskrt.Handle[int64], error) { return tasks.QueueHalf(ctx, n) }
-}
-
 func inBubble(t *testing.T, cfg taskrt.ConsumerConfig, j *journal, test func(t *testing.T, ctx context.Context)) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
@@ -32,16 +27,8 @@ func inBubble(t *testing.T, cfg taskrt.ConsumerConfig, j *journal, test func(t *
 
 func TestResultsGoFromTaskToTask(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
-		twice := func(ctx context.Context) (*taskrt.Handle[int64], error) {
-			return taskrt.Then(ctx, half(40), tasks.QueueHalf)
-		}
-		last, err := taskrt.Then(ctx, twice, func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-			return tasks.QueueSum(ctx, []int64{n}, "no", opts...)
-		})
-		require.ErrorContains(t, err, "the first parameter of task sum travels as [int64], but what it is to get as int64")
-		require.Nil(t, last)
-
-		eighth, err := taskrt.Then(ctx, twice, tasks.QueueHalf, taskrt.Delay(10*time.Minute), taskrt.ID("eighth"))
+		twice := taskrt.Then(tasks.CallHalf(40), tasks.NextHalf())
+		eighth, err := taskrt.Then(twice, tasks.NextHalf().With(taskrt.Delay(10*time.Minute))).Queue(ctx, taskrt.ID("eighth"))
 		require.NoError(t, err)
 		require.Equal(t, "eighth", eighth.ID)
 		status, err := eighth.Status(ctx)
@@ -55,9 +42,46 @@ func TestResultsGoFromTaskToTask(t *testing.T) {
 	})
 }
 
+// TestTheFirstOfThreeIsWaitedFor has the last run of a chain alone keep a record.
+func TestTheFirstOfThreeIsWaitedFor(t *testing.T) {
+	j := new(journal)
+	inBubble(t, taskrt.ConsumerConfig{}, j, func(t *testing.T, ctx context.Context) {
+		record := func(note string) taskrt.Next[taskrt.None, taskrt.None] {
+			return taskrt.After[taskrt.None](tasks.CallRecorderRecord(note))
+		}
+		first := tasks.CallRecorderRecord("first").With(taskrt.Delay(time.Minute))
+		last, err := taskrt.Then(taskrt.Then(first, record("second")), record("third")).Queue(ctx, taskrt.Keep(time.Minute))
+		require.NoError(t, err)
+		status, err := last.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "delayed", status.State)
+		_, err = last.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, []string{"first", "second", "third"}, j.notes())
+	})
+}
+
+// TestAChainCanFollowARun joins two chains, and a group with a chain that gathers it.
+func TestAChainCanFollowARun(t *testing.T) {
+	j := new(journal)
+	inBubble(t, taskrt.ConsumerConfig{}, j, func(t *testing.T, ctx context.Context) {
+		chain := taskrt.Then(tasks.CallRecorderRecord("a"), taskrt.After[taskrt.None](tasks.CallRecorderRecord("b")))
+		for _, call := range []taskrt.Call[taskrt.None]{
+			taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](chain)),
+			taskrt.Group(halves(2, 4), taskrt.After[[]int64](chain)),
+		} {
+			last, err := call.Queue(ctx, taskrt.Keep(time.Minute))
+			require.NoError(t, err)
+			_, err = last.Wait(ctx)
+			require.NoError(t, err)
+		}
+		require.Equal(t, []string{"a", "b", "a", "b"}, j.notes())
+	})
+}
+
 func TestWhatFollowsAFailureDoesNotRun(t *testing.T) {
 	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
-		last, err := taskrt.Then(ctx, half(7), tasks.QueueHalf)
+		last, err := taskrt.Then(tasks.CallHalf(7), tasks.NextHalf()).Queue(ctx)
 		require.NoError(t, err)
 		_, err = last.Wait(ctx)
 		var failure *taskrt.RunError
@@ -74,21 +98,8 @@ func TestWhatFollowsAFailureDoesNotRun(t *testing.T) {
 func TestLineageOfWhatFollows(t *testing.T) {
 	j := new(journal)
 	inBubble(t, taskrt.ConsumerConfig{}, j, func(t *testing.T, ctx context.Context) {
-		var first *taskrt.Handle[int64]
-		last, err := taskrt.Then(ctx, func(ctx context.Context) (_ *taskrt.Handle[int64], err error) {
-			first, err = tasks.QueueHalf(ctx, 8)
-			return first, err
-		}, func(ctx context.Context, _ int64, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderRecord(ctx, "after", opts...)
-		}, taskrt.Keep(time.Minute), taskrt.Header("trace", "abc"))
-		require.ErrorContains(t, err, "the first parameter of task recorder_record travels as string", "what does not take the result")
-		require.Nil(t, last)
-
-		last, err = taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderRecord(ctx, "first")
-		}, func(ctx context.Context, _ taskrt.None, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-			return tasks.QueueRecorderRecord(ctx, "after", opts...)
-		}, taskrt.Keep(time.Minute), taskrt.Header("trace", "abc"))
+		after := taskrt.After[taskrt.None](tasks.CallRecorderRecord("after").With(taskrt.Header("trace", "abc")))
+		last, err := taskrt.Then(tasks.CallRecorderRecord("first"), after).Queue(ctx, taskrt.Keep(time.Minute))
 		require.NoError(t, err)
 		_, err = last.Wait(ctx)
 		require.NoError(t, err)
@@ -102,45 +113,14 @@ func TestLineageOfWhatFollows(t *testing.T) {
 	})
 }
 
-func TestMisuseOfThenIsRefusedBeforeAnythingIsQueued(t *testing.T) {
-	ctx := clientContext(context.Background(), newMemory(t))
-	elsewhere, err := tasks.QueueHalf(ctx, 2, taskrt.Delay(time.Hour))
-	require.NoError(t, err)
-	for want, first := range map[string]func(context.Context) (*taskrt.Handle[int64], error){
-		"was not queued by the first function": func(context.Context) (*taskrt.Handle[int64], error) { return elsewhere, nil },
-		"returned no handle":                   func(context.Context) (*taskrt.Handle[int64], error) { return nil, nil },
-		"out of luck":                          func(context.Context) (*taskrt.Handle[int64], error) { return nil, errors.New("out of luck") },
-	} {
-		_, err := taskrt.Then(ctx, first, tasks.QueueHalf)
-		require.ErrorContains(t, err, want)
-	}
-	_, err = taskrt.Then(ctx, half(2), func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-		_, _ = tasks.QueueHalf(ctx, n)
-		return tasks.QueueHalf(ctx, n, opts...)
-	})
-	require.ErrorContains(t, err, "has to be one call of a generated Queue… function")
-	long := half(2)
-	for range 17 {
-		before := long
-		long = func(ctx context.Context) (*taskrt.Handle[int64], error) {
-			return taskrt.Then(ctx, before, tasks.QueueHalf)
-		}
-	}
-	_, err = long(ctx)
-	require.ErrorContains(t, err, "17 deep: at most 16 and 16 are allowed")
-}
-
 // TestPoliciesOfWhatFollowsGoByTheResult has the key of a follow-up depend on the result
 // of the run before it.
 func TestPoliciesOfWhatFollowsGoByTheResult(t *testing.T) {
 	var j journal
 	inBubble(t, taskrt.ConsumerConfig{}, &j, func(t *testing.T, ctx context.Context) {
 		for _, title := range []string{"a", "b"} {
-			_, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[string], error) {
-				return tasks.QueueSum(ctx, nil, title, taskrt.OnQueue("default"))
-			}, func(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-				return tasks.QueueRecorderOnce(ctx, note, 1, opts...)
-			}, taskrt.Delay(time.Minute))
+			first := tasks.CallSum(nil, title).With(taskrt.OnQueue("default"))
+			_, err := taskrt.Then(first, tasks.NextRecorderOnce(1)).Queue(ctx, taskrt.Delay(time.Minute))
 			require.NoError(t, err)
 		}
 		time.Sleep(time.Second)
@@ -191,38 +171,13 @@ func TestWhatFollowsIsRefusedWhereItIsNotKept(t *testing.T) {
 		broker.Leaser
 	}{b, b}
 	ctx := clientContext(t.Context(), leased)
-	_, err := taskrt.Then(ctx, half(4), tasks.QueueHalf)
+	_, err := taskrt.Then(tasks.CallHalf(4), tasks.NextHalf()).Queue(ctx)
 	require.ErrorContains(t, err, "task half is followed by another, which this broker does not keep; use one that has broker.Policies")
 	lengths, err := b.QueueLength(ctx)
 	require.NoError(t, err)
 	require.Zero(t, lengths["default"])
-	_, err = half(4)(ctx)
+	_, err = tasks.QueueHalf(ctx, 4)
 	require.NoError(t, err, "alone")
-}
-
-// TestAContextKeptFromThenQueuesNothing calls a stub with the context of a function that
-// has returned.
-func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
-	ctx := clientContext(context.Background(), newMemory(t))
-	var kept []context.Context
-	keep := func(ctx context.Context) context.Context {
-		kept = append(kept, ctx)
-		return ctx
-	}
-	_, err := taskrt.Then(ctx, func(ctx context.Context) (*taskrt.Handle[int64], error) {
-		return tasks.QueueHalf(keep(ctx), 2)
-	}, func(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
-		return tasks.QueueHalf(keep(ctx), n, opts...)
-	})
-	require.NoError(t, err)
-	require.Len(t, kept, 2)
-	for _, late := range kept {
-		handle, err := tasks.QueueHalf(late, 2)
-		require.ErrorContains(t, err, "has returned; queue with the context that Then or Group was given")
-		require.Nil(t, handle)
-		_, err = taskrt.Then(late, half(2), tasks.QueueHalf)
-		require.ErrorContains(t, err, "has returned; queue with the context that Then or Group was given")
-	}
 }
 
 // TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept has follow-ups with policies
@@ -230,16 +185,12 @@ func TestAContextKeptFromThenQueuesNothing(t *testing.T) {
 func TestPoliciesOfWhatFollowsAreRefusedWhereTheyAreNotKept(t *testing.T) {
 	b := newMemory(t)
 	ctx := clientContext(t.Context(), core{b})
-	sum := func(ctx context.Context) (*taskrt.Handle[string], error) { return tasks.QueueSum(ctx, nil, "s") }
-	_, err := taskrt.Then(ctx, sum, func(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-		return tasks.QueueRecorderOnce(ctx, note, 1, opts...)
-	})
+	sum := tasks.CallSum(nil, "s")
+	_, err := taskrt.Then(sum, tasks.NextRecorderOnce(1)).Queue(ctx)
 	require.ErrorContains(t, err, "task recorder_once has //task:unique, which this broker does not keep")
 	lengths, err := b.QueueLength(ctx)
 	require.NoError(t, err)
 	require.Empty(t, lengths)
-	_, err = taskrt.Then(ctx, sum, func(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[tasks.Answer], error) {
-		return tasks.QueueEcho(ctx, text, 1, opts...)
-	})
+	_, err = taskrt.Then(sum, tasks.NextEcho(1)).Queue(ctx)
 	require.NoError(t, err, "without policies; the consumer queues what follows")
 }

@@ -56,20 +56,6 @@ func parseWireParam(field string) wireParam {
 	}
 }
 
-// firstForm returns the wire form of the first parameter's values, "" if there is none.
-func firstForm(params string) string {
-	if all := wireParams(params); len(all) > 0 {
-		return all[0].form
-	}
-	return ""
-}
-
-// sameForm reports whether two wire forms are the same. A form with names of types (@) is
-// the same as any other: names are not resolved, and the compiler has checked the types.
-func sameForm(a, b string) bool {
-	return a == b || strings.Contains(a, "@") || strings.Contains(b, "@")
-}
-
 // withParam returns a payload in which one parameter has another value, already encoded.
 func withParam(payload []byte, param string, value []byte) ([]byte, error) {
 	r := codec.NewReader(payload)

@@ -59,9 +59,19 @@ func QueueCounterNoopBatch(ctx context.Context, params []CounterNoopParams, opts
 	return taskrt.QueueBatch(ctx, counterNoopTask, params, opts...)
 }
 
-// ScheduleCounterNoop runs [Counter.Noop] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterNoop(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterNoopTask, spec, tz, &CounterNoopParams{ID: id, N: n}, opts...)
+// CallCounterNoop is a run of [Counter.Noop] that is not queued yet; see [taskrt.Call].
+func CallCounterNoop(id [16]byte, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterNoopTask, &CounterNoopParams{ID: id, N: n})
+}
+
+// NextCounterNoop is a run of [Counter.Noop] that follows another, whose result is its id; see [taskrt.Next].
+func NextCounterNoop(n int) taskrt.Next[[16]byte, taskrt.None] {
+	return taskrt.NewNext[[16]byte](counterNoopTask, "id", &CounterNoopParams{N: n})
+}
+
+// HandleCounterNoop returns the handle of a run of [Counter.Noop] by its id; see [taskrt.HandleOf].
+func HandleCounterNoop(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterNoopTask, id, opts...)
 }
 
 // CounterNoopParams are the parameters of [Counter.Noop].
@@ -80,9 +90,14 @@ func QueueCounterTickBatch(ctx context.Context, params []CounterTickParams, opts
 	return taskrt.QueueBatch(ctx, counterTickTask, params, opts...)
 }
 
-// ScheduleCounterTick runs [Counter.Tick] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterTickTask, spec, tz, &CounterTickParams{}, opts...)
+// CallCounterTick is a run of [Counter.Tick] that is not queued yet; see [taskrt.Call].
+func CallCounterTick() taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterTickTask, &CounterTickParams{})
+}
+
+// HandleCounterTick returns the handle of a run of [Counter.Tick] by its id; see [taskrt.HandleOf].
+func HandleCounterTick(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterTickTask, id, opts...)
 }
 
 // CounterTickParams are the parameters of [Counter.Tick].
@@ -98,9 +113,19 @@ func QueueCounterKeptBatch(ctx context.Context, params []CounterKeptParams, opts
 	return taskrt.QueueBatch(ctx, counterKeptTask, params, opts...)
 }
 
-// ScheduleCounterKept runs [Counter.Kept] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterKept(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterKeptTask, spec, tz, &CounterKeptParams{ID: id, N: n}, opts...)
+// CallCounterKept is a run of [Counter.Kept] that is not queued yet; see [taskrt.Call].
+func CallCounterKept(id [16]byte, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterKeptTask, &CounterKeptParams{ID: id, N: n})
+}
+
+// NextCounterKept is a run of [Counter.Kept] that follows another, whose result is its id; see [taskrt.Next].
+func NextCounterKept(n int) taskrt.Next[[16]byte, taskrt.None] {
+	return taskrt.NewNext[[16]byte](counterKeptTask, "id", &CounterKeptParams{N: n})
+}
+
+// HandleCounterKept returns the handle of a run of [Counter.Kept] by its id; see [taskrt.HandleOf].
+func HandleCounterKept(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterKeptTask, id, opts...)
 }
 
 // CounterKeptParams are the parameters of [Counter.Kept].
@@ -119,15 +144,23 @@ func QueueCounterBlobBatch(ctx context.Context, params []CounterBlobParams, opts
 	return taskrt.QueueBatch(ctx, counterBlobTask, params, opts...)
 }
 
-// ScheduleCounterBlob runs [Counter.Blob] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterBlob(ctx context.Context, spec, tz string, data []byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterBlobTask, spec, tz, &CounterBlobParams{Data: data}, opts...)
+// CallCounterBlob is a run of [Counter.Blob] that is not queued yet; see [taskrt.Call].
+func CallCounterBlob(data []byte) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterBlobTask, &CounterBlobParams{Data: data})
+}
+
+// NextCounterBlob is a run of [Counter.Blob] that follows another, whose result is its data; see [taskrt.Next].
+func NextCounterBlob() taskrt.Next[[]byte, taskrt.None] {
+	return taskrt.NewNext[[]byte](counterBlobTask, "data", &CounterBlobParams{})
+}
+
+// HandleCounterBlob returns the handle of a run of [Counter.Blob] by its id; see [taskrt.HandleOf].
+func HandleCounterBlob(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterBlobTask, id, opts...)
 }
 
 // CounterBlobParams are the parameters of [Counter.Blob].
-type CounterBlobParams struct {
-	Data []byte
-}
+type CounterBlobParams struct{ Data []byte }
 
 // QueueCounterSleep queues [Counter.Sleep]: it takes the given time.
 func QueueCounterSleep(ctx context.Context, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -139,15 +172,23 @@ func QueueCounterSleepBatch(ctx context.Context, params []CounterSleepParams, op
 	return taskrt.QueueBatch(ctx, counterSleepTask, params, opts...)
 }
 
-// ScheduleCounterSleep runs [Counter.Sleep] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterSleep(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterSleepTask, spec, tz, &CounterSleepParams{D: d}, opts...)
+// CallCounterSleep is a run of [Counter.Sleep] that is not queued yet; see [taskrt.Call].
+func CallCounterSleep(d time.Duration) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterSleepTask, &CounterSleepParams{D: d})
+}
+
+// NextCounterSleep is a run of [Counter.Sleep] that follows another, whose result is its d; see [taskrt.Next].
+func NextCounterSleep() taskrt.Next[time.Duration, taskrt.None] {
+	return taskrt.NewNext[time.Duration](counterSleepTask, "d", &CounterSleepParams{})
+}
+
+// HandleCounterSleep returns the handle of a run of [Counter.Sleep] by its id; see [taskrt.HandleOf].
+func HandleCounterSleep(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterSleepTask, id, opts...)
 }
 
 // CounterSleepParams are the parameters of [Counter.Sleep].
-type CounterSleepParams struct {
-	D time.Duration
-}
+type CounterSleepParams struct{ D time.Duration }
 
 // QueueNothing queues [Nothing]: it does nothing, in a child process.
 func QueueNothing(ctx context.Context, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -159,9 +200,19 @@ func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...task
 	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
 }
 
-// ScheduleNothing runs [Nothing] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNothing(ctx context.Context, spec, tz string, id [16]byte, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{ID: id, N: n}, opts...)
+// CallNothing is a run of [Nothing] that is not queued yet; see [taskrt.Call].
+func CallNothing(id [16]byte, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(nothingTask, &NothingParams{ID: id, N: n})
+}
+
+// NextNothing is a run of [Nothing] that follows another, whose result is its id; see [taskrt.Next].
+func NextNothing(n int) taskrt.Next[[16]byte, taskrt.None] {
+	return taskrt.NewNext[[16]byte](nothingTask, "id", &NothingParams{N: n})
+}
+
+// HandleNothing returns the handle of a run of [Nothing] by its id; see [taskrt.HandleOf].
+func HandleNothing(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, nothingTask, id, opts...)
 }
 
 // NothingParams are the parameters of [Nothing].
@@ -180,15 +231,23 @@ func QueueBurnBatch(ctx context.Context, params []BurnParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, burnTask, params, opts...)
 }
 
-// ScheduleBurn runs [Burn] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleBurn(ctx context.Context, spec, tz string, d time.Duration, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, burnTask, spec, tz, &BurnParams{D: d}, opts...)
+// CallBurn is a run of [Burn] that is not queued yet; see [taskrt.Call].
+func CallBurn(d time.Duration) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(burnTask, &BurnParams{D: d})
+}
+
+// NextBurn is a run of [Burn] that follows another, whose result is its d; see [taskrt.Next].
+func NextBurn() taskrt.Next[time.Duration, taskrt.None] {
+	return taskrt.NewNext[time.Duration](burnTask, "d", &BurnParams{})
+}
+
+// HandleBurn returns the handle of a run of [Burn] by its id; see [taskrt.HandleOf].
+func HandleBurn(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, burnTask, id, opts...)
 }
 
 // BurnParams are the parameters of [Burn].
-type BurnParams struct {
-	D time.Duration
-}
+type BurnParams struct{ D time.Duration }
 
 // QueueGrab queues [Grab]: it takes a number of bytes of memory, and holds them until it is stopped.
 func QueueGrab(ctx context.Context, size int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -200,15 +259,23 @@ func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
 }
 
-// ScheduleGrab runs [Grab] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
+// CallGrab is a run of [Grab] that is not queued yet; see [taskrt.Call].
+func CallGrab(size int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(grabTask, &GrabParams{Size: size})
+}
+
+// NextGrab is a run of [Grab] that follows another, whose result is its size; see [taskrt.Next].
+func NextGrab() taskrt.Next[int, taskrt.None] {
+	return taskrt.NewNext[int](grabTask, "size", &GrabParams{})
+}
+
+// HandleGrab returns the handle of a run of [Grab] by its id; see [taskrt.HandleOf].
+func HandleGrab(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, grabTask, id, opts...)
 }
 
 // GrabParams are the parameters of [Grab].
-type GrabParams struct {
-	Size int
-}
+type GrabParams struct{ Size int }
 
 // QueueCounterHeld queues [Counter.Held]: it keeps its slot until it is released. At most two run at once.
 func QueueCounterHeld(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -220,9 +287,14 @@ func QueueCounterHeldBatch(ctx context.Context, params []CounterHeldParams, opts
 	return taskrt.QueueBatch(ctx, counterHeldTask, params, opts...)
 }
 
-// ScheduleCounterHeld runs [Counter.Held] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCounterHeld(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, counterHeldTask, spec, tz, &CounterHeldParams{}, opts...)
+// CallCounterHeld is a run of [Counter.Held] that is not queued yet; see [taskrt.Call].
+func CallCounterHeld() taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(counterHeldTask, &CounterHeldParams{})
+}
+
+// HandleCounterHeld returns the handle of a run of [Counter.Held] by its id; see [taskrt.HandleOf].
+func HandleCounterHeld(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, counterHeldTask, id, opts...)
 }
 
 // CounterHeldParams are the parameters of [Counter.Held].
@@ -247,13 +319,10 @@ var counterNoopTask = &taskrt.Definition[CounterNoopParams, taskrt.None]{
 }
 
 func (p *CounterNoopParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 38)
-	b = append(b, 0x82)
-	b = append(b, "\xa2id"...)
+	b = append(slices.Grow(b, 38), "\x82\xa2id"...)
 	b = codec.AppendBytes(b, p.ID[:])
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *CounterNoopParams) ReadMsgpack(r *codec.Reader) {
@@ -261,11 +330,9 @@ func (p *CounterNoopParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			r.BytesInto(p.ID[:])
+			r.Once(&seen, 0).BytesInto(p.ID[:])
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -273,13 +340,8 @@ func (p *CounterNoopParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-func (p CounterNoopParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterNoopParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterNoopParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterNoopParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // counterTickTask defines [Counter.Tick].
 var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
@@ -293,9 +355,7 @@ var counterTickTask = &taskrt.Definition[CounterTickParams, taskrt.None]{
 	ReadParams:   (*CounterTickParams).ReadMsgpack,
 }
 
-func (*CounterTickParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*CounterTickParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*CounterTickParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -304,13 +364,8 @@ func (*CounterTickParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p CounterTickParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterTickParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterTickParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // counterKeptTask defines [Counter.Kept].
 var counterKeptTask = &taskrt.Definition[CounterKeptParams, taskrt.None]{
@@ -326,13 +381,10 @@ var counterKeptTask = &taskrt.Definition[CounterKeptParams, taskrt.None]{
 }
 
 func (p *CounterKeptParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 38)
-	b = append(b, 0x82)
-	b = append(b, "\xa2id"...)
+	b = append(slices.Grow(b, 38), "\x82\xa2id"...)
 	b = codec.AppendBytes(b, p.ID[:])
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
@@ -340,11 +392,9 @@ func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			r.BytesInto(p.ID[:])
+			r.Once(&seen, 0).BytesInto(p.ID[:])
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -352,13 +402,8 @@ func (p *CounterKeptParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-func (p CounterKeptParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterKeptParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterKeptParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterKeptParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // counterBlobTask defines [Counter.Blob].
 var counterBlobTask = &taskrt.Definition[CounterBlobParams, taskrt.None]{
@@ -373,11 +418,8 @@ var counterBlobTask = &taskrt.Definition[CounterBlobParams, taskrt.None]{
 }
 
 func (p *CounterBlobParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Data))
-	b = append(b, 0x81)
-	b = append(b, "\xa4data"...)
-	b = codec.AppendBytes(b, p.Data)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Data)), "\x81\xa4data"...)
+	return codec.AppendBytes(b, p.Data), nil
 }
 
 func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
@@ -385,8 +427,7 @@ func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "data":
-			r.Once(&seen, 0)
-			p.Data = r.Bytes()
+			p.Data = r.Once(&seen, 0).Bytes()
 		default:
 			r.Skip()
 		}
@@ -394,13 +435,8 @@ func (p *CounterBlobParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "data")
 }
 
-func (p CounterBlobParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterBlobParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterBlobParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterBlobParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // counterSleepTask defines [Counter.Sleep].
 var counterSleepTask = &taskrt.Definition[CounterSleepParams, taskrt.None]{
@@ -415,11 +451,8 @@ var counterSleepTask = &taskrt.Definition[CounterSleepParams, taskrt.None]{
 }
 
 func (p *CounterSleepParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1d"...)
-	b = codec.AppendDuration(b, p.D)
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1d"...)
+	return codec.AppendDuration(b, p.D), nil
 }
 
 func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
@@ -427,8 +460,7 @@ func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "d":
-			r.Once(&seen, 0)
-			p.D = r.Duration()
+			p.D = r.Once(&seen, 0).Duration()
 		default:
 			r.Skip()
 		}
@@ -436,13 +468,8 @@ func (p *CounterSleepParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "d")
 }
 
-func (p CounterSleepParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterSleepParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterSleepParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterSleepParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // nothingTask defines [Nothing].
 var nothingTask = &taskrt.Definition[NothingParams, taskrt.None]{
@@ -457,13 +484,10 @@ var nothingTask = &taskrt.Definition[NothingParams, taskrt.None]{
 }
 
 func (p *NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 38)
-	b = append(b, 0x82)
-	b = append(b, "\xa2id"...)
+	b = append(slices.Grow(b, 38), "\x82\xa2id"...)
 	b = codec.AppendBytes(b, p.ID[:])
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
@@ -471,11 +495,9 @@ func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			r.BytesInto(p.ID[:])
+			r.Once(&seen, 0).BytesInto(p.ID[:])
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -483,13 +505,8 @@ func (p *NothingParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "n")
 }
 
-func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NothingParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NothingParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // burnTask defines [Burn].
 var burnTask = &taskrt.Definition[BurnParams, taskrt.None]{
@@ -504,11 +521,8 @@ var burnTask = &taskrt.Definition[BurnParams, taskrt.None]{
 }
 
 func (p *BurnParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1d"...)
-	b = codec.AppendDuration(b, p.D)
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1d"...)
+	return codec.AppendDuration(b, p.D), nil
 }
 
 func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
@@ -516,8 +530,7 @@ func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "d":
-			r.Once(&seen, 0)
-			p.D = r.Duration()
+			p.D = r.Once(&seen, 0).Duration()
 		default:
 			r.Skip()
 		}
@@ -525,13 +538,8 @@ func (p *BurnParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "d")
 }
 
-func (p BurnParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *BurnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p BurnParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *BurnParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // grabTask defines [Grab].
 var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
@@ -549,11 +557,8 @@ var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 }
 
 func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 17)
-	b = append(b, 0x81)
-	b = append(b, "\xa4size"...)
-	b = codec.AppendInt(b, int64(p.Size))
-	return b, nil
+	b = append(slices.Grow(b, 17), "\x81\xa4size"...)
+	return codec.AppendInt(b, int64(p.Size)), nil
 }
 
 func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
@@ -561,8 +566,7 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "size":
-			r.Once(&seen, 0)
-			p.Size = r.Int()
+			p.Size = r.Once(&seen, 0).Int()
 		default:
 			r.Skip()
 		}
@@ -570,13 +574,8 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size")
 }
 
-func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p GrabParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *GrabParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // counterHeldTask defines [Counter.Held].
 var counterHeldTask = &taskrt.Definition[CounterHeldParams, taskrt.None]{
@@ -590,9 +589,7 @@ var counterHeldTask = &taskrt.Definition[CounterHeldParams, taskrt.None]{
 	ReadParams:   (*CounterHeldParams).ReadMsgpack,
 }
 
-func (*CounterHeldParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*CounterHeldParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*CounterHeldParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -601,10 +598,5 @@ func (*CounterHeldParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p CounterHeldParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CounterHeldParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CounterHeldParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CounterHeldParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -40,21 +40,14 @@ func Report(ctx context.Context, words int, title string) (string, error) {
 	return fmt.Sprintf("%s: %d words", title, words), nil
 }
 
-// queue queues all of it. The compiler checks that Add takes what Count returns, and
-// Report what Add returns.
-func queue(ctx context.Context, title string, texts ...string) (*taskrt.Handle[string], error) {
-	counts := func(ctx context.Context) ([]*taskrt.Handle[int], error) {
-		params := make([]CountWordsParams, len(texts))
-		for i, text := range texts {
-			params[i].Text = text
-		}
-		return QueueCountWordsBatch(ctx, params)
+// report is a call that counts the words of texts and reports their sum. The compiler
+// checks that Add takes what CountWords returns, and Report what Add returns.
+func report(title string, texts ...string) taskrt.Call[string] {
+	counts := make([]taskrt.Call[int], len(texts))
+	for i, text := range texts {
+		counts[i] = CallCountWords(text)
 	}
-	sum := func(ctx context.Context) (*taskrt.Handle[int], error) { return taskrt.Group(ctx, counts, QueueAdd) }
-	report := func(ctx context.Context, words int, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
-		return QueueReport(ctx, words, title, opts...)
-	}
-	return taskrt.Then(ctx, sum, report)
+	return taskrt.Then(taskrt.Group(counts, NextAdd()), NextReport(title))
 }
 
 func run() error {
@@ -68,11 +61,11 @@ func run() error {
 	go func() { stopped <- consumer.Run(ctx) }()
 	defer func() { stop(); <-stopped }()
 
-	report, err := queue(ctx, "three lines", "So long as men can breathe", "or eyes can see", "so long lives this")
+	handle, err := report("three lines", "So long as men can breathe", "or eyes can see", "so long lives this").Queue(ctx)
 	if err != nil {
 		return err
 	}
-	text, err := report.Wait(ctx)
+	text, err := handle.Wait(ctx)
 	fmt.Println(text)
 	return err
 }

@@ -41,15 +41,23 @@ func QueueCountWordsBatch(ctx context.Context, params []CountWordsParams, opts .
 	return taskrt.QueueBatch(ctx, countWordsTask, params, opts...)
 }
 
-// ScheduleCountWords runs [CountWords] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCountWords(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, countWordsTask, spec, tz, &CountWordsParams{Text: text}, opts...)
+// CallCountWords is a run of [CountWords] that is not queued yet; see [taskrt.Call].
+func CallCountWords(text string) taskrt.Call[int] {
+	return taskrt.NewCall(countWordsTask, &CountWordsParams{Text: text})
+}
+
+// NextCountWords is a run of [CountWords] that follows another, whose result is its text; see [taskrt.Next].
+func NextCountWords() taskrt.Next[string, int] {
+	return taskrt.NewNext[string](countWordsTask, "text", &CountWordsParams{})
+}
+
+// HandleCountWords returns the handle of a run of [CountWords] by its id; see [taskrt.HandleOf].
+func HandleCountWords(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int] {
+	return taskrt.HandleOf(ctx, countWordsTask, id, opts...)
 }
 
 // CountWordsParams are the parameters of [CountWords].
-type CountWordsParams struct {
-	Text string
-}
+type CountWordsParams struct{ Text string }
 
 // QueueAdd queues [Add]: it adds numbers up.
 func QueueAdd(ctx context.Context, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
@@ -61,15 +69,23 @@ func QueueAddBatch(ctx context.Context, params []AddParams, opts ...taskrt.Queue
 	return taskrt.QueueBatch(ctx, addTask, params, opts...)
 }
 
-// ScheduleAdd runs [Add] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleAdd(ctx context.Context, spec, tz string, numbers []int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, addTask, spec, tz, &AddParams{Numbers: numbers}, opts...)
+// CallAdd is a run of [Add] that is not queued yet; see [taskrt.Call].
+func CallAdd(numbers []int) taskrt.Call[int] {
+	return taskrt.NewCall(addTask, &AddParams{Numbers: numbers})
+}
+
+// NextAdd is a run of [Add] that follows another, whose result is its numbers; see [taskrt.Next].
+func NextAdd() taskrt.Next[[]int, int] {
+	return taskrt.NewNext[[]int](addTask, "numbers", &AddParams{})
+}
+
+// HandleAdd returns the handle of a run of [Add] by its id; see [taskrt.HandleOf].
+func HandleAdd(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int] {
+	return taskrt.HandleOf(ctx, addTask, id, opts...)
 }
 
 // AddParams are the parameters of [Add].
-type AddParams struct {
-	Numbers []int
-}
+type AddParams struct{ Numbers []int }
 
 // QueueReport queues [Report]: it returns a sentence with the total.
 func QueueReport(ctx context.Context, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
@@ -81,9 +97,19 @@ func QueueReportBatch(ctx context.Context, params []ReportParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, reportTask, params, opts...)
 }
 
-// ScheduleReport runs [Report] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleReport(ctx context.Context, spec, tz string, words int, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, reportTask, spec, tz, &ReportParams{Words: words, Title: title}, opts...)
+// CallReport is a run of [Report] that is not queued yet; see [taskrt.Call].
+func CallReport(words int, title string) taskrt.Call[string] {
+	return taskrt.NewCall(reportTask, &ReportParams{Words: words, Title: title})
+}
+
+// NextReport is a run of [Report] that follows another, whose result is its words; see [taskrt.Next].
+func NextReport(title string) taskrt.Next[int, string] {
+	return taskrt.NewNext[int](reportTask, "words", &ReportParams{Title: title})
+}
+
+// HandleReport returns the handle of a run of [Report] by its id; see [taskrt.HandleOf].
+func HandleReport(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, reportTask, id, opts...)
 }
 
 // ReportParams are the parameters of [Report].
@@ -110,20 +136,13 @@ var countWordsTask = &taskrt.Definition[CountWordsParams, int]{
 	},
 	AppendParams: (*CountWordsParams).AppendMsgpack,
 	ReadParams:   (*CountWordsParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int) ([]byte, error) {
-		return codec.AppendInt(b, int64(*v)), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int) {
-		*v = r.Int()
-	},
+	AppendResult: func(b []byte, v *int) ([]byte, error) { return codec.AppendInt(b, int64(*v)), nil },
+	ReadResult:   func(r *codec.Reader, v *int) { *v = r.Int() },
 }
 
 func (p *CountWordsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Text))
-	b = append(b, 0x81)
-	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Text)), "\x81\xa4text"...)
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *CountWordsParams) ReadMsgpack(r *codec.Reader) {
@@ -131,8 +150,7 @@ func (p *CountWordsParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -140,13 +158,8 @@ func (p *CountWordsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-func (p CountWordsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CountWordsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CountWordsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CountWordsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // addTask defines [Add].
 var addTask = &taskrt.Definition[AddParams, int]{
@@ -160,18 +173,12 @@ var addTask = &taskrt.Definition[AddParams, int]{
 	},
 	AppendParams: (*AddParams).AppendMsgpack,
 	ReadParams:   (*AddParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int) ([]byte, error) {
-		return codec.AppendInt(b, int64(*v)), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int) {
-		*v = r.Int()
-	},
+	AppendResult: func(b []byte, v *int) ([]byte, error) { return codec.AppendInt(b, int64(*v)), nil },
+	ReadResult:   func(r *codec.Reader, v *int) { *v = r.Int() },
 }
 
 func (p *AddParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 39)
-	b = append(b, 0x81)
-	b = append(b, "\xa7numbers"...)
+	b = append(slices.Grow(b, 39), "\x81\xa7numbers"...)
 	b = codec.AppendSliceHeader(b, p.Numbers)
 	for _, e := range p.Numbers {
 		b = codec.AppendInt(b, int64(e))
@@ -195,13 +202,8 @@ func (p *AddParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "numbers")
 }
 
-func (p AddParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *AddParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p AddParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *AddParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // reportTask defines [Report].
 var reportTask = &taskrt.Definition[ReportParams, string]{
@@ -215,22 +217,15 @@ var reportTask = &taskrt.Definition[ReportParams, string]{
 	},
 	AppendParams: (*ReportParams).AppendMsgpack,
 	ReadParams:   (*ReportParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *ReportParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 29+len(p.Title))
-	b = append(b, 0x82)
-	b = append(b, "\xa5words"...)
+	b = append(slices.Grow(b, 29+len(p.Title)), "\x82\xa5words"...)
 	b = codec.AppendInt(b, int64(p.Words))
 	b = append(b, "\xa5title"...)
-	b = codec.AppendString(b, p.Title)
-	return b, nil
+	return codec.AppendString(b, p.Title), nil
 }
 
 func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
@@ -238,11 +233,9 @@ func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "words":
-			r.Once(&seen, 0)
-			p.Words = r.Int()
+			p.Words = r.Once(&seen, 0).Int()
 		case "title":
-			r.Once(&seen, 1)
-			p.Title = r.String()
+			p.Title = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -250,10 +243,5 @@ func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "words", "title")
 }
 
-func (p ReportParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ReportParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ReportParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ReportParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

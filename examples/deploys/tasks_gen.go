@@ -35,9 +35,19 @@ func QueueSendMailBatch(ctx context.Context, params []SendMailParams, opts ...ta
 	return taskrt.QueueBatch(ctx, sendMailTask, params, opts...)
 }
 
-// ScheduleSendMail runs [SendMail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSendMail(ctx context.Context, spec, tz string, to string, language string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendMailTask, spec, tz, &SendMailParams{To: to, Language: language}, opts...)
+// CallSendMail is a run of [SendMail] that is not queued yet; see [taskrt.Call].
+func CallSendMail(to string, language string) taskrt.Call[string] {
+	return taskrt.NewCall(sendMailTask, &SendMailParams{To: to, Language: language})
+}
+
+// NextSendMail is a run of [SendMail] that follows another, whose result is its to; see [taskrt.Next].
+func NextSendMail(language string) taskrt.Next[string, string] {
+	return taskrt.NewNext[string](sendMailTask, "to", &SendMailParams{Language: language})
+}
+
+// HandleSendMail returns the handle of a run of [SendMail] by its id; see [taskrt.HandleOf].
+func HandleSendMail(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, sendMailTask, id, opts...)
 }
 
 // SendMailParams are the parameters of [SendMail].
@@ -65,22 +75,15 @@ var sendMailTask = &taskrt.Definition[SendMailParams, string]{
 	},
 	AppendParams: (*SendMailParams).AppendMsgpack,
 	ReadParams:   (*SendMailParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *SendMailParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25+len(p.To)+len(p.Language))
-	b = append(b, 0x82)
-	b = append(b, "\xa2to"...)
+	b = append(slices.Grow(b, 25+len(p.To)+len(p.Language)), "\x82\xa2to"...)
 	b = codec.AppendString(b, p.To)
 	b = append(b, "\xa8language"...)
-	b = codec.AppendString(b, p.Language)
-	return b, nil
+	return codec.AppendString(b, p.Language), nil
 }
 
 func (p *SendMailParams) ReadMsgpack(r *codec.Reader) {
@@ -88,11 +91,9 @@ func (p *SendMailParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "to", "address":
-			r.Once(&seen, 0)
-			p.To = r.String()
+			p.To = r.Once(&seen, 0).String()
 		case "language":
-			r.Once(&seen, 1)
-			p.Language = r.String()
+			p.Language = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -103,10 +104,5 @@ func (p *SendMailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "to")
 }
 
-func (p SendMailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SendMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SendMailParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SendMailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -35,9 +35,19 @@ func QueueMailerSendBatch(ctx context.Context, params []MailerSendParams, opts .
 	return taskrt.QueueBatch(ctx, mailerSendTask, params, opts...)
 }
 
-// ScheduleMailerSend runs [Mailer.Send] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleMailerSend(ctx context.Context, spec, tz string, customer string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mailerSendTask, spec, tz, &MailerSendParams{Customer: customer, N: n}, opts...)
+// CallMailerSend is a run of [Mailer.Send] that is not queued yet; see [taskrt.Call].
+func CallMailerSend(customer string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(mailerSendTask, &MailerSendParams{Customer: customer, N: n})
+}
+
+// NextMailerSend is a run of [Mailer.Send] that follows another, whose result is its customer; see [taskrt.Next].
+func NextMailerSend(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](mailerSendTask, "customer", &MailerSendParams{N: n})
+}
+
+// HandleMailerSend returns the handle of a run of [Mailer.Send] by its id; see [taskrt.HandleOf].
+func HandleMailerSend(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, mailerSendTask, id, opts...)
 }
 
 // MailerSendParams are the parameters of [Mailer.Send].
@@ -77,13 +87,10 @@ var mailerSendTask = &taskrt.Definition[MailerSendParams, taskrt.None]{
 }
 
 func (p *MailerSendParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 28+len(p.Customer))
-	b = append(b, 0x82)
-	b = append(b, "\xa8customer"...)
+	b = append(slices.Grow(b, 28+len(p.Customer)), "\x82\xa8customer"...)
 	b = codec.AppendString(b, p.Customer)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *MailerSendParams) ReadMsgpack(r *codec.Reader) {
@@ -91,11 +98,9 @@ func (p *MailerSendParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "customer":
-			r.Once(&seen, 0)
-			p.Customer = r.String()
+			p.Customer = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -103,10 +108,5 @@ func (p *MailerSendParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "customer", "n")
 }
 
-func (p MailerSendParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *MailerSendParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p MailerSendParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *MailerSendParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

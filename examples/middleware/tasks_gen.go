@@ -35,9 +35,19 @@ func QueueHelloBatch(ctx context.Context, params []HelloParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, helloTask, params, opts...)
 }
 
-// ScheduleHello runs [Hello] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleHello(ctx context.Context, spec, tz string, name string, back bool, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, helloTask, spec, tz, &HelloParams{Name: name, Back: back}, opts...)
+// CallHello is a run of [Hello] that is not queued yet; see [taskrt.Call].
+func CallHello(name string, back bool) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(helloTask, &HelloParams{Name: name, Back: back})
+}
+
+// NextHello is a run of [Hello] that follows another, whose result is its name; see [taskrt.Next].
+func NextHello(back bool) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](helloTask, "name", &HelloParams{Back: back})
+}
+
+// HandleHello returns the handle of a run of [Hello] by its id; see [taskrt.HandleOf].
+func HandleHello(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, helloTask, id, opts...)
 }
 
 // HelloParams are the parameters of [Hello].
@@ -66,13 +76,10 @@ var helloTask = &taskrt.Definition[HelloParams, taskrt.None]{
 }
 
 func (p *HelloParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 19+len(p.Name))
-	b = append(b, 0x82)
-	b = append(b, "\xa4name"...)
+	b = append(slices.Grow(b, 19+len(p.Name)), "\x82\xa4name"...)
 	b = codec.AppendString(b, p.Name)
 	b = append(b, "\xa4back"...)
-	b = codec.AppendBool(b, p.Back)
-	return b, nil
+	return codec.AppendBool(b, p.Back), nil
 }
 
 func (p *HelloParams) ReadMsgpack(r *codec.Reader) {
@@ -80,11 +87,9 @@ func (p *HelloParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "name":
-			r.Once(&seen, 0)
-			p.Name = r.String()
+			p.Name = r.Once(&seen, 0).String()
 		case "back":
-			r.Once(&seen, 1)
-			p.Back = r.Bool()
+			p.Back = r.Once(&seen, 1).Bool()
 		default:
 			r.Skip()
 		}
@@ -92,10 +97,5 @@ func (p *HelloParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "name", "back")
 }
 
-func (p HelloParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *HelloParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p HelloParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *HelloParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -35,9 +35,19 @@ func QueueQuoteBatch(ctx context.Context, params []QuoteParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, quoteTask, params, opts...)
 }
 
-// ScheduleQuote runs [Quote] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleQuote(ctx context.Context, spec, tz string, item string, copies int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, quoteTask, spec, tz, &QuoteParams{Item: item, Copies: copies}, opts...)
+// CallQuote is a run of [Quote] that is not queued yet; see [taskrt.Call].
+func CallQuote(item string, copies int) taskrt.Call[int] {
+	return taskrt.NewCall(quoteTask, &QuoteParams{Item: item, Copies: copies})
+}
+
+// NextQuote is a run of [Quote] that follows another, whose result is its item; see [taskrt.Next].
+func NextQuote(copies int) taskrt.Next[string, int] {
+	return taskrt.NewNext[string](quoteTask, "item", &QuoteParams{Copies: copies})
+}
+
+// HandleQuote returns the handle of a run of [Quote] by its id; see [taskrt.HandleOf].
+func HandleQuote(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int] {
+	return taskrt.HandleOf(ctx, quoteTask, id, opts...)
 }
 
 // QuoteParams are the parameters of [Quote].
@@ -64,22 +74,15 @@ var quoteTask = &taskrt.Definition[QuoteParams, int]{
 	},
 	AppendParams: (*QuoteParams).AppendMsgpack,
 	ReadParams:   (*QuoteParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int) ([]byte, error) {
-		return codec.AppendInt(b, int64(*v)), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int) {
-		*v = r.Int()
-	},
+	AppendResult: func(b []byte, v *int) ([]byte, error) { return codec.AppendInt(b, int64(*v)), nil },
+	ReadResult:   func(r *codec.Reader, v *int) { *v = r.Int() },
 }
 
 func (p *QuoteParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 29+len(p.Item))
-	b = append(b, 0x82)
-	b = append(b, "\xa4item"...)
+	b = append(slices.Grow(b, 29+len(p.Item)), "\x82\xa4item"...)
 	b = codec.AppendString(b, p.Item)
 	b = append(b, "\xa6copies"...)
-	b = codec.AppendInt(b, int64(p.Copies))
-	return b, nil
+	return codec.AppendInt(b, int64(p.Copies)), nil
 }
 
 func (p *QuoteParams) ReadMsgpack(r *codec.Reader) {
@@ -87,11 +90,9 @@ func (p *QuoteParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "item":
-			r.Once(&seen, 0)
-			p.Item = r.String()
+			p.Item = r.Once(&seen, 0).String()
 		case "copies":
-			r.Once(&seen, 1)
-			p.Copies = r.Int()
+			p.Copies = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -99,10 +100,5 @@ func (p *QuoteParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "item", "copies")
 }
 
-func (p QuoteParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *QuoteParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p QuoteParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *QuoteParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

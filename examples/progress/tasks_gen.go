@@ -35,15 +35,23 @@ func QueueCopyBatch(ctx context.Context, params []CopyParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, copyTask, params, opts...)
 }
 
-// ScheduleCopy runs [Copy] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCopy(ctx context.Context, spec, tz string, files int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, copyTask, spec, tz, &CopyParams{Files: files}, opts...)
+// CallCopy is a run of [Copy] that is not queued yet; see [taskrt.Call].
+func CallCopy(files int64) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(copyTask, &CopyParams{Files: files})
+}
+
+// NextCopy is a run of [Copy] that follows another, whose result is its files; see [taskrt.Next].
+func NextCopy() taskrt.Next[int64, taskrt.None] {
+	return taskrt.NewNext[int64](copyTask, "files", &CopyParams{})
+}
+
+// HandleCopy returns the handle of a run of [Copy] by its id; see [taskrt.HandleOf].
+func HandleCopy(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, copyTask, id, opts...)
 }
 
 // CopyParams are the parameters of [Copy].
-type CopyParams struct {
-	Files int64
-}
+type CopyParams struct{ Files int64 }
 
 // The code below is for the runtime.
 //
@@ -65,11 +73,8 @@ var copyTask = &taskrt.Definition[CopyParams, taskrt.None]{
 }
 
 func (p *CopyParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 18)
-	b = append(b, 0x81)
-	b = append(b, "\xa5files"...)
-	b = codec.AppendInt(b, p.Files)
-	return b, nil
+	b = append(slices.Grow(b, 18), "\x81\xa5files"...)
+	return codec.AppendInt(b, p.Files), nil
 }
 
 func (p *CopyParams) ReadMsgpack(r *codec.Reader) {
@@ -77,8 +82,7 @@ func (p *CopyParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "files":
-			r.Once(&seen, 0)
-			p.Files = r.Int64()
+			p.Files = r.Once(&seen, 0).Int64()
 		default:
 			r.Skip()
 		}
@@ -86,10 +90,5 @@ func (p *CopyParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "files")
 }
 
-func (p CopyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CopyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CopyParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CopyParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

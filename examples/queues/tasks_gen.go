@@ -41,15 +41,23 @@ func QueueAlarmBatch(ctx context.Context, params []AlarmParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, alarmTask, params, opts...)
 }
 
-// ScheduleAlarm runs [Alarm] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleAlarm(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, alarmTask, spec, tz, &AlarmParams{Text: text}, opts...)
+// CallAlarm is a run of [Alarm] that is not queued yet; see [taskrt.Call].
+func CallAlarm(text string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(alarmTask, &AlarmParams{Text: text})
+}
+
+// NextAlarm is a run of [Alarm] that follows another, whose result is its text; see [taskrt.Next].
+func NextAlarm() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](alarmTask, "text", &AlarmParams{})
+}
+
+// HandleAlarm returns the handle of a run of [Alarm] by its id; see [taskrt.HandleOf].
+func HandleAlarm(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, alarmTask, id, opts...)
 }
 
 // AlarmParams are the parameters of [Alarm].
-type AlarmParams struct {
-	Text string
-}
+type AlarmParams struct{ Text string }
 
 // QueueInvoice queues [Invoice]: it sends an invoice.
 func QueueInvoice(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -61,15 +69,23 @@ func QueueInvoiceBatch(ctx context.Context, params []InvoiceParams, opts ...task
 	return taskrt.QueueBatch(ctx, invoiceTask, params, opts...)
 }
 
-// ScheduleInvoice runs [Invoice] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleInvoice(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, invoiceTask, spec, tz, &InvoiceParams{N: n}, opts...)
+// CallInvoice is a run of [Invoice] that is not queued yet; see [taskrt.Call].
+func CallInvoice(n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(invoiceTask, &InvoiceParams{N: n})
+}
+
+// NextInvoice is a run of [Invoice] that follows another, whose result is its n; see [taskrt.Next].
+func NextInvoice() taskrt.Next[int, taskrt.None] {
+	return taskrt.NewNext[int](invoiceTask, "n", &InvoiceParams{})
+}
+
+// HandleInvoice returns the handle of a run of [Invoice] by its id; see [taskrt.HandleOf].
+func HandleInvoice(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, invoiceTask, id, opts...)
 }
 
 // InvoiceParams are the parameters of [Invoice].
-type InvoiceParams struct {
-	N int
-}
+type InvoiceParams struct{ N int }
 
 // QueueNewsletter queues [Newsletter]: it sends a newsletter.
 func QueueNewsletter(ctx context.Context, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -81,15 +97,23 @@ func QueueNewsletterBatch(ctx context.Context, params []NewsletterParams, opts .
 	return taskrt.QueueBatch(ctx, newsletterTask, params, opts...)
 }
 
-// ScheduleNewsletter runs [Newsletter] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNewsletter(ctx context.Context, spec, tz string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, newsletterTask, spec, tz, &NewsletterParams{N: n}, opts...)
+// CallNewsletter is a run of [Newsletter] that is not queued yet; see [taskrt.Call].
+func CallNewsletter(n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(newsletterTask, &NewsletterParams{N: n})
+}
+
+// NextNewsletter is a run of [Newsletter] that follows another, whose result is its n; see [taskrt.Next].
+func NextNewsletter() taskrt.Next[int, taskrt.None] {
+	return taskrt.NewNext[int](newsletterTask, "n", &NewsletterParams{})
+}
+
+// HandleNewsletter returns the handle of a run of [Newsletter] by its id; see [taskrt.HandleOf].
+func HandleNewsletter(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, newsletterTask, id, opts...)
 }
 
 // NewsletterParams are the parameters of [Newsletter].
-type NewsletterParams struct {
-	N int
-}
+type NewsletterParams struct{ N int }
 
 // The code below is for the runtime.
 //
@@ -113,11 +137,8 @@ var alarmTask = &taskrt.Definition[AlarmParams, taskrt.None]{
 }
 
 func (p *AlarmParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Text))
-	b = append(b, 0x81)
-	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Text)), "\x81\xa4text"...)
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *AlarmParams) ReadMsgpack(r *codec.Reader) {
@@ -125,8 +146,7 @@ func (p *AlarmParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -134,13 +154,8 @@ func (p *AlarmParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-func (p AlarmParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *AlarmParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p AlarmParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *AlarmParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // invoiceTask defines [Invoice].
 var invoiceTask = &taskrt.Definition[InvoiceParams, taskrt.None]{
@@ -157,11 +172,8 @@ var invoiceTask = &taskrt.Definition[InvoiceParams, taskrt.None]{
 }
 
 func (p *InvoiceParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1n"...)
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *InvoiceParams) ReadMsgpack(r *codec.Reader) {
@@ -169,8 +181,7 @@ func (p *InvoiceParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "n":
-			r.Once(&seen, 0)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 0).Int()
 		default:
 			r.Skip()
 		}
@@ -178,13 +189,8 @@ func (p *InvoiceParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-func (p InvoiceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *InvoiceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p InvoiceParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *InvoiceParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // newsletterTask defines [Newsletter].
 var newsletterTask = &taskrt.Definition[NewsletterParams, taskrt.None]{
@@ -201,11 +207,8 @@ var newsletterTask = &taskrt.Definition[NewsletterParams, taskrt.None]{
 }
 
 func (p *NewsletterParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1n"...)
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *NewsletterParams) ReadMsgpack(r *codec.Reader) {
@@ -213,8 +216,7 @@ func (p *NewsletterParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "n":
-			r.Once(&seen, 0)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 0).Int()
 		default:
 			r.Skip()
 		}
@@ -222,10 +224,5 @@ func (p *NewsletterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-func (p NewsletterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NewsletterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NewsletterParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NewsletterParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -43,14 +43,14 @@ func run() error {
 	go func() { stopped <- scheduler.Run(ctx) }()
 	defer func() { stop(); <-stopped; <-stopped }()
 
-	if _, err := ScheduleSendReport(ctx, "0 9 * * mon", "Europe/Rome", "ada", taskrt.ID("report-ada")); err != nil {
+	if _, err := taskrt.Schedule(ctx, "0 9 * * mon", "Europe/Rome", CallSendReport("ada"), taskrt.ID("report-ada")); err != nil {
 		return err
 	}
-	if _, err := ScheduleSendReport(ctx, "61 9 * * mon", "", "bob"); err != nil {
+	if _, err := taskrt.Schedule(ctx, "61 9 * * mon", "", CallSendReport("bob")); err != nil {
 		fmt.Println("refused:", err)
 	}
 	// Ada wants her report every second; the other schedules stay.
-	ada, err := ScheduleSendReport(ctx, "@every 1s", "", "ada", taskrt.ID("report-ada"))
+	ada, err := taskrt.Schedule(ctx, "@every 1s", "", CallSendReport("ada"), taskrt.ID("report-ada"))
 	if err != nil {
 		return err
 	}

@@ -34,15 +34,23 @@ func QueueSendReportBatch(ctx context.Context, params []SendReportParams, opts .
 	return taskrt.QueueBatch(ctx, sendReportTask, params, opts...)
 }
 
-// ScheduleSendReport runs [SendReport] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSendReport(ctx context.Context, spec, tz string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendReportTask, spec, tz, &SendReportParams{Customer: customer}, opts...)
+// CallSendReport is a run of [SendReport] that is not queued yet; see [taskrt.Call].
+func CallSendReport(customer string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(sendReportTask, &SendReportParams{Customer: customer})
+}
+
+// NextSendReport is a run of [SendReport] that follows another, whose result is its customer; see [taskrt.Next].
+func NextSendReport() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](sendReportTask, "customer", &SendReportParams{})
+}
+
+// HandleSendReport returns the handle of a run of [SendReport] by its id; see [taskrt.HandleOf].
+func HandleSendReport(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, sendReportTask, id, opts...)
 }
 
 // SendReportParams are the parameters of [SendReport].
-type SendReportParams struct {
-	Customer string
-}
+type SendReportParams struct{ Customer string }
 
 // The code below is for the runtime.
 //
@@ -63,11 +71,8 @@ var sendReportTask = &taskrt.Definition[SendReportParams, taskrt.None]{
 }
 
 func (p *SendReportParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 17+len(p.Customer))
-	b = append(b, 0x81)
-	b = append(b, "\xa8customer"...)
-	b = codec.AppendString(b, p.Customer)
-	return b, nil
+	b = append(slices.Grow(b, 17+len(p.Customer)), "\x81\xa8customer"...)
+	return codec.AppendString(b, p.Customer), nil
 }
 
 func (p *SendReportParams) ReadMsgpack(r *codec.Reader) {
@@ -75,8 +80,7 @@ func (p *SendReportParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "customer":
-			r.Once(&seen, 0)
-			p.Customer = r.String()
+			p.Customer = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -84,10 +88,5 @@ func (p *SendReportParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "customer")
 }
 
-func (p SendReportParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SendReportParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SendReportParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SendReportParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -35,15 +35,23 @@ func QueueCallBatch(ctx context.Context, params []CallParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, callTask, params, opts...)
 }
 
-// ScheduleCall runs [Call] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCall(ctx context.Context, spec, tz string, service string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, callTask, spec, tz, &CallParams{Service: service}, opts...)
+// CallCall is a run of [Call] that is not queued yet; see [taskrt.Call].
+func CallCall(service string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(callTask, &CallParams{Service: service})
+}
+
+// NextCall is a run of [Call] that follows another, whose result is its service; see [taskrt.Next].
+func NextCall() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](callTask, "service", &CallParams{})
+}
+
+// HandleCall returns the handle of a run of [Call] by its id; see [taskrt.HandleOf].
+func HandleCall(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, callTask, id, opts...)
 }
 
 // CallParams are the parameters of [Call].
-type CallParams struct {
-	Service string
-}
+type CallParams struct{ Service string }
 
 // The code below is for the runtime.
 //
@@ -67,11 +75,8 @@ var callTask = &taskrt.Definition[CallParams, taskrt.None]{
 }
 
 func (p *CallParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 16+len(p.Service))
-	b = append(b, 0x81)
-	b = append(b, "\xa7service"...)
-	b = codec.AppendString(b, p.Service)
-	return b, nil
+	b = append(slices.Grow(b, 16+len(p.Service)), "\x81\xa7service"...)
+	return codec.AppendString(b, p.Service), nil
 }
 
 func (p *CallParams) ReadMsgpack(r *codec.Reader) {
@@ -79,8 +84,7 @@ func (p *CallParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "service":
-			r.Once(&seen, 0)
-			p.Service = r.String()
+			p.Service = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -88,10 +92,5 @@ func (p *CallParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "service")
 }
 
-func (p CallParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CallParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CallParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CallParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -35,9 +35,19 @@ func QueueRebuildBatch(ctx context.Context, params []RebuildParams, opts ...task
 	return taskrt.QueueBatch(ctx, rebuildTask, params, opts...)
 }
 
-// ScheduleRebuild runs [Rebuild] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRebuild(ctx context.Context, spec, tz string, shop string, why string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, rebuildTask, spec, tz, &RebuildParams{Shop: shop, Why: why}, opts...)
+// CallRebuild is a run of [Rebuild] that is not queued yet; see [taskrt.Call].
+func CallRebuild(shop string, why string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(rebuildTask, &RebuildParams{Shop: shop, Why: why})
+}
+
+// NextRebuild is a run of [Rebuild] that follows another, whose result is its shop; see [taskrt.Next].
+func NextRebuild(why string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](rebuildTask, "shop", &RebuildParams{Why: why})
+}
+
+// HandleRebuild returns the handle of a run of [Rebuild] by its id; see [taskrt.HandleOf].
+func HandleRebuild(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, rebuildTask, id, opts...)
 }
 
 // RebuildParams are the parameters of [Rebuild].
@@ -73,13 +83,10 @@ var rebuildTask = &taskrt.Definition[RebuildParams, taskrt.None]{
 }
 
 func (p *RebuildParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 22+len(p.Shop)+len(p.Why))
-	b = append(b, 0x82)
-	b = append(b, "\xa4shop"...)
+	b = append(slices.Grow(b, 22+len(p.Shop)+len(p.Why)), "\x82\xa4shop"...)
 	b = codec.AppendString(b, p.Shop)
 	b = append(b, "\xa3why"...)
-	b = codec.AppendString(b, p.Why)
-	return b, nil
+	return codec.AppendString(b, p.Why), nil
 }
 
 func (p *RebuildParams) ReadMsgpack(r *codec.Reader) {
@@ -87,11 +94,9 @@ func (p *RebuildParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "shop":
-			r.Once(&seen, 0)
-			p.Shop = r.String()
+			p.Shop = r.Once(&seen, 0).String()
 		case "why":
-			r.Once(&seen, 1)
-			p.Why = r.String()
+			p.Why = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -99,10 +104,5 @@ func (p *RebuildParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "shop", "why")
 }
 
-func (p RebuildParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RebuildParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RebuildParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RebuildParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

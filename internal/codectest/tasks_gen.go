@@ -72,9 +72,19 @@ func QueueScalarsBatch(ctx context.Context, params []ScalarsParams, opts ...task
 	return taskrt.QueueBatch(ctx, scalarsTask, params, opts...)
 }
 
-// ScheduleScalars runs [Scalars] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleScalars(ctx context.Context, spec, tz string, yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, scalarsTask, spec, tz, &ScalarsParams{Yes: yes, I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text}, opts...)
+// CallScalars is a run of [Scalars] that is not queued yet; see [taskrt.Call].
+func CallScalars(yes bool, i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string) taskrt.Call[string] {
+	return taskrt.NewCall(scalarsTask, &ScalarsParams{Yes: yes, I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text})
+}
+
+// NextScalars is a run of [Scalars] that follows another, whose result is its yes; see [taskrt.Next].
+func NextScalars(i int, i8 int8, i16 int16, i32 int32, i64 int64, u uint, u8 uint8, u16 uint16, u32 uint32, u64 uint64, f32 float32, f64 float64, text string) taskrt.Next[bool, string] {
+	return taskrt.NewNext[bool](scalarsTask, "yes", &ScalarsParams{I: i, I8: i8, I16: i16, I32: i32, I64: i64, U: u, U8: u8, U16: u16, U32: u32, U64: u64, F32: f32, F64: f64, Text: text})
+}
+
+// HandleScalars returns the handle of a run of [Scalars] by its id; see [taskrt.HandleOf].
+func HandleScalars(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, scalarsTask, id, opts...)
 }
 
 // ScalarsParams are the parameters of [Scalars].
@@ -105,9 +115,19 @@ func QueueNamedBatch(ctx context.Context, params []NamedParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, namedTask, params, opts...)
 }
 
-// ScheduleNamed runs [Named] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNamed(ctx context.Context, spec, tz string, level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, namedTask, spec, tz, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at}, opts...)
+// CallNamed is a run of [Named] that is not queued yet; see [taskrt.Call].
+func CallNamed(level Level, name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time) taskrt.Call[time.Time] {
+	return taskrt.NewCall(namedTask, &NamedParams{Level: level, Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at})
+}
+
+// NextNamed is a run of [Named] that follows another, whose result is its level; see [taskrt.Next].
+func NextNamed(name Name, ratio Ratio, flag Flag, wait time.Duration, at time.Time) taskrt.Next[Level, time.Time] {
+	return taskrt.NewNext[Level](namedTask, "level", &NamedParams{Name: name, Ratio: ratio, Flag: flag, Wait: wait, At: at})
+}
+
+// HandleNamed returns the handle of a run of [Named] by its id; see [taskrt.HandleOf].
+func HandleNamed(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[time.Time] {
+	return taskrt.HandleOf(ctx, namedTask, id, opts...)
 }
 
 // NamedParams are the parameters of [Named].
@@ -130,9 +150,19 @@ func QueueBinaryBatch(ctx context.Context, params []BinaryParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, binaryTask, params, opts...)
 }
 
-// ScheduleBinary runs [Binary] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleBinary(ctx context.Context, spec, tz string, data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, binaryTask, spec, tz, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts}, opts...)
+// CallBinary is a run of [Binary] that is not queued yet; see [taskrt.Call].
+func CallBinary(data []byte, blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte) taskrt.Call[[]byte] {
+	return taskrt.NewCall(binaryTask, &BinaryParams{Data: data, Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts})
+}
+
+// NextBinary is a run of [Binary] that follows another, whose result is its data; see [taskrt.Next].
+func NextBinary(blob Blob, key [16]byte, octets []Octet, pair [2]Octet, parts [][]byte) taskrt.Next[[]byte, []byte] {
+	return taskrt.NewNext[[]byte](binaryTask, "data", &BinaryParams{Blob: blob, Key: key, Octets: octets, Pair: pair, Parts: parts})
+}
+
+// HandleBinary returns the handle of a run of [Binary] by its id; see [taskrt.HandleOf].
+func HandleBinary(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[[]byte] {
+	return taskrt.HandleOf(ctx, binaryTask, id, opts...)
 }
 
 // BinaryParams are the parameters of [Binary].
@@ -155,9 +185,19 @@ func QueueListsBatch(ctx context.Context, params []ListsParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, listsTask, params, opts...)
 }
 
-// ScheduleLists runs [Lists] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLists(ctx context.Context, spec, tz string, words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, listsTask, spec, tz, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables}, opts...)
+// CallLists is a run of [Lists] that is not queued yet; see [taskrt.Call].
+func CallLists(words []string, grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int) taskrt.Call[[]Item] {
+	return taskrt.NewCall(listsTask, &ListsParams{Words: words, Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables})
+}
+
+// NextLists is a run of [Lists] that follows another, whose result is its words; see [taskrt.Next].
+func NextLists(grid [][]int32, fixed [3]int16, square [2][2]bool, items []Item, refs []*Item, times []time.Time, addrs []netip.Addr, sparse []Sparse, rooms [2]Item, tables []map[string]int) taskrt.Next[[]string, []Item] {
+	return taskrt.NewNext[[]string](listsTask, "words", &ListsParams{Grid: grid, Fixed: fixed, Square: square, Items: items, Refs: refs, Times: times, Addrs: addrs, Sparse: sparse, Rooms: rooms, Tables: tables})
+}
+
+// HandleLists returns the handle of a run of [Lists] by its id; see [taskrt.HandleOf].
+func HandleLists(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[[]Item] {
+	return taskrt.HandleOf(ctx, listsTask, id, opts...)
 }
 
 // ListsParams are the parameters of [Lists].
@@ -185,9 +225,19 @@ func QueueMapsBatch(ctx context.Context, params []MapsParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, mapsTask, params, opts...)
 }
 
-// ScheduleMaps runs [Maps] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleMaps(ctx context.Context, spec, tz string, counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mapsTask, spec, tz, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists}, opts...)
+// CallMaps is a run of [Maps] that is not queued yet; see [taskrt.Call].
+func CallMaps(counts map[string]int, texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item) taskrt.Call[map[string]Item] {
+	return taskrt.NewCall(mapsTask, &MapsParams{Counts: counts, Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists})
+}
+
+// NextMaps is a run of [Maps] that follows another, whose result is its counts; see [taskrt.Next].
+func NextMaps(texts map[string]string, byID map[int64]Item, named map[Name]Level, nested map[string]map[uint8][]string, refs map[int16]*Item, lists map[string][]Item) taskrt.Next[map[string]int, map[string]Item] {
+	return taskrt.NewNext[map[string]int](mapsTask, "counts", &MapsParams{Texts: texts, ByID: byID, Named: named, Nested: nested, Refs: refs, Lists: lists})
+}
+
+// HandleMaps returns the handle of a run of [Maps] by its id; see [taskrt.HandleOf].
+func HandleMaps(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[map[string]Item] {
+	return taskrt.HandleOf(ctx, mapsTask, id, opts...)
 }
 
 // MapsParams are the parameters of [Maps].
@@ -211,9 +261,19 @@ func QueuePointersBatch(ctx context.Context, params []PointersParams, opts ...ta
 	return taskrt.QueueBatch(ctx, pointersTask, params, opts...)
 }
 
-// SchedulePointers runs [Pointers] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func SchedulePointers(ctx context.Context, spec, tz string, number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, pointersTask, spec, tz, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr}, opts...)
+// CallPointers is a run of [Pointers] that is not queued yet; see [taskrt.Call].
+func CallPointers(number *int, text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr) taskrt.Call[*Item] {
+	return taskrt.NewCall(pointersTask, &PointersParams{Number: number, Text: text, Item: item, List: list, Table: table, At: at, Addr: addr})
+}
+
+// NextPointers is a run of [Pointers] that follows another, whose result is its number; see [taskrt.Next].
+func NextPointers(text **string, item *Item, list *[]string, table *map[string]int, at *time.Time, addr *netip.Addr) taskrt.Next[*int, *Item] {
+	return taskrt.NewNext[*int](pointersTask, "number", &PointersParams{Text: text, Item: item, List: list, Table: table, At: at, Addr: addr})
+}
+
+// HandlePointers returns the handle of a run of [Pointers] by its id; see [taskrt.HandleOf].
+func HandlePointers(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[*Item] {
+	return taskrt.HandleOf(ctx, pointersTask, id, opts...)
 }
 
 // PointersParams are the parameters of [Pointers].
@@ -240,12 +300,25 @@ func QueueStructsBatch(ctx context.Context, params []StructsParams, opts ...task
 	return taskrt.QueueBatch(ctx, structsTask, params, opts...)
 }
 
-// ScheduleStructs runs [Structs] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleStructs(ctx context.Context, spec, tz string, item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
+// CallStructs is a run of [Structs] that is not queued yet; see [taskrt.Call].
+func CallStructs(item Item, tagged Tagged, page Page[Item], outer Outer, anonymous struct {
 	X int32
 	Y int32
-}, empty Empty, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, structsTask, spec, tz, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty}, opts...)
+}, empty Empty) taskrt.Call[Outer] {
+	return taskrt.NewCall(structsTask, &StructsParams{Item: item, Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty})
+}
+
+// NextStructs is a run of [Structs] that follows another, whose result is its item; see [taskrt.Next].
+func NextStructs(tagged Tagged, page Page[Item], outer Outer, anonymous struct {
+	X int32
+	Y int32
+}, empty Empty) taskrt.Next[Item, Outer] {
+	return taskrt.NewNext[Item](structsTask, "item", &StructsParams{Tagged: tagged, Page: page, Outer: outer, Anonymous: anonymous, Empty: empty})
+}
+
+// HandleStructs returns the handle of a run of [Structs] by its id; see [taskrt.HandleOf].
+func HandleStructs(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Outer] {
+	return taskrt.HandleOf(ctx, structsTask, id, opts...)
 }
 
 // StructsParams are the parameters of [Structs].
@@ -271,9 +344,19 @@ func QueueTreesBatch(ctx context.Context, params []TreesParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, treesTask, params, opts...)
 }
 
-// ScheduleTrees runs [Trees] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleTrees(ctx context.Context, spec, tz string, tree Tree, chain *Chain, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, treesTask, spec, tz, &TreesParams{Tree: tree, Chain: chain}, opts...)
+// CallTrees is a run of [Trees] that is not queued yet; see [taskrt.Call].
+func CallTrees(tree Tree, chain *Chain) taskrt.Call[Forest] {
+	return taskrt.NewCall(treesTask, &TreesParams{Tree: tree, Chain: chain})
+}
+
+// NextTrees is a run of [Trees] that follows another, whose result is its tree; see [taskrt.Next].
+func NextTrees(chain *Chain) taskrt.Next[Tree, Forest] {
+	return taskrt.NewNext[Tree](treesTask, "tree", &TreesParams{Chain: chain})
+}
+
+// HandleTrees returns the handle of a run of [Trees] by its id; see [taskrt.HandleOf].
+func HandleTrees(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Forest] {
+	return taskrt.HandleOf(ctx, treesTask, id, opts...)
 }
 
 // TreesParams are the parameters of [Trees].
@@ -292,9 +375,19 @@ func QueueOwnBatch(ctx context.Context, params []OwnParams, opts ...taskrt.Queue
 	return taskrt.QueueBatch(ctx, ownTask, params, opts...)
 }
 
-// ScheduleOwn runs [Own] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleOwn(ctx context.Context, spec, tz string, addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ownTask, spec, tz, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version}, opts...)
+// CallOwn is a run of [Own] that is not queued yet; see [taskrt.Call].
+func CallOwn(addr netip.Addr, link url.URL, heat Celsius, duo Duo, raw Raw, version Version) taskrt.Call[Duo] {
+	return taskrt.NewCall(ownTask, &OwnParams{Addr: addr, Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version})
+}
+
+// NextOwn is a run of [Own] that follows another, whose result is its addr; see [taskrt.Next].
+func NextOwn(link url.URL, heat Celsius, duo Duo, raw Raw, version Version) taskrt.Next[netip.Addr, Duo] {
+	return taskrt.NewNext[netip.Addr](ownTask, "addr", &OwnParams{Link: link, Heat: heat, Duo: duo, Raw: raw, Version: version})
+}
+
+// HandleOwn returns the handle of a run of [Own] by its id; see [taskrt.HandleOf].
+func HandleOwn(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Duo] {
+	return taskrt.HandleOf(ctx, ownTask, id, opts...)
 }
 
 // OwnParams are the parameters of [Own].
@@ -317,15 +410,23 @@ func QueueManyBatch(ctx context.Context, params []ManyParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, manyTask, params, opts...)
 }
 
-// ScheduleMany runs [Many] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleMany(ctx context.Context, spec, tz string, many Wide, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, manyTask, spec, tz, &ManyParams{Many: many}, opts...)
+// CallMany is a run of [Many] that is not queued yet; see [taskrt.Call].
+func CallMany(many Wide) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(manyTask, &ManyParams{Many: many})
+}
+
+// NextMany is a run of [Many] that follows another, whose result is its many; see [taskrt.Next].
+func NextMany() taskrt.Next[Wide, taskrt.None] {
+	return taskrt.NewNext[Wide](manyTask, "many", &ManyParams{})
+}
+
+// HandleMany returns the handle of a run of [Many] by its id; see [taskrt.HandleOf].
+func HandleMany(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, manyTask, id, opts...)
 }
 
 // ManyParams are the parameters of [Many].
-type ManyParams struct {
-	Many Wide
-}
+type ManyParams struct{ Many Wide }
 
 // QueueNothing queues [Nothing]: it takes nothing.
 func QueueNothing(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[map[string][]string], error) {
@@ -337,9 +438,14 @@ func QueueNothingBatch(ctx context.Context, params []NothingParams, opts ...task
 	return taskrt.QueueBatch(ctx, nothingTask, params, opts...)
 }
 
-// ScheduleNothing runs [Nothing] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNothing(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, nothingTask, spec, tz, &NothingParams{}, opts...)
+// CallNothing is a run of [Nothing] that is not queued yet; see [taskrt.Call].
+func CallNothing() taskrt.Call[map[string][]string] {
+	return taskrt.NewCall(nothingTask, &NothingParams{})
+}
+
+// HandleNothing returns the handle of a run of [Nothing] by its id; see [taskrt.HandleOf].
+func HandleNothing(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[map[string][]string] {
+	return taskrt.HandleOf(ctx, nothingTask, id, opts...)
 }
 
 // NothingParams are the parameters of [Nothing].
@@ -355,9 +461,19 @@ func QueueDenseBatch(ctx context.Context, params []DenseParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, denseTask, params, opts...)
 }
 
-// ScheduleDense runs [Dense] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleDense(ctx context.Context, spec, tz string, rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, denseTask, spec, tz, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees}, opts...)
+// CallDense is a run of [Dense] that is not queued yet; see [taskrt.Call].
+func CallDense(rows []Row, deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(denseTask, &DenseParams{Rows: rows, Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees})
+}
+
+// NextDense is a run of [Dense] that follows another, whose result is its rows; see [taskrt.Next].
+func NextDense(deep [][][]string, numbers []*int, refs []**Item, tables []map[string]int, index map[int64]Row, rowsOf map[string][]Row, big []*big.Int, ratios []big.Rat, reals []big.Float, amounts []Amount, links []*url.URL, patterns []*regexp.Regexp, addrs []netip.Addr, pairs [][2]Row, words []string, blobs [][]byte, times []time.Time, duos []Duo, ids map[uint32]struct{}, trees map[string]Forest) taskrt.Next[[]Row, taskrt.None] {
+	return taskrt.NewNext[[]Row](denseTask, "rows", &DenseParams{Deep: deep, Numbers: numbers, Refs: refs, Tables: tables, Index: index, RowsOf: rowsOf, Big: big, Ratios: ratios, Reals: reals, Amounts: amounts, Links: links, Patterns: patterns, Addrs: addrs, Pairs: pairs, Words: words, Blobs: blobs, Times: times, Duos: duos, Ids: ids, Trees: trees})
+}
+
+// HandleDense returns the handle of a run of [Dense] by its id; see [taskrt.HandleOf].
+func HandleDense(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, denseTask, id, opts...)
 }
 
 // DenseParams are the parameters of [Dense].
@@ -403,18 +519,12 @@ var scalarsTask = &taskrt.Definition[ScalarsParams, string]{
 	},
 	AppendParams: (*ScalarsParams).AppendMsgpack,
 	ReadParams:   (*ScalarsParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *ScalarsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 130+len(p.Text))
-	b = append(b, 0x8e)
-	b = append(b, "\xa3yes"...)
+	b = append(slices.Grow(b, 130+len(p.Text)), "\x8e\xa3yes"...)
 	b = codec.AppendBool(b, p.Yes)
 	b = append(b, "\xa1i"...)
 	b = codec.AppendInt(b, int64(p.I))
@@ -441,8 +551,7 @@ func (p *ScalarsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(b, "\xa3f64"...)
 	b = codec.AppendFloat64(b, p.F64)
 	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *ScalarsParams) ReadMsgpack(r *codec.Reader) {
@@ -450,47 +559,33 @@ func (p *ScalarsParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "yes":
-			r.Once(&seen, 0)
-			p.Yes = r.Bool()
+			p.Yes = r.Once(&seen, 0).Bool()
 		case "i":
-			r.Once(&seen, 1)
-			p.I = r.Int()
+			p.I = r.Once(&seen, 1).Int()
 		case "i8":
-			r.Once(&seen, 2)
-			p.I8 = r.Int8()
+			p.I8 = r.Once(&seen, 2).Int8()
 		case "i16":
-			r.Once(&seen, 3)
-			p.I16 = r.Int16()
+			p.I16 = r.Once(&seen, 3).Int16()
 		case "i32":
-			r.Once(&seen, 4)
-			p.I32 = r.Int32()
+			p.I32 = r.Once(&seen, 4).Int32()
 		case "i64":
-			r.Once(&seen, 5)
-			p.I64 = r.Int64()
+			p.I64 = r.Once(&seen, 5).Int64()
 		case "u":
-			r.Once(&seen, 6)
-			p.U = r.Uint()
+			p.U = r.Once(&seen, 6).Uint()
 		case "u8":
-			r.Once(&seen, 7)
-			p.U8 = r.Uint8()
+			p.U8 = r.Once(&seen, 7).Uint8()
 		case "u16":
-			r.Once(&seen, 8)
-			p.U16 = r.Uint16()
+			p.U16 = r.Once(&seen, 8).Uint16()
 		case "u32":
-			r.Once(&seen, 9)
-			p.U32 = r.Uint32()
+			p.U32 = r.Once(&seen, 9).Uint32()
 		case "u64":
-			r.Once(&seen, 10)
-			p.U64 = r.Uint64()
+			p.U64 = r.Once(&seen, 10).Uint64()
 		case "f32":
-			r.Once(&seen, 11)
-			p.F32 = r.Float32()
+			p.F32 = r.Once(&seen, 11).Float32()
 		case "f64":
-			r.Once(&seen, 12)
-			p.F64 = r.Float64()
+			p.F64 = r.Once(&seen, 12).Float64()
 		case "text":
-			r.Once(&seen, 13)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 13).String()
 		default:
 			r.Skip()
 		}
@@ -498,13 +593,8 @@ func (p *ScalarsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "yes", "i", "i8", "i16", "i32", "i64", "u", "u8", "u16", "u32", "u64", "f32", "f64", "text")
 }
 
-func (p ScalarsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ScalarsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ScalarsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ScalarsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // namedTask defines [Named].
 var namedTask = &taskrt.Definition[NamedParams, time.Time]{
@@ -518,18 +608,12 @@ var namedTask = &taskrt.Definition[NamedParams, time.Time]{
 	},
 	AppendParams: (*NamedParams).AppendMsgpack,
 	ReadParams:   (*NamedParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *time.Time) ([]byte, error) {
-		return codec.AppendTime(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *time.Time) {
-		*v = r.Time()
-	},
+	AppendResult: func(b []byte, v *time.Time) ([]byte, error) { return codec.AppendTime(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *time.Time) { *v = r.Time() },
 }
 
 func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 70+len(p.Name))
-	b = append(b, 0x86)
-	b = append(b, "\xa5level"...)
+	b = append(slices.Grow(b, 70+len(p.Name)), "\x86\xa5level"...)
 	b = codec.AppendInt(b, int64(p.Level))
 	b = append(b, "\xa4name"...)
 	b = codec.AppendString(b, string(p.Name))
@@ -540,8 +624,7 @@ func (p *NamedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(b, "\xa4wait"...)
 	b = codec.AppendDuration(b, p.Wait)
 	b = append(b, "\xa2at"...)
-	b = codec.AppendTime(b, p.At)
-	return b, nil
+	return codec.AppendTime(b, p.At), nil
 }
 
 func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
@@ -549,23 +632,17 @@ func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "level":
-			r.Once(&seen, 0)
-			p.Level = Level(r.Int8())
+			p.Level = Level(r.Once(&seen, 0).Int8())
 		case "name":
-			r.Once(&seen, 1)
-			p.Name = Name(r.String())
+			p.Name = Name(r.Once(&seen, 1).String())
 		case "ratio":
-			r.Once(&seen, 2)
-			p.Ratio = Ratio(r.Float32())
+			p.Ratio = Ratio(r.Once(&seen, 2).Float32())
 		case "flag":
-			r.Once(&seen, 3)
-			p.Flag = Flag(r.Bool())
+			p.Flag = Flag(r.Once(&seen, 3).Bool())
 		case "wait":
-			r.Once(&seen, 4)
-			p.Wait = r.Duration()
+			p.Wait = r.Once(&seen, 4).Duration()
 		case "at":
-			r.Once(&seen, 5)
-			p.At = r.Time()
+			p.At = r.Once(&seen, 5).Time()
 		default:
 			r.Skip()
 		}
@@ -573,13 +650,8 @@ func (p *NamedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "level", "name", "ratio", "flag", "wait", "at")
 }
 
-func (p NamedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NamedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NamedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NamedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // binaryTask defines [Binary].
 var binaryTask = &taskrt.Definition[BinaryParams, []byte]{
@@ -593,18 +665,12 @@ var binaryTask = &taskrt.Definition[BinaryParams, []byte]{
 	},
 	AppendParams: (*BinaryParams).AppendMsgpack,
 	ReadParams:   (*BinaryParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *[]byte) ([]byte, error) {
-		return codec.AppendBytes(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *[]byte) {
-		*v = r.Bytes()
-	},
+	AppendResult: func(b []byte, v *[]byte) ([]byte, error) { return codec.AppendBytes(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *[]byte) { *v = r.Bytes() },
 }
 
 func (p *BinaryParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 124+len(p.Data)+len(p.Blob)+len(p.Octets))
-	b = append(b, 0x86)
-	b = append(b, "\xa4data"...)
+	b = append(slices.Grow(b, 124+len(p.Data)+len(p.Blob)+len(p.Octets)), "\x86\xa4data"...)
 	b = codec.AppendBytes(b, p.Data)
 	b = append(b, "\xa4blob"...)
 	b = codec.AppendBytes(b, p.Blob)
@@ -627,20 +693,15 @@ func (p *BinaryParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "data":
-			r.Once(&seen, 0)
-			p.Data = r.Bytes()
+			p.Data = r.Once(&seen, 0).Bytes()
 		case "blob":
-			r.Once(&seen, 1)
-			p.Blob = r.Bytes()
+			p.Blob = r.Once(&seen, 1).Bytes()
 		case "key":
-			r.Once(&seen, 2)
-			r.BytesInto(p.Key[:])
+			r.Once(&seen, 2).BytesInto(p.Key[:])
 		case "octets":
-			r.Once(&seen, 3)
-			p.Octets = codec.BytesOf[Octet](r)
+			p.Octets = codec.BytesOf[Octet](r.Once(&seen, 3))
 		case "pair":
-			r.Once(&seen, 4)
-			codec.BytesIntoOf(r, p.Pair[:])
+			codec.BytesIntoOf(r.Once(&seen, 4), p.Pair[:])
 		case "parts":
 			r.Once(&seen, 5)
 			for left := codec.ReadSlice(r, &p.Parts); left > 0 && codec.Room(r, &p.Parts, left); left-- {
@@ -653,13 +714,8 @@ func (p *BinaryParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "data", "blob", "key", "octets", "pair", "parts")
 }
 
-func (p BinaryParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *BinaryParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p BinaryParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *BinaryParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // listsTask defines [Lists].
 var listsTask = &taskrt.Definition[ListsParams, []Item]{
@@ -688,10 +744,8 @@ var listsTask = &taskrt.Definition[ListsParams, []Item]{
 }
 
 func (p *ListsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 1324)
 	var err error
-	b = append(b, 0x8b)
-	b = append(b, "\xa5words"...)
+	b = append(slices.Grow(b, 1324), "\x8b\xa5words"...)
 	b = codec.AppendSliceHeader(b, p.Words)
 	for _, e := range p.Words {
 		b = codec.AppendString(b, e)
@@ -850,13 +904,8 @@ func (p *ListsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "words", "grid", "fixed", "square", "items", "refs", "times", "addrs", "sparse", "rooms", "tables")
 }
 
-func (p ListsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ListsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ListsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ListsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // mapsTask defines [Maps].
 var mapsTask = &taskrt.Definition[MapsParams, map[string]Item]{
@@ -889,9 +938,7 @@ var mapsTask = &taskrt.Definition[MapsParams, map[string]Item]{
 }
 
 func (p *MapsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 1114)
-	b = append(b, 0x87)
-	b = append(b, "\xa6counts"...)
+	b = append(slices.Grow(b, 1114), "\x87\xa6counts"...)
 	b = codec.AppendMapHeader(b, p.Counts)
 	for k, e := range codec.Sorted(p.Counts) {
 		b = codec.AppendString(b, k)
@@ -1025,13 +1072,8 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "counts", "texts", "byID", "named", "nested", "refs", "lists")
 }
 
-func (p MapsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *MapsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p MapsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *MapsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // pointersTask defines [Pointers].
 var pointersTask = &taskrt.Definition[PointersParams, *Item]{
@@ -1064,10 +1106,8 @@ var pointersTask = &taskrt.Definition[PointersParams, *Item]{
 }
 
 func (p *PointersParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 218)
 	var err error
-	b = append(b, 0x87)
-	b = append(b, "\xa6number"...)
+	b = append(slices.Grow(b, 218), "\x87\xa6number"...)
 	if p.Number == nil {
 		b = codec.AppendNil(b)
 	} else {
@@ -1197,13 +1237,8 @@ func (p *PointersParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p PointersParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *PointersParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p PointersParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *PointersParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // structsTask defines [Structs].
 var structsTask = &taskrt.Definition[StructsParams, Outer]{
@@ -1217,16 +1252,12 @@ var structsTask = &taskrt.Definition[StructsParams, Outer]{
 	},
 	AppendParams: (*StructsParams).AppendMsgpack,
 	ReadParams:   (*StructsParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Outer) ([]byte, error) {
-		return appendOuter(b, v), nil
-	},
-	ReadResult: readOuter,
+	AppendResult: func(b []byte, v *Outer) ([]byte, error) { return appendOuter(b, v), nil },
+	ReadResult:   readOuter,
 }
 
 func (p *StructsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 608)
-	b = append(b, 0x86)
-	b = append(b, "\xa4item"...)
+	b = append(slices.Grow(b, 608), "\x86\xa4item"...)
 	b = appendItem(b, &p.Item)
 	b = append(b, "\xa6tagged"...)
 	b = appendTagged(b, &p.Tagged)
@@ -1237,8 +1268,7 @@ func (p *StructsParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(b, "\xa9anonymous"...)
 	b = appendStruct(b, &p.Anonymous)
 	b = append(b, "\xa5empty"...)
-	b = appendEmpty(b, &p.Empty)
-	return b, nil
+	return appendEmpty(b, &p.Empty), nil
 }
 
 func (p *StructsParams) ReadMsgpack(r *codec.Reader) {
@@ -1246,23 +1276,17 @@ func (p *StructsParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "item":
-			r.Once(&seen, 0)
-			readItem(r, &p.Item)
+			readItem(r.Once(&seen, 0), &p.Item)
 		case "tagged":
-			r.Once(&seen, 1)
-			readTagged(r, &p.Tagged)
+			readTagged(r.Once(&seen, 1), &p.Tagged)
 		case "page":
-			r.Once(&seen, 2)
-			readPageItem(r, &p.Page)
+			readPageItem(r.Once(&seen, 2), &p.Page)
 		case "outer":
-			r.Once(&seen, 3)
-			readOuter(r, &p.Outer)
+			readOuter(r.Once(&seen, 3), &p.Outer)
 		case "anonymous":
-			r.Once(&seen, 4)
-			readStruct(r, &p.Anonymous)
+			readStruct(r.Once(&seen, 4), &p.Anonymous)
 		case "empty":
-			r.Once(&seen, 5)
-			readEmpty(r, &p.Empty)
+			readEmpty(r.Once(&seen, 5), &p.Empty)
 		default:
 			r.Skip()
 		}
@@ -1270,13 +1294,8 @@ func (p *StructsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "item", "tagged", "page", "outer", "anonymous", "empty")
 }
 
-func (p StructsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *StructsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p StructsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *StructsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // treesTask defines [Trees].
 var treesTask = &taskrt.Definition[TreesParams, Forest]{
@@ -1290,17 +1309,13 @@ var treesTask = &taskrt.Definition[TreesParams, Forest]{
 	},
 	AppendParams: (*TreesParams).AppendMsgpack,
 	ReadParams:   (*TreesParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Forest) ([]byte, error) {
-		return appendForest(b, v, 0)
-	},
-	ReadResult: readForest,
+	AppendResult: func(b []byte, v *Forest) ([]byte, error) { return appendForest(b, v, 0) },
+	ReadResult:   readForest,
 }
 
 func (p *TreesParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 50)
 	var err error
-	b = append(b, 0x82)
-	b = append(b, "\xa4tree"...)
+	b = append(slices.Grow(b, 50), "\x82\xa4tree"...)
 	if b, err = appendTree(b, &p.Tree, 1); err != nil {
 		return nil, err
 	}
@@ -1318,8 +1333,7 @@ func (p *TreesParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "tree":
-			r.Once(&seen, 0)
-			readTree(r, &p.Tree)
+			readTree(r.Once(&seen, 0), &p.Tree)
 		case "chain":
 			r.Once(&seen, 1)
 			if r.Nil() {
@@ -1335,13 +1349,8 @@ func (p *TreesParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tree")
 }
 
-func (p TreesParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *TreesParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p TreesParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *TreesParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // ownTask defines [Own].
 var ownTask = &taskrt.Definition[OwnParams, Duo]{
@@ -1362,16 +1371,12 @@ var ownTask = &taskrt.Definition[OwnParams, Duo]{
 		}
 		return b, nil
 	},
-	ReadResult: func(r *codec.Reader, v *Duo) {
-		codec.ReadCustom(r, v)
-	},
+	ReadResult: func(r *codec.Reader, v *Duo) { codec.ReadCustom(r, v) },
 }
 
 func (p *OwnParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 142)
 	var err error
-	b = append(b, 0x86)
-	b = append(b, "\xa4addr"...)
+	b = append(slices.Grow(b, 142), "\x86\xa4addr"...)
 	if b, err = codec.AppendBinaryInPlace(b, &p.Addr); err != nil {
 		return nil, err
 	}
@@ -1403,23 +1408,17 @@ func (p *OwnParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "addr":
-			r.Once(&seen, 0)
-			codec.ReadBinary(r, &p.Addr)
+			codec.ReadBinary(r.Once(&seen, 0), &p.Addr)
 		case "link":
-			r.Once(&seen, 1)
-			codec.ReadBinary(r, &p.Link)
+			codec.ReadBinary(r.Once(&seen, 1), &p.Link)
 		case "heat":
-			r.Once(&seen, 2)
-			codec.ReadText(r, &p.Heat)
+			codec.ReadText(r.Once(&seen, 2), &p.Heat)
 		case "duo":
-			r.Once(&seen, 3)
-			codec.ReadCustom(r, &p.Duo)
+			codec.ReadCustom(r.Once(&seen, 3), &p.Duo)
 		case "raw":
-			r.Once(&seen, 4)
-			codec.ReadMarshaler(r, &p.Raw)
+			codec.ReadMarshaler(r.Once(&seen, 4), &p.Raw)
 		case "version":
-			r.Once(&seen, 5)
-			codec.ReadBinary(r, &p.Version)
+			codec.ReadBinary(r.Once(&seen, 5), &p.Version)
 		default:
 			r.Skip()
 		}
@@ -1427,13 +1426,8 @@ func (p *OwnParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "addr", "link", "heat", "duo", "raw", "version")
 }
 
-func (p OwnParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *OwnParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p OwnParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *OwnParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // manyTask defines [Many].
 var manyTask = &taskrt.Definition[ManyParams, taskrt.None]{
@@ -1448,11 +1442,8 @@ var manyTask = &taskrt.Definition[ManyParams, taskrt.None]{
 }
 
 func (p *ManyParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 856)
-	b = append(b, 0x81)
-	b = append(b, "\xa4many"...)
-	b = appendWide(b, &p.Many)
-	return b, nil
+	b = append(slices.Grow(b, 856), "\x81\xa4many"...)
+	return appendWide(b, &p.Many), nil
 }
 
 func (p *ManyParams) ReadMsgpack(r *codec.Reader) {
@@ -1460,8 +1451,7 @@ func (p *ManyParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "many":
-			r.Once(&seen, 0)
-			readWide(r, &p.Many)
+			readWide(r.Once(&seen, 0), &p.Many)
 		default:
 			r.Skip()
 		}
@@ -1469,13 +1459,8 @@ func (p *ManyParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "many")
 }
 
-func (p ManyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ManyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ManyParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ManyParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // nothingTask defines [Nothing].
 var nothingTask = &taskrt.Definition[NothingParams, map[string][]string]{
@@ -1511,9 +1496,7 @@ var nothingTask = &taskrt.Definition[NothingParams, map[string][]string]{
 	},
 }
 
-func (*NothingParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*NothingParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*NothingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -1522,13 +1505,8 @@ func (*NothingParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p NothingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NothingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NothingParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NothingParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // denseTask defines [Dense].
 var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
@@ -1543,9 +1521,8 @@ var denseTask = &taskrt.Definition[DenseParams, taskrt.None]{
 }
 
 func (p *DenseParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 4096)
 	var err error
-	b = codec.AppendMapLen(b, 21)
+	b = codec.AppendMapLen(slices.Grow(b, 4096), 21)
 	b = append(b, "\xa4rows"...)
 	b = codec.AppendSliceHeader(b, p.Rows)
 	for i := range p.Rows {
@@ -1895,21 +1872,14 @@ func (p *DenseParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "rows", "deep", "numbers", "refs", "tables", "index", "rowsOf", "big", "ratios", "reals", "amounts", "links", "patterns", "addrs", "pairs", "words", "blobs", "times", "duos", "ids", "trees")
 }
 
-func (p DenseParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *DenseParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p DenseParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *DenseParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 func appendItem(b []byte, v *Item) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa2ID"...)
+	b = append(b, "\x82\xa2ID"...)
 	b = codec.AppendString(b, v.ID)
 	b = append(b, "\xa4Rank"...)
-	b = codec.AppendInt(b, int64(v.Rank))
-	return b
+	return codec.AppendInt(b, int64(v.Rank))
 }
 
 func readItem(r *codec.Reader, v *Item) {
@@ -1917,11 +1887,9 @@ func readItem(r *codec.Reader, v *Item) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "ID":
-			r.Once(&seen, 0)
-			v.ID = r.String()
+			v.ID = r.Once(&seen, 0).String()
 		case "Rank":
-			r.Once(&seen, 1)
-			v.Rank = r.Int()
+			v.Rank = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1993,14 +1961,11 @@ func readSparse(r *codec.Reader, v *Sparse) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "name":
-			r.Once(&seen, 0)
-			v.Name = r.String()
+			v.Name = r.Once(&seen, 0).String()
 		case "count":
-			r.Once(&seen, 1)
-			v.Count = r.Int()
+			v.Count = r.Once(&seen, 1).Int()
 		case "Ratio":
-			r.Once(&seen, 2)
-			v.Ratio = r.Float64()
+			v.Ratio = r.Once(&seen, 2).Float64()
 		case "tags":
 			r.Once(&seen, 3)
 			for left := codec.ReadSlice(r, &v.Tags); left > 0 && codec.Room(r, &v.Tags, left); left-- {
@@ -2027,16 +1992,14 @@ func readSparse(r *codec.Reader, v *Sparse) {
 }
 
 func appendOuter(b []byte, v *Outer) []byte {
-	b = append(b, 0x84)
-	b = append(b, "\xa2ID"...)
+	b = append(b, "\x84\xa2ID"...)
 	b = codec.AppendString(b, v.Item.ID)
 	b = append(b, "\xa4Rank"...)
 	b = codec.AppendInt(b, int64(v.Item.Rank))
 	b = append(b, "\xa5Inner"...)
 	b = appendPageString(b, &v.Inner)
 	b = append(b, "\xa6Sparse"...)
-	b = appendSparse(b, &v.Sparse)
-	return b
+	return appendSparse(b, &v.Sparse)
 }
 
 func readOuter(r *codec.Reader, v *Outer) {
@@ -2044,17 +2007,13 @@ func readOuter(r *codec.Reader, v *Outer) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "ID":
-			r.Once(&seen, 0)
-			v.Item.ID = r.String()
+			v.Item.ID = r.Once(&seen, 0).String()
 		case "Rank":
-			r.Once(&seen, 1)
-			v.Item.Rank = r.Int()
+			v.Item.Rank = r.Once(&seen, 1).Int()
 		case "Inner":
-			r.Once(&seen, 2)
-			readPageString(r, &v.Inner)
+			readPageString(r.Once(&seen, 2), &v.Inner)
 		case "Sparse":
-			r.Once(&seen, 3)
-			readSparse(r, &v.Sparse)
+			readSparse(r.Once(&seen, 3), &v.Sparse)
 		default:
 			r.Skip()
 		}
@@ -2063,14 +2022,12 @@ func readOuter(r *codec.Reader, v *Outer) {
 }
 
 func appendTagged(b []byte, v *Tagged) []byte {
-	b = append(b, 0x83)
-	b = append(b, "\xa2id"...)
+	b = append(b, "\x83\xa2id"...)
 	b = codec.AppendString(b, v.ID)
 	b = append(b, "\xd99a key longer than what the header of a short string holds"...)
 	b = codec.AppendInt(b, int64(v.Long))
 	b = append(b, "\xa7gr\u00f6\u00dfe"...)
-	b = codec.AppendBool(b, v.Umlaut)
-	return b
+	return codec.AppendBool(b, v.Umlaut)
 }
 
 func readTagged(r *codec.Reader, v *Tagged) {
@@ -2078,14 +2035,11 @@ func readTagged(r *codec.Reader, v *Tagged) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			v.ID = r.String()
+			v.ID = r.Once(&seen, 0).String()
 		case "a key longer than what the header of a short string holds":
-			r.Once(&seen, 1)
-			v.Long = r.Int()
+			v.Long = r.Once(&seen, 1).Int()
 		case "größe":
-			r.Once(&seen, 2)
-			v.Umlaut = r.Bool()
+			v.Umlaut = r.Once(&seen, 2).Bool()
 		default:
 			r.Skip()
 		}
@@ -2094,15 +2048,13 @@ func readTagged(r *codec.Reader, v *Tagged) {
 }
 
 func appendPageItem(b []byte, v *Page[Item]) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa5Items"...)
+	b = append(b, "\x82\xa5Items"...)
 	b = codec.AppendSliceHeader(b, v.Items)
 	for i := range v.Items {
 		b = appendItem(b, &v.Items[i])
 	}
 	b = append(b, "\xa4Next"...)
-	b = codec.AppendString(b, v.Next)
-	return b
+	return codec.AppendString(b, v.Next)
 }
 
 func readPageItem(r *codec.Reader, v *Page[Item]) {
@@ -2115,8 +2067,7 @@ func readPageItem(r *codec.Reader, v *Page[Item]) {
 				readItem(r, codec.Next(&v.Items))
 			}
 		case "Next":
-			r.Once(&seen, 1)
-			v.Next = r.String()
+			v.Next = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -2128,12 +2079,10 @@ func appendStruct(b []byte, v *struct {
 	X int32
 	Y int32
 }) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa1X"...)
+	b = append(b, "\x82\xa1X"...)
 	b = codec.AppendInt(b, int64(v.X))
 	b = append(b, "\xa1Y"...)
-	b = codec.AppendInt(b, int64(v.Y))
-	return b
+	return codec.AppendInt(b, int64(v.Y))
 }
 
 func readStruct(r *codec.Reader, v *struct {
@@ -2144,11 +2093,9 @@ func readStruct(r *codec.Reader, v *struct {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "X":
-			r.Once(&seen, 0)
-			v.X = r.Int32()
+			v.X = r.Once(&seen, 0).Int32()
 		case "Y":
-			r.Once(&seen, 1)
-			v.Y = r.Int32()
+			v.Y = r.Once(&seen, 1).Int32()
 		default:
 			r.Skip()
 		}
@@ -2225,8 +2172,7 @@ func readTree(r *codec.Reader, v *Tree) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Value":
-			r.Once(&seen, 0)
-			v.Value = r.Int()
+			v.Value = r.Once(&seen, 0).Int()
 		case "Children":
 			r.Once(&seen, 1)
 			for left := codec.ReadSlice(r, &v.Children); left > 0 && codec.Room(r, &v.Children, left); left-- {
@@ -2245,8 +2191,7 @@ func appendChain(b []byte, v *Chain, depth int) ([]byte, error) {
 		return nil, err
 	}
 	var err error
-	b = append(b, 0x82)
-	b = append(b, "\xa4Name"...)
+	b = append(b, "\x82\xa4Name"...)
 	b = codec.AppendString(b, v.Name)
 	b = append(b, "\xa4Next"...)
 	if v.Next == nil {
@@ -2263,8 +2208,7 @@ func readChain(r *codec.Reader, v *Chain) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Name":
-			r.Once(&seen, 0)
-			v.Name = r.String()
+			v.Name = r.Once(&seen, 0).String()
 		case "Next":
 			r.Once(&seen, 1)
 			if r.Nil() {
@@ -2442,215 +2386,145 @@ func readWide(r *codec.Reader, v *Wide) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "First":
-			r.Once(&seen[1], 4)
-			v.First = r.Int()
+			v.First = r.Once(&seen[1], 4).Int()
 		case "A0":
-			r.Once(&seen[0], 0)
-			v.A0 = r.Int()
+			v.A0 = r.Once(&seen[0], 0).Int()
 		case "A1":
-			r.Once(&seen[0], 1)
-			v.A1 = r.Int()
+			v.A1 = r.Once(&seen[0], 1).Int()
 		case "A2":
-			r.Once(&seen[0], 2)
-			v.A2 = r.Int()
+			v.A2 = r.Once(&seen[0], 2).Int()
 		case "A3":
-			r.Once(&seen[0], 3)
-			v.A3 = r.Int()
+			v.A3 = r.Once(&seen[0], 3).Int()
 		case "A4":
-			r.Once(&seen[0], 4)
-			v.A4 = r.Int()
+			v.A4 = r.Once(&seen[0], 4).Int()
 		case "A5":
-			r.Once(&seen[0], 5)
-			v.A5 = r.Int()
+			v.A5 = r.Once(&seen[0], 5).Int()
 		case "A6":
-			r.Once(&seen[0], 6)
-			v.A6 = r.Int()
+			v.A6 = r.Once(&seen[0], 6).Int()
 		case "A7":
-			r.Once(&seen[0], 7)
-			v.A7 = r.Int()
+			v.A7 = r.Once(&seen[0], 7).Int()
 		case "A8":
-			r.Once(&seen[0], 8)
-			v.A8 = r.Int()
+			v.A8 = r.Once(&seen[0], 8).Int()
 		case "A9":
-			r.Once(&seen[0], 9)
-			v.A9 = r.Int()
+			v.A9 = r.Once(&seen[0], 9).Int()
 		case "B0":
-			r.Once(&seen[0], 10)
-			v.B0 = r.Int()
+			v.B0 = r.Once(&seen[0], 10).Int()
 		case "B1":
-			r.Once(&seen[0], 11)
-			v.B1 = r.Int()
+			v.B1 = r.Once(&seen[0], 11).Int()
 		case "B2":
-			r.Once(&seen[0], 12)
-			v.B2 = r.Int()
+			v.B2 = r.Once(&seen[0], 12).Int()
 		case "B3":
-			r.Once(&seen[0], 13)
-			v.B3 = r.Int()
+			v.B3 = r.Once(&seen[0], 13).Int()
 		case "B4":
-			r.Once(&seen[0], 14)
-			v.B4 = r.Int()
+			v.B4 = r.Once(&seen[0], 14).Int()
 		case "B5":
-			r.Once(&seen[0], 15)
-			v.B5 = r.Int()
+			v.B5 = r.Once(&seen[0], 15).Int()
 		case "B6":
-			r.Once(&seen[0], 16)
-			v.B6 = r.Int()
+			v.B6 = r.Once(&seen[0], 16).Int()
 		case "B7":
-			r.Once(&seen[0], 17)
-			v.B7 = r.Int()
+			v.B7 = r.Once(&seen[0], 17).Int()
 		case "B8":
-			r.Once(&seen[0], 18)
-			v.B8 = r.Int()
+			v.B8 = r.Once(&seen[0], 18).Int()
 		case "B9":
-			r.Once(&seen[0], 19)
-			v.B9 = r.Int()
+			v.B9 = r.Once(&seen[0], 19).Int()
 		case "C0":
-			r.Once(&seen[0], 20)
-			v.C0 = r.Int()
+			v.C0 = r.Once(&seen[0], 20).Int()
 		case "C1":
-			r.Once(&seen[0], 21)
-			v.C1 = r.Int()
+			v.C1 = r.Once(&seen[0], 21).Int()
 		case "C2":
-			r.Once(&seen[0], 22)
-			v.C2 = r.Int()
+			v.C2 = r.Once(&seen[0], 22).Int()
 		case "C3":
-			r.Once(&seen[0], 23)
-			v.C3 = r.Int()
+			v.C3 = r.Once(&seen[0], 23).Int()
 		case "C4":
-			r.Once(&seen[0], 24)
-			v.C4 = r.Int()
+			v.C4 = r.Once(&seen[0], 24).Int()
 		case "C5":
-			r.Once(&seen[0], 25)
-			v.C5 = r.Int()
+			v.C5 = r.Once(&seen[0], 25).Int()
 		case "C6":
-			r.Once(&seen[0], 26)
-			v.C6 = r.Int()
+			v.C6 = r.Once(&seen[0], 26).Int()
 		case "C7":
-			r.Once(&seen[0], 27)
-			v.C7 = r.Int()
+			v.C7 = r.Once(&seen[0], 27).Int()
 		case "C8":
-			r.Once(&seen[0], 28)
-			v.C8 = r.Int()
+			v.C8 = r.Once(&seen[0], 28).Int()
 		case "C9":
-			r.Once(&seen[0], 29)
-			v.C9 = r.Int()
+			v.C9 = r.Once(&seen[0], 29).Int()
 		case "D0":
-			r.Once(&seen[0], 30)
-			v.D0 = r.Int()
+			v.D0 = r.Once(&seen[0], 30).Int()
 		case "D1":
-			r.Once(&seen[0], 31)
-			v.D1 = r.Int()
+			v.D1 = r.Once(&seen[0], 31).Int()
 		case "D2":
-			r.Once(&seen[0], 32)
-			v.D2 = r.Int()
+			v.D2 = r.Once(&seen[0], 32).Int()
 		case "D3":
-			r.Once(&seen[0], 33)
-			v.D3 = r.Int()
+			v.D3 = r.Once(&seen[0], 33).Int()
 		case "D4":
-			r.Once(&seen[0], 34)
-			v.D4 = r.Int()
+			v.D4 = r.Once(&seen[0], 34).Int()
 		case "D5":
-			r.Once(&seen[0], 35)
-			v.D5 = r.Int()
+			v.D5 = r.Once(&seen[0], 35).Int()
 		case "D6":
-			r.Once(&seen[0], 36)
-			v.D6 = r.Int()
+			v.D6 = r.Once(&seen[0], 36).Int()
 		case "D7":
-			r.Once(&seen[0], 37)
-			v.D7 = r.Int()
+			v.D7 = r.Once(&seen[0], 37).Int()
 		case "D8":
-			r.Once(&seen[0], 38)
-			v.D8 = r.Int()
+			v.D8 = r.Once(&seen[0], 38).Int()
 		case "D9":
-			r.Once(&seen[0], 39)
-			v.D9 = r.Int()
+			v.D9 = r.Once(&seen[0], 39).Int()
 		case "E0":
-			r.Once(&seen[0], 40)
-			v.E0 = r.Int()
+			v.E0 = r.Once(&seen[0], 40).Int()
 		case "E1":
-			r.Once(&seen[0], 41)
-			v.E1 = r.Int()
+			v.E1 = r.Once(&seen[0], 41).Int()
 		case "E2":
-			r.Once(&seen[0], 42)
-			v.E2 = r.Int()
+			v.E2 = r.Once(&seen[0], 42).Int()
 		case "E3":
-			r.Once(&seen[0], 43)
-			v.E3 = r.Int()
+			v.E3 = r.Once(&seen[0], 43).Int()
 		case "E4":
-			r.Once(&seen[0], 44)
-			v.E4 = r.Int()
+			v.E4 = r.Once(&seen[0], 44).Int()
 		case "E5":
-			r.Once(&seen[0], 45)
-			v.E5 = r.Int()
+			v.E5 = r.Once(&seen[0], 45).Int()
 		case "E6":
-			r.Once(&seen[0], 46)
-			v.E6 = r.Int()
+			v.E6 = r.Once(&seen[0], 46).Int()
 		case "E7":
-			r.Once(&seen[0], 47)
-			v.E7 = r.Int()
+			v.E7 = r.Once(&seen[0], 47).Int()
 		case "E8":
-			r.Once(&seen[0], 48)
-			v.E8 = r.Int()
+			v.E8 = r.Once(&seen[0], 48).Int()
 		case "E9":
-			r.Once(&seen[0], 49)
-			v.E9 = r.Int()
+			v.E9 = r.Once(&seen[0], 49).Int()
 		case "F0":
-			r.Once(&seen[0], 50)
-			v.F0 = r.Int()
+			v.F0 = r.Once(&seen[0], 50).Int()
 		case "F1":
-			r.Once(&seen[0], 51)
-			v.F1 = r.Int()
+			v.F1 = r.Once(&seen[0], 51).Int()
 		case "F2":
-			r.Once(&seen[0], 52)
-			v.F2 = r.Int()
+			v.F2 = r.Once(&seen[0], 52).Int()
 		case "F3":
-			r.Once(&seen[0], 53)
-			v.F3 = r.Int()
+			v.F3 = r.Once(&seen[0], 53).Int()
 		case "F4":
-			r.Once(&seen[0], 54)
-			v.F4 = r.Int()
+			v.F4 = r.Once(&seen[0], 54).Int()
 		case "F5":
-			r.Once(&seen[0], 55)
-			v.F5 = r.Int()
+			v.F5 = r.Once(&seen[0], 55).Int()
 		case "F6":
-			r.Once(&seen[0], 56)
-			v.F6 = r.Int()
+			v.F6 = r.Once(&seen[0], 56).Int()
 		case "F7":
-			r.Once(&seen[0], 57)
-			v.F7 = r.Int()
+			v.F7 = r.Once(&seen[0], 57).Int()
 		case "F8":
-			r.Once(&seen[0], 58)
-			v.F8 = r.Int()
+			v.F8 = r.Once(&seen[0], 58).Int()
 		case "F9":
-			r.Once(&seen[0], 59)
-			v.F9 = r.Int()
+			v.F9 = r.Once(&seen[0], 59).Int()
 		case "G0":
-			r.Once(&seen[0], 60)
-			v.G0 = r.Int()
+			v.G0 = r.Once(&seen[0], 60).Int()
 		case "G1":
-			r.Once(&seen[0], 61)
-			v.G1 = r.Int()
+			v.G1 = r.Once(&seen[0], 61).Int()
 		case "G2":
-			r.Once(&seen[0], 62)
-			v.G2 = r.Int()
+			v.G2 = r.Once(&seen[0], 62).Int()
 		case "G3":
-			r.Once(&seen[0], 63)
-			v.G3 = r.Int()
+			v.G3 = r.Once(&seen[0], 63).Int()
 		case "G4":
-			r.Once(&seen[1], 0)
-			v.G4 = r.Int()
+			v.G4 = r.Once(&seen[1], 0).Int()
 		case "G5":
-			r.Once(&seen[1], 1)
-			v.G5 = r.Int()
+			v.G5 = r.Once(&seen[1], 1).Int()
 		case "G6":
-			r.Once(&seen[1], 2)
-			v.G6 = r.Int()
+			v.G6 = r.Once(&seen[1], 2).Int()
 		case "G7":
-			r.Once(&seen[1], 3)
-			v.G7 = r.Int()
+			v.G7 = r.Once(&seen[1], 3).Int()
 		case "Last":
-			r.Once(&seen[1], 5)
-			v.Last = r.Int()
+			v.Last = r.Once(&seen[1], 5).Int()
 		default:
 			r.Skip()
 		}
@@ -2722,8 +2596,7 @@ func appendRow(b []byte, v *Row) ([]byte, error) {
 		}
 	}
 	b = append(b, "\xa1H"...)
-	b = codec.AppendBytes(b, v.H[:])
-	return b, nil
+	return codec.AppendBytes(b, v.H[:]), nil
 }
 
 func readRow(r *codec.Reader, v *Row) {
@@ -2731,14 +2604,11 @@ func readRow(r *codec.Reader, v *Row) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "A":
-			r.Once(&seen, 0)
-			v.A = r.String()
+			v.A = r.Once(&seen, 0).String()
 		case "B":
-			r.Once(&seen, 1)
-			v.B = r.Bytes()
+			v.B = r.Once(&seen, 1).Bytes()
 		case "C":
-			r.Once(&seen, 2)
-			v.C = r.Time()
+			v.C = r.Once(&seen, 2).Time()
 		case "D":
 			r.Once(&seen, 3)
 			r.ReadArray(8)
@@ -2765,8 +2635,7 @@ func readRow(r *codec.Reader, v *Row) {
 				codec.ReadBinary(r, v.G)
 			}
 		case "H":
-			r.Once(&seen, 7)
-			r.BytesInto(v.H[:])
+			r.Once(&seen, 7).BytesInto(v.H[:])
 		default:
 			r.Skip()
 		}
@@ -2785,15 +2654,13 @@ func readStruct2(r *codec.Reader, _ *struct{}) {
 }
 
 func appendPageString(b []byte, v *Page[string]) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa5Items"...)
+	b = append(b, "\x82\xa5Items"...)
 	b = codec.AppendSliceHeader(b, v.Items)
 	for _, e := range v.Items {
 		b = codec.AppendString(b, e)
 	}
 	b = append(b, "\xa4Next"...)
-	b = codec.AppendString(b, v.Next)
-	return b
+	return codec.AppendString(b, v.Next)
 }
 
 func readPageString(r *codec.Reader, v *Page[string]) {
@@ -2806,8 +2673,7 @@ func readPageString(r *codec.Reader, v *Page[string]) {
 				v.Items = append(v.Items, r.String())
 			}
 		case "Next":
-			r.Once(&seen, 1)
-			v.Next = r.String()
+			v.Next = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}

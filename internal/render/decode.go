@@ -11,8 +11,13 @@ import (
 // wordBits is how many fields one word of the variable seen counts.
 const wordBits = 64
 
-// r is the reader's variable.
-func (g *generator) r() *jen.Statement { return jen.Id(g.names.local("r")) }
+// r is the reader's variable, or the call that notes a field and returns the reader.
+func (g *generator) r() *jen.Statement {
+	if g.once != nil {
+		return g.once.Clone()
+	}
+	return jen.Id(g.names.local("r"))
+}
 
 // seenFields is the generated variable that has a bit for each field that was read.
 type seenFields struct {
@@ -69,12 +74,27 @@ func (g *generator) readField(fields []*wireField, v operand, seen *seenFields) 
 		for _, f := range fields {
 			bit := seen.bits[f]
 			cases.Case(f.keys()...).BlockFunc(func(body *jen.Group) {
-				body.Add(g.r()).Dot("Once").Call(jen.Op("&").Add(seen.word(bit)), jen.Lit(bit%wordBits))
+				once := g.r().Dot("Once").Call(jen.Op("&").Add(seen.word(bit)), jen.Lit(bit%wordBits))
+				if readByCall(f.typ) {
+					g.once = once
+					defer func() { g.once = nil }()
+				} else {
+					body.Add(once)
+				}
 				g.readValue(body, f.typ, v.field(f.path), 1)
 			})
 		}
 		cases.Default().Block(g.r().Dot("Skip").Call())
 	})
+}
+
+// readByCall reports whether a single call reads a value of the type.
+func readByCall(t *scan.Type) bool {
+	switch t.Kind {
+	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray, scan.Custom:
+		return true
+	}
+	return hasHelper(t)
 }
 
 // setMissing renders the statements that give missing fields their defaults.
@@ -242,5 +262,14 @@ func (g *generator) readFunc(t *scan.Type) *jen.Statement {
 	}
 	r, v := g.names.local("r"), g.names.local("v")
 	return jen.Func().Params(jen.Id(r).Op("*").Add(g.codec("Reader")), jen.Id(v).Op("*").Add(g.typ(t.Go))).
-		BlockFunc(func(body *jen.Group) { g.readValue(body, t, operand{base: jen.Id(v), stars: 1}, 1) })
+		Add(g.readBody(t, operand{base: jen.Id(v), stars: 1}))
+}
+
+// readBody renders the body of a function that reads v, on one line if a call reads it.
+func (g *generator) readBody(t *scan.Type, v operand) *jen.Statement {
+	read := func(body *jen.Group) { g.readValue(body, t, v, 1) }
+	if readByCall(t) {
+		return jen.CustomFunc(onOneLine, read)
+	}
+	return jen.BlockFunc(read)
 }

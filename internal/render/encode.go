@@ -41,28 +41,42 @@ func (g *generator) set(value *jen.Statement) *jen.Statement {
 // b is the variable of the slice that is appended to.
 func (g *generator) b() *jen.Statement { return jen.Id(g.names.local("b")) }
 
-// appendFields renders a map's header, keys and values.
-func (g *generator) appendFields(body *jen.Group, fields []*wireField, v operand) {
+// appendFields renders a map's header, keys and values, appended to the slice start. It
+// returns the expression of what b is then: b itself, or the call that appends the last
+// value to it.
+func (g *generator) appendFields(body *jen.Group, start *jen.Statement, fields []*wireField, v operand) *jen.Statement {
 	if slices.ContainsFunc(fields, func(f *wireField) bool { return f.typ.Fallible() }) {
 		body.Var().Id(g.names.local("err")).Error()
 	}
-	omits := slices.ContainsFunc(fields, func(f *wireField) bool { return f.omit && f.typ.Present() != scan.Always })
+	header := "" // in front of the first key
 	switch {
-	case omits:
+	case slices.ContainsFunc(fields, func(f *wireField) bool { return f.omit && f.typ.Present() != scan.Always }):
 		g.appendCount(body, fields, v)
 	case len(fields) < 16:
-		body.Add(g.set(jen.Append(g.b(), hex(0x80|len(fields)))))
+		header = string([]byte{0x80 | byte(len(fields))})
 	default:
-		body.Add(g.set(g.codec("AppendMapLen").Call(g.b(), jen.Lit(len(fields)))))
+		body.Add(g.set(g.codec("AppendMapLen").Call(start, jen.Lit(len(fields)))))
+		start = g.b()
 	}
-	for _, f := range fields {
+	for i, f := range fields {
 		present, always := g.present(f, v)
-		if always {
-			g.appendField(body, f, v)
-		} else if present != nil {
-			body.If(present).BlockFunc(func(body *jen.Group) { g.appendField(body, f, v) })
+		if !always {
+			if present != nil {
+				body.If(present).BlockFunc(func(body *jen.Group) {
+					g.appendKeyOf(body, g.b(), "", f)
+					g.appendValue(body, f.typ, v.field(f.path), 1)
+				})
+			}
+			continue
 		}
+		g.appendKeyOf(body, start, header, f)
+		start, header = g.b(), ""
+		if last := g.appendCallOnly(f.typ, v.field(f.path), 1); last != nil && i == len(fields)-1 {
+			return last
+		}
+		g.appendValue(body, f.typ, v.field(f.path), 1)
 	}
+	return g.b()
 }
 
 // appendCount renders the header of a map if some fields are omitted when empty.
@@ -138,10 +152,10 @@ func notZero(basic *types.Basic, v operand) *jen.Statement {
 	return v.value().Op("!=").Lit(0)
 }
 
-// appendField renders one key and its value. The key's bytes are constant.
-func (g *generator) appendField(body *jen.Group, f *wireField, v operand) {
-	body.Add(g.set(jen.Append(g.b(), jen.Id(strconv.QuoteToASCII(keyBytes(f.key))).Op("..."))))
-	g.appendValue(body, f.typ, v.field(f.path), 1)
+// appendKeyOf renders the statement that appends a header, which may be empty, and a
+// field's key to the slice start. The bytes are constant.
+func (g *generator) appendKeyOf(body *jen.Group, start *jen.Statement, header string, f *wireField) {
+	body.Add(g.set(jen.Append(start, jen.Id(strconv.QuoteToASCII(header+keyBytes(f.key))).Op("..."))))
 }
 
 // keyBytes returns a key as MessagePack: a string header and the string.
@@ -158,13 +172,15 @@ func keyBytes(key string) string {
 
 // appendValue renders the statements that append v, within depth loops.
 func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth int) {
+	if call := g.appendCallOnly(t, v, depth); call != nil {
+		body.Add(g.set(call))
+		return
+	}
 	if hasHelper(t) {
-		g.appendCall(body, g.callAppend(t, v, depth), t.Fallible())
+		body.If(g.fallible(g.callAppend(t, v, depth)))
 		return
 	}
 	switch t.Kind {
-	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
-		body.Add(g.set(g.appendScalar(t, v)))
 	case scan.Custom:
 		g.appendCustom(body, t, v)
 	case scan.Pointer:
@@ -178,6 +194,22 @@ func (g *generator) appendValue(body *jen.Group, t *scan.Type, v operand, depth 
 	case scan.Map:
 		g.appendMap(body, t, v, depth)
 	}
+}
+
+// appendCallOnly returns the call that appends v if it takes no more than a call that
+// cannot fail, and nil otherwise.
+func (g *generator) appendCallOnly(t *scan.Type, v operand, depth int) *jen.Statement {
+	if hasHelper(t) {
+		if t.Fallible() {
+			return nil
+		}
+		return g.callAppend(t, v, depth)
+	}
+	switch t.Kind {
+	case scan.Basic, scan.Time, scan.Bytes, scan.ByteArray:
+		return g.appendScalar(t, v)
+	}
+	return nil
 }
 
 // appendMap renders the header of a map and the loop over its sorted pairs.
@@ -229,15 +261,6 @@ func (g *generator) appendElements(body *jen.Group, t *scan.Type, v operand, dep
 		body.For(jen.Id(i).Op(":=").Range().Add(v.value())).
 			BlockFunc(func(body *jen.Group) { g.appendValue(body, t.Elem, elem, depth+1) })
 	}
-}
-
-// appendCall renders a call that appends, and the check of its error if it has one.
-func (g *generator) appendCall(body *jen.Group, call *jen.Statement, fallible bool) {
-	if !fallible {
-		body.Add(g.set(call))
-		return
-	}
-	body.If(g.fallible(call))
 }
 
 // fallible renders an if around a call that can fail.
@@ -333,13 +356,11 @@ func (g *generator) appendFunc(t *scan.Type) *jen.Statement {
 	value := operand{base: jen.Id(v), stars: 1}
 	fn := jen.Func().Params(jen.Id(b).Index().Byte(), jen.Id(v).Op("*").Add(g.typ(t.Go))).
 		Params(jen.Index().Byte(), jen.Error())
-	switch {
-	case hasHelper(t) && t.Fallible():
-		return fn.Block(jen.Return(g.callAppend(t, value, 0)))
-	case hasHelper(t):
-		return fn.Block(jen.Return(g.callAppend(t, value, 0), jen.Nil()))
-	case t.Kind == scan.Basic, t.Kind == scan.Time, t.Kind == scan.Bytes, t.Kind == scan.ByteArray:
-		return fn.Block(jen.Return(g.appendScalar(t, value), jen.Nil()))
+	if call := g.appendCallOnly(t, value, 0); call != nil {
+		return fn.Add(oneLine(jen.Return(call, jen.Nil())))
+	}
+	if hasHelper(t) {
+		return fn.Add(oneLine(jen.Return(g.callAppend(t, value, 0))))
 	}
 	return fn.BlockFunc(func(body *jen.Group) {
 		if t.Fallible() {

@@ -105,9 +105,10 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 	}
 	g.inMap = h.typ.Kind == scan.Struct
 	defer func() { g.deep = false }()
-	results, end := jen.Index().Byte(), jen.Return(jen.Id(b))
+	results, end := jen.Index().Byte(), func(b *jen.Statement) *jen.Statement { return jen.Return(b) }
 	if h.typ.Fallible() {
-		results, end = jen.Params(jen.Index().Byte(), jen.Error()), jen.Return(jen.Id(b), jen.Nil())
+		results = jen.Params(jen.Index().Byte(), jen.Error())
+		end = func(b *jen.Statement) *jen.Statement { return jen.Return(b, jen.Nil()) }
 	}
 	g.file.Func().Id(h.append).Params(params...).Add(results).
 		BlockFunc(func(body *jen.Group) {
@@ -118,13 +119,12 @@ func (g *generator) appendHelper(h *helper, fields []*wireField, self *jen.State
 			case h.typ.Kind != scan.Struct:
 				body.Var().Id(g.names.local("err")).Error()
 				g.appendValue(body, h.shape(), value, 1)
+				body.Add(end(jen.Id(b)))
 			case len(fields) == 0:
 				body.Return(jen.Append(jen.Id(b), hex(0x80)))
-				return
 			default:
-				g.appendFields(body, fields, value)
+				body.Add(end(g.appendFields(body, g.b(), fields, value)))
 			}
-			body.Add(end)
 		})
 	g.file.Line()
 }

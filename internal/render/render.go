@@ -33,6 +33,8 @@ type generator struct {
 	deep  bool // it has the parameter depth
 	inMap bool // it encodes a struct, so its values are one level deeper
 	key   bool // it returns bytes and no error
+
+	once *jen.Statement // what the next read is called on instead of the reader; nil: the reader
 }
 
 // File returns the generated file of a package that has tasks and no problems. It is
@@ -63,7 +65,11 @@ func newGenerator(pkg *scan.Package) *generator {
 func (g *generator) stubs(t *scan.Task) {
 	g.stub(t)
 	g.batch(t)
-	g.scheduleStub(t)
+	g.call(t)
+	if len(t.Params) > 0 {
+		g.next(t)
+	}
+	g.handle(t)
 	g.params(t)
 }
 
@@ -141,6 +147,13 @@ func (g *generator) runtime(name string) *jen.Statement {
 func (g *generator) codec(name string) *jen.Statement { return g.names.qual(codecPath, "codec", name) }
 
 func (g *generator) context() *jen.Statement { return g.names.qual("context", "context", "Context") }
+
+// onOneLine are the braces of a block that stays on the line of its head, as far as gofmt
+// lets it.
+var onOneLine = jen.Options{Open: "{", Close: "}", Separator: ";"}
+
+// oneLine renders a block of one statement on the line of its head.
+func oneLine(statement *jen.Statement) *jen.Statement { return jen.Custom(onOneLine, statement) }
 
 // comment adds a comment to the file.
 func (g *generator) comment(text string) {

@@ -18,9 +18,9 @@ const (
 	largestGuess  = 4 << 10 // bytes in all
 )
 
-// grow renders the statement that reserves space in b: exact for strings and binary,
+// grown renders the expression of b with space reserved: exact for strings and binary,
 // typical for other types.
-func (g *generator) grow(fields []*wireField, v operand) *jen.Statement {
+func (g *generator) grown(fields []*wireField, v operand) *jen.Statement {
 	fixed := 3 // the map's header
 	var exact []*jen.Statement
 	for _, f := range fields {
@@ -36,7 +36,7 @@ func (g *generator) grow(fields []*wireField, v operand) *jen.Statement {
 	for _, length := range exact {
 		room.Op("+").Add(length)
 	}
-	return g.set(g.names.qual("slices", "slices", "Grow").Call(g.b(), room))
+	return g.names.qual("slices", "slices", "Grow").Call(g.b(), room)
 }
 
 // guess returns the typical size of a value in bytes.

@@ -153,7 +153,7 @@ func lines(fields []field) []jen.Code {
 func (g *generator) stub(t *scan.Task) {
 	free := g.freeIn(t)
 	ctx, opts := fresh(free, "ctx", "runCtx"), fresh(free, "opts", "queueOpts")
-	params, values := g.stubParams(t, free)
+	params, values := g.stubParams(t, free, nil)
 	args := append([]jen.Code{jen.Id(ctx).Add(g.context())}, params...)
 	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
 	g.comment(g.stubDoc(t))
@@ -176,11 +176,11 @@ func (g *generator) freeIn(t *scan.Task) func(name string) bool {
 }
 
 // stubParams renders the task's parameters for a stub, and the fields of its params
-// value.
-func (g *generator) stubParams(t *scan.Task, free func(name string) bool) (params, values []jen.Code) {
+// value. Parameters that would hide a name of the body, such as those in used, get another.
+func (g *generator) stubParams(t *scan.Task, free func(name string) bool, used map[string]bool) (params, values []jen.Code) {
 	for _, p := range t.Params {
 		name := p.Name
-		if name == t.ParamsName() || name == t.DefinitionName() {
+		if name == t.ParamsName() || name == t.DefinitionName() || used[name] {
 			name = fresh(free, name+"Value")
 		}
 		params = append(params, jen.Id(name).Add(g.typ(p.Type.Go)))
@@ -189,20 +189,45 @@ func (g *generator) stubParams(t *scan.Task, free func(name string) bool) (param
 	return params, values
 }
 
-// scheduleStub renders the function that makes a schedule.
-func (g *generator) scheduleStub(t *scan.Task) {
-	free := g.freeIn(t)
-	ctx, opts := fresh(free, "ctx", "runCtx"), fresh(free, "opts", "queueOpts")
-	spec, zone := fresh(free, "spec", "cronSpec"), fresh(free, "tz", "zone", "timeZone")
-	params, values := g.stubParams(t, free)
-	args := append([]jen.Code{jen.Id(ctx).Add(g.context()), jen.List(jen.Id(spec), jen.Id(zone)).String()}, params...)
-	args = append(args, jen.Id(opts).Op("...").Add(g.runtime("QueueOption")))
-	g.comment(t.ScheduleName() + " runs " + g.link(t) + " on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].")
-	g.file.Func().Id(t.ScheduleName()).Params(args...).
-		Params(jen.Op("*").Add(g.runtime("Scheduled")), jen.Error()).
-		Block(jen.Return(g.runtime("ScheduleTask").Call(
-			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Id(spec), jen.Id(zone),
-			jen.Op("&").Id(t.ParamsName()).Values(values...), jen.Id(opts).Op("..."),
+// call renders the function that makes a call.
+func (g *generator) call(t *scan.Task) {
+	params, values := g.stubParams(t, g.freeIn(t), nil)
+	g.comment(t.CallName() + " is a run of " + g.link(t) + " that is not queued yet; see [taskrt.Call].")
+	g.file.Func().Id(t.CallName()).Params(params...).Add(g.runtime("Call")).Types(g.result(t)).
+		Block(jen.Return(g.runtime("NewCall").Call(
+			jen.Id(t.DefinitionName()), jen.Op("&").Id(t.ParamsName()).Values(values...),
+		)))
+	g.file.Line()
+}
+
+// next renders the function that makes a follow-up, whose first parameter is the result of
+// the run before it.
+func (g *generator) next(t *scan.Task) {
+	first := t.Params[0]
+	used := map[string]bool{}
+	g.namesIn(first.Type.Go, used)
+	params, values := g.stubParams(t, g.freeIn(t), used)
+	g.comment(t.NextName() + " is a run of " + g.link(t) + " that follows another, whose result is its " + first.Name + "; see [taskrt.Next].")
+	g.file.Func().Id(t.NextName()).Params(params[1:]...).
+		Add(g.runtime("Next")).Types(g.typ(first.Type.Go), g.result(t)).
+		Block(jen.Return(g.runtime("NewNext").Types(g.typ(first.Type.Go)).Call(
+			jen.Id(t.DefinitionName()), jen.Lit(first.Name), jen.Op("&").Id(t.ParamsName()).Values(values[1:]...),
+		)))
+	g.file.Line()
+}
+
+// handle renders the function that makes a handle from an id.
+func (g *generator) handle(t *scan.Task) {
+	ctx, id, opts := g.names.local("ctx"), g.names.local("id"), g.names.local("opts")
+	g.comment(t.HandleName() + " returns the handle of a run of " + g.link(t) + " by its id; see [taskrt.HandleOf].")
+	g.file.Func().Id(t.HandleName()).
+		Params(
+			jen.Id(ctx).Add(g.context()), jen.Id(id).String(),
+			jen.Id(opts).Op("...").Add(g.runtime("QueueOption")),
+		).
+		Params(jen.Op("*").Add(g.runtime("Handle")).Types(g.result(t))).
+		Block(jen.Return(g.runtime("HandleOf").Call(
+			jen.Id(ctx), jen.Id(t.DefinitionName()), jen.Id(id), jen.Id(opts).Op("..."),
 		)))
 	g.file.Line()
 }

@@ -56,6 +56,38 @@ func (g *generator) object(obj *types.TypeName, args *types.TypeList) *jen.State
 	return s.Types(list...)
 }
 
+// namesIn adds the names that a type is written with: of types, or of their imports.
+func (g *generator) namesIn(t types.Type, used map[string]bool) {
+	switch t := t.(type) {
+	case *types.Alias:
+		g.namesInObject(t.Obj(), t.TypeArgs(), used)
+		g.namesIn(types.Unalias(t), used)
+	case *types.Named:
+		g.namesInObject(t.Obj(), t.TypeArgs(), used)
+	case *types.Basic:
+		used[t.Name()] = true
+	case *types.Map:
+		g.namesIn(t.Key(), used)
+		g.namesIn(t.Elem(), used)
+	case *types.Struct:
+		for f := range t.Fields() {
+			g.namesIn(f.Type(), used)
+		}
+	case interface{ Elem() types.Type }: // a pointer, slice or array
+		g.namesIn(t.Elem(), used)
+	}
+}
+
+func (g *generator) namesInObject(obj *types.TypeName, args *types.TypeList, used map[string]bool) {
+	used[obj.Name()] = true
+	if obj.Pkg() != nil {
+		used[g.names.imports[obj.Pkg().Path()]] = true
+	}
+	for arg := range args.Types() {
+		g.namesIn(arg, used)
+	}
+}
+
 // structType renders an anonymous struct with its tags, which are part of its
 // identity.
 func (g *generator) structType(t *types.Struct) *jen.Statement {

@@ -144,13 +144,24 @@ func (t *Task) stub(verb string) string {
 // BatchName returns the name of the generated function that queues many runs.
 func (t *Task) BatchName() string { return t.StubName() + "Batch" }
 
-// ScheduleName returns the name of the generated function that makes a schedule.
-func (t *Task) ScheduleName() string { return t.stub("Schedule") }
+// CallName returns the name of the generated function that makes a call.
+func (t *Task) CallName() string { return t.stub("Call") }
+
+// NextName returns the name of the generated function that makes a follow-up. Tasks without
+// parameters have none.
+func (t *Task) NextName() string { return t.stub("Next") }
+
+// HandleName returns the name of the generated function that makes a handle from an id.
+func (t *Task) HandleName() string { return t.stub("Handle") }
 
 // GeneratedNames returns all names that the task's generated code declares in its
 // package.
 func (t *Task) GeneratedNames() []string {
-	return []string{t.StubName(), t.BatchName(), t.ScheduleName(), t.ParamsName(), t.DefinitionName()}
+	names := []string{t.StubName(), t.BatchName(), t.CallName(), t.HandleName(), t.ParamsName(), t.DefinitionName()}
+	if len(t.Params) > 0 {
+		names = append(names, t.NextName())
+	}
+	return names
 }
 
 // ParamsName returns the name of the generated type of the parameters.

@@ -4,7 +4,6 @@ package taskapp_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -72,9 +71,7 @@ func TestAWaitThatIsInterruptedLeavesTheRun(t *testing.T) {
 
 func TestARunThatIsToFollowIsNotKnownYet(t *testing.T) {
 	f := newFleet(t)
-	next, err := taskrt.Then(f.ctx,
-		func(ctx context.Context) (*taskrt.Handle[int64], error) { return tasks.QueueSquare(ctx, 4) },
-		tasks.QueueHalf)
+	next, err := taskrt.Then(tasks.CallSquare(4), tasks.NextHalf()).Queue(f.ctx)
 	require.NoError(t, err)
 	require.Contains(t, f.refuses(1, "run", next.ID), "one that is to follow another is not known before that has succeeded\n")
 	require.Contains(t, f.refuses(1, "cancel", next.ID), "one that is to follow another is not known before that has succeeded, so cancel that\n")
@@ -89,9 +86,9 @@ type shownSchedule struct {
 func TestSchedulesMadeAtRunTimeAreListed(t *testing.T) {
 	f := newFleet(t)
 	require.NotContains(t, f.says("list"), "Made at run time")
-	made, err := tasks.ScheduleRecorderMail(f.ctx, "0 9 * * *", "Europe/Rome", "ada", taskrt.ID("digest"))
+	made, err := taskrt.Schedule(f.ctx, "0 9 * * *", "Europe/Rome", tasks.CallRecorderMail("ada"), taskrt.ID("digest"))
 	require.NoError(t, err)
-	_, err = tasks.ScheduleRecorderMail(f.ctx, "@every 10m", "", "ada", taskrt.ID("often"), taskrt.OnQueue("slow"))
+	_, err = taskrt.Schedule(f.ctx, "@every 10m", "", tasks.CallRecorderMail("ada"), taskrt.ID("often"), taskrt.OnQueue("slow"))
 	require.NoError(t, err)
 	// One of a task that the program has no more, and of a rule that it cannot read.
 	require.NoError(t, f.broker.(broker.ScheduleStore).PutSchedule(f.ctx, &broker.Schedule{
@@ -159,7 +156,7 @@ func TestJSONHasTheFieldsThatAreDocumented(t *testing.T) {
 	_, documented, found := strings.Cut(string(doc), "\n## JSON\n")
 	require.True(t, found)
 	f := newFleet(t)
-	_, err = tasks.ScheduleRecorderMail(f.ctx, "0 9 * * *", "Europe/Rome", "ada")
+	_, err = taskrt.Schedule(f.ctx, "0 9 * * *", "Europe/Rome", tasks.CallRecorderMail("ada"))
 	require.NoError(t, err)
 	late, err := tasks.QueueEcho(f.ctx, "x", 1, taskrt.Delay(time.Hour), taskrt.Keep(time.Hour), taskrt.Header("k", "v"))
 	require.NoError(t, err)

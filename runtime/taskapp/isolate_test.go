@@ -112,7 +112,7 @@ func TestOneQueuesGarbageFreezesNoSchedules(t *testing.T) {
 	p := f.serve(0)
 	// After the first look at what there is.
 	require.Eventually(t, func() bool { return strings.Contains(p.log.String(), "skipped=2") }, 10*time.Second, 10*time.Millisecond, p.log.String())
-	_, err := tasks.ScheduleRecorderRecord(ctx, "@every 1s", "", "tock", taskrt.OnQueue("default"))
+	_, err := taskrt.Schedule(ctx, "@every 1s", "", tasks.CallRecorderRecord("tock"), taskrt.OnQueue("default"))
 	require.NoError(t, err)
 	require.Eventually(t, func() bool {
 		starts, _ := f.counts()

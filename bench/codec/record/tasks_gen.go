@@ -34,15 +34,23 @@ func QueueStoreBatch(ctx context.Context, params []StoreParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, storeTask, params, opts...)
 }
 
-// ScheduleStore runs [Store] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleStore(ctx context.Context, spec, tz string, record Record, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeTask, spec, tz, &StoreParams{Record: record}, opts...)
+// CallStore is a run of [Store] that is not queued yet; see [taskrt.Call].
+func CallStore(record Record) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(storeTask, &StoreParams{Record: record})
+}
+
+// NextStore is a run of [Store] that follows another, whose result is its record; see [taskrt.Next].
+func NextStore() taskrt.Next[Record, taskrt.None] {
+	return taskrt.NewNext[Record](storeTask, "record", &StoreParams{})
+}
+
+// HandleStore returns the handle of a run of [Store] by its id; see [taskrt.HandleOf].
+func HandleStore(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, storeTask, id, opts...)
 }
 
 // StoreParams are the parameters of [Store].
-type StoreParams struct {
-	Record Record
-}
+type StoreParams struct{ Record Record }
 
 // The code below is for the runtime.
 //
@@ -63,10 +71,8 @@ var storeTask = &taskrt.Definition[StoreParams, taskrt.None]{
 }
 
 func (p *StoreParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 486)
 	var err error
-	b = append(b, 0x81)
-	b = append(b, "\xa6record"...)
+	b = append(slices.Grow(b, 486), "\x81\xa6record"...)
 	if b, err = appendRecord(b, &p.Record); err != nil {
 		return nil, err
 	}
@@ -78,8 +84,7 @@ func (p *StoreParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "record":
-			r.Once(&seen, 0)
-			readRecord(r, &p.Record)
+			readRecord(r.Once(&seen, 0), &p.Record)
 		default:
 			r.Skip()
 		}
@@ -87,18 +92,12 @@ func (p *StoreParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "record")
 }
 
-func (p StoreParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *StoreParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p StoreParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *StoreParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 func appendRecord(b []byte, v *Record) ([]byte, error) {
 	var err error
-	b = append(b, 0x8f)
-	b = append(b, "\xa4Name"...)
+	b = append(b, "\x8f\xa4Name"...)
 	b = codec.AppendString(b, v.Name)
 	b = append(b, "\xa5Count"...)
 	b = codec.AppendInt(b, v.Count)
@@ -140,8 +139,7 @@ func appendRecord(b []byte, v *Record) ([]byte, error) {
 		return nil, err
 	}
 	b = append(b, "\xa4Page"...)
-	b = appendPageInner(b, &v.Page)
-	return b, nil
+	return appendPageInner(b, &v.Page), nil
 }
 
 func readRecord(r *codec.Reader, v *Record) {
@@ -149,26 +147,19 @@ func readRecord(r *codec.Reader, v *Record) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Name":
-			r.Once(&seen, 0)
-			v.Name = r.String()
+			v.Name = r.Once(&seen, 0).String()
 		case "Count":
-			r.Once(&seen, 1)
-			v.Count = r.Int64()
+			v.Count = r.Once(&seen, 1).Int64()
 		case "Ratio":
-			r.Once(&seen, 2)
-			v.Ratio = r.Float64()
+			v.Ratio = r.Once(&seen, 2).Float64()
 		case "Active":
-			r.Once(&seen, 3)
-			v.Active = r.Bool()
+			v.Active = r.Once(&seen, 3).Bool()
 		case "Data":
-			r.Once(&seen, 4)
-			v.Data = r.Bytes()
+			v.Data = r.Once(&seen, 4).Bytes()
 		case "Created":
-			r.Once(&seen, 5)
-			v.Created = r.Time()
+			v.Created = r.Once(&seen, 5).Time()
 		case "Wait":
-			r.Once(&seen, 6)
-			v.Wait = r.Duration()
+			v.Wait = r.Once(&seen, 6).Duration()
 		case "Tags":
 			r.Once(&seen, 7)
 			for left := codec.ReadSlice(r, &v.Tags); left > 0 && codec.Room(r, &v.Tags, left); left-- {
@@ -181,8 +172,7 @@ func readRecord(r *codec.Reader, v *Record) {
 				v.Scores[k] = r.Int()
 			}
 		case "Inner":
-			r.Once(&seen, 9)
-			readInner(r, &v.Inner)
+			readInner(r.Once(&seen, 9), &v.Inner)
 		case "Parent":
 			r.Once(&seen, 14)
 			if r.Nil() {
@@ -192,17 +182,13 @@ func readRecord(r *codec.Reader, v *Record) {
 				readInner(r, v.Parent)
 			}
 		case "Level":
-			r.Once(&seen, 10)
-			v.Level = Level(r.Int8())
+			v.Level = Level(r.Once(&seen, 10).Int8())
 		case "Key":
-			r.Once(&seen, 11)
-			r.BytesInto(v.Key[:])
+			r.Once(&seen, 11).BytesInto(v.Key[:])
 		case "Addr":
-			r.Once(&seen, 12)
-			codec.ReadBinary(r, &v.Addr)
+			codec.ReadBinary(r.Once(&seen, 12), &v.Addr)
 		case "Page":
-			r.Once(&seen, 13)
-			readPageInner(r, &v.Page)
+			readPageInner(r.Once(&seen, 13), &v.Page)
 		default:
 			r.Skip()
 		}
@@ -211,12 +197,10 @@ func readRecord(r *codec.Reader, v *Record) {
 }
 
 func appendInner(b []byte, v *Inner) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa2ID"...)
+	b = append(b, "\x82\xa2ID"...)
 	b = codec.AppendString(b, v.ID)
 	b = append(b, "\xa4Rank"...)
-	b = codec.AppendInt(b, int64(v.Rank))
-	return b
+	return codec.AppendInt(b, int64(v.Rank))
 }
 
 func readInner(r *codec.Reader, v *Inner) {
@@ -224,11 +208,9 @@ func readInner(r *codec.Reader, v *Inner) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "ID":
-			r.Once(&seen, 0)
-			v.ID = r.String()
+			v.ID = r.Once(&seen, 0).String()
 		case "Rank":
-			r.Once(&seen, 1)
-			v.Rank = r.Int()
+			v.Rank = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -237,15 +219,13 @@ func readInner(r *codec.Reader, v *Inner) {
 }
 
 func appendPageInner(b []byte, v *Page[Inner]) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa5Items"...)
+	b = append(b, "\x82\xa5Items"...)
 	b = codec.AppendSliceHeader(b, v.Items)
 	for i := range v.Items {
 		b = appendInner(b, &v.Items[i])
 	}
 	b = append(b, "\xa4Next"...)
-	b = codec.AppendString(b, v.Next)
-	return b
+	return codec.AppendString(b, v.Next)
 }
 
 func readPageInner(r *codec.Reader, v *Page[Inner]) {
@@ -258,8 +238,7 @@ func readPageInner(r *codec.Reader, v *Page[Inner]) {
 				readInner(r, codec.Next(&v.Items))
 			}
 		case "Next":
-			r.Once(&seen, 1)
-			v.Next = r.String()
+			v.Next = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}

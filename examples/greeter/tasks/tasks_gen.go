@@ -41,15 +41,23 @@ func QueueGreetBatch(ctx context.Context, params []GreetParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, greetTask, params, opts...)
 }
 
-// ScheduleGreet runs [Greet] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleGreet(ctx context.Context, spec, tz string, name string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, greetTask, spec, tz, &GreetParams{Name: name}, opts...)
+// CallGreet is a run of [Greet] that is not queued yet; see [taskrt.Call].
+func CallGreet(name string) taskrt.Call[string] {
+	return taskrt.NewCall(greetTask, &GreetParams{Name: name})
+}
+
+// NextGreet is a run of [Greet] that follows another, whose result is its name; see [taskrt.Next].
+func NextGreet() taskrt.Next[string, string] {
+	return taskrt.NewNext[string](greetTask, "name", &GreetParams{})
+}
+
+// HandleGreet returns the handle of a run of [Greet] by its id; see [taskrt.HandleOf].
+func HandleGreet(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, greetTask, id, opts...)
 }
 
 // GreetParams are the parameters of [Greet].
-type GreetParams struct {
-	Name string
-}
+type GreetParams struct{ Name string }
 
 // QueueCount queues [Count]: it counts the characters of a text, in a child process.
 func QueueCount(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
@@ -61,15 +69,23 @@ func QueueCountBatch(ctx context.Context, params []CountParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, countTask, params, opts...)
 }
 
-// ScheduleCount runs [Count] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCount(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, countTask, spec, tz, &CountParams{Text: text}, opts...)
+// CallCount is a run of [Count] that is not queued yet; see [taskrt.Call].
+func CallCount(text string) taskrt.Call[int] {
+	return taskrt.NewCall(countTask, &CountParams{Text: text})
+}
+
+// NextCount is a run of [Count] that follows another, whose result is its text; see [taskrt.Next].
+func NextCount() taskrt.Next[string, int] {
+	return taskrt.NewNext[string](countTask, "text", &CountParams{})
+}
+
+// HandleCount returns the handle of a run of [Count] by its id; see [taskrt.HandleOf].
+func HandleCount(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int] {
+	return taskrt.HandleOf(ctx, countTask, id, opts...)
 }
 
 // CountParams are the parameters of [Count].
-type CountParams struct {
-	Text string
-}
+type CountParams struct{ Text string }
 
 // QueueRemind queues [Remind]: it says something every second.
 func QueueRemind(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -81,9 +97,14 @@ func QueueRemindBatch(ctx context.Context, params []RemindParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, remindTask, params, opts...)
 }
 
-// ScheduleRemind runs [Remind] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRemind(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, remindTask, spec, tz, &RemindParams{}, opts...)
+// CallRemind is a run of [Remind] that is not queued yet; see [taskrt.Call].
+func CallRemind() taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(remindTask, &RemindParams{})
+}
+
+// HandleRemind returns the handle of a run of [Remind] by its id; see [taskrt.HandleOf].
+func HandleRemind(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, remindTask, id, opts...)
 }
 
 // RemindParams are the parameters of [Remind].
@@ -108,20 +129,13 @@ var greetTask = &taskrt.Definition[GreetParams, string]{
 	},
 	AppendParams: (*GreetParams).AppendMsgpack,
 	ReadParams:   (*GreetParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *GreetParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Name))
-	b = append(b, 0x81)
-	b = append(b, "\xa4name"...)
-	b = codec.AppendString(b, p.Name)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Name)), "\x81\xa4name"...)
+	return codec.AppendString(b, p.Name), nil
 }
 
 func (p *GreetParams) ReadMsgpack(r *codec.Reader) {
@@ -129,8 +143,7 @@ func (p *GreetParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "name":
-			r.Once(&seen, 0)
-			p.Name = r.String()
+			p.Name = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -138,13 +151,8 @@ func (p *GreetParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "name")
 }
 
-func (p GreetParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *GreetParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p GreetParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *GreetParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // countTask defines [Count].
 var countTask = &taskrt.Definition[CountParams, int]{
@@ -159,20 +167,13 @@ var countTask = &taskrt.Definition[CountParams, int]{
 	},
 	AppendParams: (*CountParams).AppendMsgpack,
 	ReadParams:   (*CountParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int) ([]byte, error) {
-		return codec.AppendInt(b, int64(*v)), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int) {
-		*v = r.Int()
-	},
+	AppendResult: func(b []byte, v *int) ([]byte, error) { return codec.AppendInt(b, int64(*v)), nil },
+	ReadResult:   func(r *codec.Reader, v *int) { *v = r.Int() },
 }
 
 func (p *CountParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Text))
-	b = append(b, 0x81)
-	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Text)), "\x81\xa4text"...)
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *CountParams) ReadMsgpack(r *codec.Reader) {
@@ -180,8 +181,7 @@ func (p *CountParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -189,13 +189,8 @@ func (p *CountParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-func (p CountParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *CountParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p CountParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CountParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // remindTask defines [Remind].
 var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
@@ -209,9 +204,7 @@ var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 	ReadParams:   (*RemindParams).ReadMsgpack,
 }
 
-func (*RemindParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*RemindParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*RemindParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -220,10 +213,5 @@ func (*RemindParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p RemindParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RemindParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RemindParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RemindParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

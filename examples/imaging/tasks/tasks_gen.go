@@ -35,9 +35,19 @@ func QueueThumbnailBatch(ctx context.Context, params []ThumbnailParams, opts ...
 	return taskrt.QueueBatch(ctx, thumbnailTask, params, opts...)
 }
 
-// ScheduleThumbnail runs [Thumbnail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleThumbnail(ctx context.Context, spec, tz string, picture string, dir string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, thumbnailTask, spec, tz, &ThumbnailParams{Picture: picture, Dir: dir}, opts...)
+// CallThumbnail is a run of [Thumbnail] that is not queued yet; see [taskrt.Call].
+func CallThumbnail(picture string, dir string) taskrt.Call[Thumb] {
+	return taskrt.NewCall(thumbnailTask, &ThumbnailParams{Picture: picture, Dir: dir})
+}
+
+// NextThumbnail is a run of [Thumbnail] that follows another, whose result is its picture; see [taskrt.Next].
+func NextThumbnail(dir string) taskrt.Next[string, Thumb] {
+	return taskrt.NewNext[string](thumbnailTask, "picture", &ThumbnailParams{Dir: dir})
+}
+
+// HandleThumbnail returns the handle of a run of [Thumbnail] by its id; see [taskrt.HandleOf].
+func HandleThumbnail(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Thumb] {
+	return taskrt.HandleOf(ctx, thumbnailTask, id, opts...)
 }
 
 // ThumbnailParams are the parameters of [Thumbnail].
@@ -67,20 +77,15 @@ var thumbnailTask = &taskrt.Definition[ThumbnailParams, Thumb]{
 	},
 	AppendParams: (*ThumbnailParams).AppendMsgpack,
 	ReadParams:   (*ThumbnailParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Thumb) ([]byte, error) {
-		return appendThumb(b, v), nil
-	},
-	ReadResult: readThumb,
+	AppendResult: func(b []byte, v *Thumb) ([]byte, error) { return appendThumb(b, v), nil },
+	ReadResult:   readThumb,
 }
 
 func (p *ThumbnailParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25+len(p.Picture)+len(p.Dir))
-	b = append(b, 0x82)
-	b = append(b, "\xa7picture"...)
+	b = append(slices.Grow(b, 25+len(p.Picture)+len(p.Dir)), "\x82\xa7picture"...)
 	b = codec.AppendString(b, p.Picture)
 	b = append(b, "\xa3dir"...)
-	b = codec.AppendString(b, p.Dir)
-	return b, nil
+	return codec.AppendString(b, p.Dir), nil
 }
 
 func (p *ThumbnailParams) ReadMsgpack(r *codec.Reader) {
@@ -88,11 +93,9 @@ func (p *ThumbnailParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "picture":
-			r.Once(&seen, 0)
-			p.Picture = r.String()
+			p.Picture = r.Once(&seen, 0).String()
 		case "dir":
-			r.Once(&seen, 1)
-			p.Dir = r.String()
+			p.Dir = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -100,17 +103,11 @@ func (p *ThumbnailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "picture", "dir")
 }
 
-func (p ThumbnailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ThumbnailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ThumbnailParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ThumbnailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 func appendThumb(b []byte, v *Thumb) []byte {
-	b = append(b, 0x85)
-	b = append(b, "\xa4Path"...)
+	b = append(b, "\x85\xa4Path"...)
 	b = codec.AppendString(b, v.Path)
 	b = append(b, "\xa5Width"...)
 	b = codec.AppendInt(b, int64(v.Width))
@@ -119,8 +116,7 @@ func appendThumb(b []byte, v *Thumb) []byte {
 	b = append(b, "\xa7Colours"...)
 	b = codec.AppendInt(b, int64(v.Colours))
 	b = append(b, "\xa3PID"...)
-	b = codec.AppendInt(b, int64(v.PID))
-	return b
+	return codec.AppendInt(b, int64(v.PID))
 }
 
 func readThumb(r *codec.Reader, v *Thumb) {
@@ -128,20 +124,15 @@ func readThumb(r *codec.Reader, v *Thumb) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Path":
-			r.Once(&seen, 0)
-			v.Path = r.String()
+			v.Path = r.Once(&seen, 0).String()
 		case "Width":
-			r.Once(&seen, 1)
-			v.Width = r.Int()
+			v.Width = r.Once(&seen, 1).Int()
 		case "Height":
-			r.Once(&seen, 2)
-			v.Height = r.Int()
+			v.Height = r.Once(&seen, 2).Int()
 		case "Colours":
-			r.Once(&seen, 3)
-			v.Colours = r.Int()
+			v.Colours = r.Once(&seen, 3).Int()
 		case "PID":
-			r.Once(&seen, 4)
-			v.PID = r.Int()
+			v.PID = r.Once(&seen, 4).Int()
 		default:
 			r.Skip()
 		}

@@ -41,15 +41,23 @@ func QueueStoreFetchDataBatch(ctx context.Context, params []StoreFetchDataParams
 	return taskrt.QueueBatch(ctx, storeFetchDataTask, params, opts...)
 }
 
-// ScheduleStoreFetchData runs [Store.FetchData] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleStoreFetchData(ctx context.Context, spec, tz string, url string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeFetchDataTask, spec, tz, &StoreFetchDataParams{URL: url}, opts...)
+// CallStoreFetchData is a run of [Store.FetchData] that is not queued yet; see [taskrt.Call].
+func CallStoreFetchData(url string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(storeFetchDataTask, &StoreFetchDataParams{URL: url})
+}
+
+// NextStoreFetchData is a run of [Store.FetchData] that follows another, whose result is its url; see [taskrt.Next].
+func NextStoreFetchData() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](storeFetchDataTask, "url", &StoreFetchDataParams{})
+}
+
+// HandleStoreFetchData returns the handle of a run of [Store.FetchData] by its id; see [taskrt.HandleOf].
+func HandleStoreFetchData(ctx context.Context, id2 string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, storeFetchDataTask, id2, opts...)
 }
 
 // StoreFetchDataParams are the parameters of [Store.FetchData].
-type StoreFetchDataParams struct {
-	URL string
-}
+type StoreFetchDataParams struct{ URL string }
 
 // QueueStoreHeavyCalculation queues [Store.HeavyCalculation]: it counts a document's words and hashes it many times over, in a
 // child process, and queues the next document.
@@ -62,15 +70,23 @@ func QueueStoreHeavyCalculationBatch(ctx context.Context, params []StoreHeavyCal
 	return taskrt.QueueBatch(ctx, storeHeavyCalculationTask, params, opts...)
 }
 
-// ScheduleStoreHeavyCalculation runs [Store.HeavyCalculation] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleStoreHeavyCalculation(ctx context.Context, spec, tz string, dataID string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, storeHeavyCalculationTask, spec, tz, &StoreHeavyCalculationParams{DataID: dataID}, opts...)
+// CallStoreHeavyCalculation is a run of [Store.HeavyCalculation] that is not queued yet; see [taskrt.Call].
+func CallStoreHeavyCalculation(dataID string) taskrt.Call[Summary] {
+	return taskrt.NewCall(storeHeavyCalculationTask, &StoreHeavyCalculationParams{DataID: dataID})
+}
+
+// NextStoreHeavyCalculation is a run of [Store.HeavyCalculation] that follows another, whose result is its dataID; see [taskrt.Next].
+func NextStoreHeavyCalculation() taskrt.Next[string, Summary] {
+	return taskrt.NewNext[string](storeHeavyCalculationTask, "dataID", &StoreHeavyCalculationParams{})
+}
+
+// HandleStoreHeavyCalculation returns the handle of a run of [Store.HeavyCalculation] by its id; see [taskrt.HandleOf].
+func HandleStoreHeavyCalculation(ctx context.Context, id2 string, opts ...taskrt.QueueOption) *taskrt.Handle[Summary] {
+	return taskrt.HandleOf(ctx, storeHeavyCalculationTask, id2, opts...)
 }
 
 // StoreHeavyCalculationParams are the parameters of [Store.HeavyCalculation].
-type StoreHeavyCalculationParams struct {
-	DataID string
-}
+type StoreHeavyCalculationParams struct{ DataID string }
 
 // QueueScheduled queues [Scheduled]: it says OK every second.
 func QueueScheduled(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
@@ -82,9 +98,14 @@ func QueueScheduledBatch(ctx context.Context, params []ScheduledParams, opts ...
 	return taskrt.QueueBatch(ctx, scheduledTask, params, opts...)
 }
 
-// ScheduleScheduled runs [Scheduled] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleScheduled(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, scheduledTask, spec, tz, &ScheduledParams{}, opts...)
+// CallScheduled is a run of [Scheduled] that is not queued yet; see [taskrt.Call].
+func CallScheduled() taskrt.Call[string] {
+	return taskrt.NewCall(scheduledTask, &ScheduledParams{})
+}
+
+// HandleScheduled returns the handle of a run of [Scheduled] by its id; see [taskrt.HandleOf].
+func HandleScheduled(ctx context.Context, id2 string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, scheduledTask, id2, opts...)
 }
 
 // ScheduledParams are the parameters of [Scheduled].
@@ -111,11 +132,8 @@ var storeFetchDataTask = &taskrt.Definition[StoreFetchDataParams, taskrt.None]{
 }
 
 func (p *StoreFetchDataParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 12+len(p.URL))
-	b = append(b, 0x81)
-	b = append(b, "\xa3url"...)
-	b = codec.AppendString(b, p.URL)
-	return b, nil
+	b = append(slices.Grow(b, 12+len(p.URL)), "\x81\xa3url"...)
+	return codec.AppendString(b, p.URL), nil
 }
 
 func (p *StoreFetchDataParams) ReadMsgpack(r *codec.Reader) {
@@ -123,8 +141,7 @@ func (p *StoreFetchDataParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "url":
-			r.Once(&seen, 0)
-			p.URL = r.String()
+			p.URL = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -132,13 +149,8 @@ func (p *StoreFetchDataParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "url")
 }
 
-func (p StoreFetchDataParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *StoreFetchDataParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p StoreFetchDataParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *StoreFetchDataParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // storeHeavyCalculationTask defines [Store.HeavyCalculation].
 var storeHeavyCalculationTask = &taskrt.Definition[StoreHeavyCalculationParams, Summary]{
@@ -153,18 +165,13 @@ var storeHeavyCalculationTask = &taskrt.Definition[StoreHeavyCalculationParams, 
 	},
 	AppendParams: (*StoreHeavyCalculationParams).AppendMsgpack,
 	ReadParams:   (*StoreHeavyCalculationParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Summary) ([]byte, error) {
-		return appendSummary(b, v), nil
-	},
-	ReadResult: readSummary,
+	AppendResult: func(b []byte, v *Summary) ([]byte, error) { return appendSummary(b, v), nil },
+	ReadResult:   readSummary,
 }
 
 func (p *StoreHeavyCalculationParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 15+len(p.DataID))
-	b = append(b, 0x81)
-	b = append(b, "\xa6dataID"...)
-	b = codec.AppendString(b, p.DataID)
-	return b, nil
+	b = append(slices.Grow(b, 15+len(p.DataID)), "\x81\xa6dataID"...)
+	return codec.AppendString(b, p.DataID), nil
 }
 
 func (p *StoreHeavyCalculationParams) ReadMsgpack(r *codec.Reader) {
@@ -172,8 +179,7 @@ func (p *StoreHeavyCalculationParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "dataID":
-			r.Once(&seen, 0)
-			p.DataID = r.String()
+			p.DataID = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -181,12 +187,12 @@ func (p *StoreHeavyCalculationParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "dataID")
 }
 
-func (p StoreHeavyCalculationParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
+func (p StoreHeavyCalculationParams) EncodeMsgpack(e *msgpack.Encoder) error {
+	return codec.EncodeTo(e, &p)
 }
 
-func (p *StoreHeavyCalculationParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
+func (p *StoreHeavyCalculationParams) DecodeMsgpack(d *msgpack.Decoder) error {
+	return codec.DecodeFrom(d, p)
 }
 
 // scheduledTask defines [Scheduled].
@@ -201,17 +207,11 @@ var scheduledTask = &taskrt.Definition[ScheduledParams, string]{
 	},
 	AppendParams: (*ScheduledParams).AppendMsgpack,
 	ReadParams:   (*ScheduledParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
-func (*ScheduledParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*ScheduledParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*ScheduledParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -220,23 +220,16 @@ func (*ScheduledParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p ScheduledParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ScheduledParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ScheduledParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ScheduledParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 func appendSummary(b []byte, v *Summary) []byte {
-	b = append(b, 0x83)
-	b = append(b, "\xa6DataID"...)
+	b = append(b, "\x83\xa6DataID"...)
 	b = codec.AppendString(b, v.DataID)
 	b = append(b, "\xa5Words"...)
 	b = codec.AppendInt(b, int64(v.Words))
 	b = append(b, "\xa6Digest"...)
-	b = codec.AppendString(b, v.Digest)
-	return b
+	return codec.AppendString(b, v.Digest)
 }
 
 func readSummary(r *codec.Reader, v *Summary) {
@@ -244,14 +237,11 @@ func readSummary(r *codec.Reader, v *Summary) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "DataID":
-			r.Once(&seen, 0)
-			v.DataID = r.String()
+			v.DataID = r.Once(&seen, 0).String()
 		case "Words":
-			r.Once(&seen, 1)
-			v.Words = r.Int()
+			v.Words = r.Once(&seen, 1).Int()
 		case "Digest":
-			r.Once(&seen, 2)
-			v.Digest = r.String()
+			v.Digest = r.Once(&seen, 2).String()
 		default:
 			r.Skip()
 		}

@@ -44,9 +44,19 @@ func QueueChargeBatch(ctx context.Context, params []ChargeParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, chargeTask, params, opts...)
 }
 
-// ScheduleCharge runs [Charge] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleCharge(ctx context.Context, spec, tz string, order string, cents int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, chargeTask, spec, tz, &ChargeParams{Order: order, Cents: cents}, opts...)
+// CallCharge is a run of [Charge] that is not queued yet; see [taskrt.Call].
+func CallCharge(order string, cents int) taskrt.Call[string] {
+	return taskrt.NewCall(chargeTask, &ChargeParams{Order: order, Cents: cents})
+}
+
+// NextCharge is a run of [Charge] that follows another, whose result is its order; see [taskrt.Next].
+func NextCharge(cents int) taskrt.Next[string, string] {
+	return taskrt.NewNext[string](chargeTask, "order", &ChargeParams{Cents: cents})
+}
+
+// HandleCharge returns the handle of a run of [Charge] by its id; see [taskrt.HandleOf].
+func HandleCharge(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, chargeTask, id, opts...)
 }
 
 // ChargeParams are the parameters of [Charge].
@@ -65,9 +75,19 @@ func QueueMailBatch(ctx context.Context, params []MailParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, mailTask, params, opts...)
 }
 
-// ScheduleMail runs [Mail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleMail(ctx context.Context, spec, tz string, text string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, mailTask, spec, tz, &MailParams{Text: text, To: to}, opts...)
+// CallMail is a run of [Mail] that is not queued yet; see [taskrt.Call].
+func CallMail(text string, to string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(mailTask, &MailParams{Text: text, To: to})
+}
+
+// NextMail is a run of [Mail] that follows another, whose result is its text; see [taskrt.Next].
+func NextMail(to string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](mailTask, "text", &MailParams{To: to})
+}
+
+// HandleMail returns the handle of a run of [Mail] by its id; see [taskrt.HandleOf].
+func HandleMail(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, mailTask, id, opts...)
 }
 
 // MailParams are the parameters of [Mail].
@@ -86,9 +106,19 @@ func QueuePackBatch(ctx context.Context, params []PackParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, packTask, params, opts...)
 }
 
-// SchedulePack runs [Pack] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func SchedulePack(ctx context.Context, spec, tz string, order string, items int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, packTask, spec, tz, &PackParams{Order: order, Items: items}, opts...)
+// CallPack is a run of [Pack] that is not queued yet; see [taskrt.Call].
+func CallPack(order string, items int64) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(packTask, &PackParams{Order: order, Items: items})
+}
+
+// NextPack is a run of [Pack] that follows another, whose result is its order; see [taskrt.Next].
+func NextPack(items int64) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](packTask, "order", &PackParams{Items: items})
+}
+
+// HandlePack returns the handle of a run of [Pack] by its id; see [taskrt.HandleOf].
+func HandlePack(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, packTask, id, opts...)
 }
 
 // PackParams are the parameters of [Pack].
@@ -107,9 +137,19 @@ func QueueBillBatch(ctx context.Context, params []BillParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, billTask, params, opts...)
 }
 
-// ScheduleBill runs [Bill] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleBill(ctx context.Context, spec, tz string, receipts []string, customer string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, billTask, spec, tz, &BillParams{Receipts: receipts, Customer: customer}, opts...)
+// CallBill is a run of [Bill] that is not queued yet; see [taskrt.Call].
+func CallBill(receipts []string, customer string) taskrt.Call[string] {
+	return taskrt.NewCall(billTask, &BillParams{Receipts: receipts, Customer: customer})
+}
+
+// NextBill is a run of [Bill] that follows another, whose result is its receipts; see [taskrt.Next].
+func NextBill(customer string) taskrt.Next[[]string, string] {
+	return taskrt.NewNext[[]string](billTask, "receipts", &BillParams{Customer: customer})
+}
+
+// HandleBill returns the handle of a run of [Bill] by its id; see [taskrt.HandleOf].
+func HandleBill(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, billTask, id, opts...)
 }
 
 // BillParams are the parameters of [Bill].
@@ -137,22 +177,15 @@ var chargeTask = &taskrt.Definition[ChargeParams, string]{
 	},
 	AppendParams: (*ChargeParams).AppendMsgpack,
 	ReadParams:   (*ChargeParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *ChargeParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 29+len(p.Order))
-	b = append(b, 0x82)
-	b = append(b, "\xa5order"...)
+	b = append(slices.Grow(b, 29+len(p.Order)), "\x82\xa5order"...)
 	b = codec.AppendString(b, p.Order)
 	b = append(b, "\xa5cents"...)
-	b = codec.AppendInt(b, int64(p.Cents))
-	return b, nil
+	return codec.AppendInt(b, int64(p.Cents)), nil
 }
 
 func (p *ChargeParams) ReadMsgpack(r *codec.Reader) {
@@ -160,11 +193,9 @@ func (p *ChargeParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "order":
-			r.Once(&seen, 0)
-			p.Order = r.String()
+			p.Order = r.Once(&seen, 0).String()
 		case "cents":
-			r.Once(&seen, 1)
-			p.Cents = r.Int()
+			p.Cents = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -172,13 +203,8 @@ func (p *ChargeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "order", "cents")
 }
 
-func (p ChargeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ChargeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ChargeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ChargeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // mailTask defines [Mail].
 var mailTask = &taskrt.Definition[MailParams, taskrt.None]{
@@ -194,13 +220,10 @@ var mailTask = &taskrt.Definition[MailParams, taskrt.None]{
 }
 
 func (p *MailParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 21+len(p.Text)+len(p.To))
-	b = append(b, 0x82)
-	b = append(b, "\xa4text"...)
+	b = append(slices.Grow(b, 21+len(p.Text)+len(p.To)), "\x82\xa4text"...)
 	b = codec.AppendString(b, p.Text)
 	b = append(b, "\xa2to"...)
-	b = codec.AppendString(b, p.To)
-	return b, nil
+	return codec.AppendString(b, p.To), nil
 }
 
 func (p *MailParams) ReadMsgpack(r *codec.Reader) {
@@ -208,11 +231,9 @@ func (p *MailParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		case "to":
-			r.Once(&seen, 1)
-			p.To = r.String()
+			p.To = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -220,13 +241,8 @@ func (p *MailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text", "to")
 }
 
-func (p MailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *MailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p MailParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *MailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // packTask defines [Pack].
 var packTask = &taskrt.Definition[PackParams, taskrt.None]{
@@ -242,13 +258,10 @@ var packTask = &taskrt.Definition[PackParams, taskrt.None]{
 }
 
 func (p *PackParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 29+len(p.Order))
-	b = append(b, 0x82)
-	b = append(b, "\xa5order"...)
+	b = append(slices.Grow(b, 29+len(p.Order)), "\x82\xa5order"...)
 	b = codec.AppendString(b, p.Order)
 	b = append(b, "\xa5items"...)
-	b = codec.AppendInt(b, p.Items)
-	return b, nil
+	return codec.AppendInt(b, p.Items), nil
 }
 
 func (p *PackParams) ReadMsgpack(r *codec.Reader) {
@@ -256,11 +269,9 @@ func (p *PackParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "order":
-			r.Once(&seen, 0)
-			p.Order = r.String()
+			p.Order = r.Once(&seen, 0).String()
 		case "items":
-			r.Once(&seen, 1)
-			p.Items = r.Int64()
+			p.Items = r.Once(&seen, 1).Int64()
 		default:
 			r.Skip()
 		}
@@ -268,13 +279,8 @@ func (p *PackParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "order", "items")
 }
 
-func (p PackParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *PackParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p PackParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *PackParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // billTask defines [Bill].
 var billTask = &taskrt.Definition[BillParams, string]{
@@ -288,25 +294,18 @@ var billTask = &taskrt.Definition[BillParams, string]{
 	},
 	AppendParams: (*BillParams).AppendMsgpack,
 	ReadParams:   (*BillParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *BillParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 60+len(p.Customer))
-	b = append(b, 0x82)
-	b = append(b, "\xa8receipts"...)
+	b = append(slices.Grow(b, 60+len(p.Customer)), "\x82\xa8receipts"...)
 	b = codec.AppendSliceHeader(b, p.Receipts)
 	for _, e := range p.Receipts {
 		b = codec.AppendString(b, e)
 	}
 	b = append(b, "\xa8customer"...)
-	b = codec.AppendString(b, p.Customer)
-	return b, nil
+	return codec.AppendString(b, p.Customer), nil
 }
 
 func (p *BillParams) ReadMsgpack(r *codec.Reader) {
@@ -319,8 +318,7 @@ func (p *BillParams) ReadMsgpack(r *codec.Reader) {
 				p.Receipts = append(p.Receipts, r.String())
 			}
 		case "customer":
-			r.Once(&seen, 1)
-			p.Customer = r.String()
+			p.Customer = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -328,10 +326,5 @@ func (p *BillParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "receipts", "customer")
 }
 
-func (p BillParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *BillParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p BillParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *BillParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

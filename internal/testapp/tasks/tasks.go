@@ -205,7 +205,7 @@ func Plan(ctx context.Context, id, note string) ([]string, error) {
 		if err := taskrt.Unschedule(ctx, "", id); err != nil {
 			return nil, taskrt.Permanent(err)
 		}
-	} else if _, err := ScheduleRecorderRecord(ctx, "@every 1s", "", note, taskrt.ID(id)); err != nil {
+	} else if _, err := taskrt.Schedule(ctx, "@every 1s", "", CallRecorderRecord(note), taskrt.ID(id)); err != nil {
 		return nil, err
 	}
 	list, err := taskrt.Schedules(ctx)

@@ -136,9 +136,19 @@ func QueueLabelledBatch(ctx context.Context, params []LabelledParams, opts ...ta
 	return taskrt.QueueBatch(ctx, labelledTask, params, opts...)
 }
 
-// ScheduleLabelled runs [Labelled] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLabelled(ctx context.Context, spec, tz string, id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, labelledTask, spec, tz, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title}, opts...)
+// CallLabelled is a run of [Labelled] that is not queued yet; see [taskrt.Call].
+func CallLabelled(id string, wait bool, json string, help string, dataIDs []string, note string, times int, title *string) taskrt.Call[string] {
+	return taskrt.NewCall(labelledTask, &LabelledParams{ID: id, Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title})
+}
+
+// NextLabelled is a run of [Labelled] that follows another, whose result is its id; see [taskrt.Next].
+func NextLabelled(wait bool, json string, help string, dataIDs []string, note string, times int, title *string) taskrt.Next[string, string] {
+	return taskrt.NewNext[string](labelledTask, "id", &LabelledParams{Wait: wait, JSON: json, Help: help, DataIDs: dataIDs, Note: note, Times: times, Title: title})
+}
+
+// HandleLabelled returns the handle of a run of [Labelled] by its id; see [taskrt.HandleOf].
+func HandleLabelled(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, labelledTask, id, opts...)
 }
 
 // LabelledParams are the parameters of [Labelled].
@@ -163,9 +173,19 @@ func QueueTwinsBatch(ctx context.Context, params []TwinsParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, twinsTask, params, opts...)
 }
 
-// ScheduleTwins runs [Twins] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleTwins(ctx context.Context, spec, tz string, dataID string, dataId string, user_name string, h int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, twinsTask, spec, tz, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h}, opts...)
+// CallTwins is a run of [Twins] that is not queued yet; see [taskrt.Call].
+func CallTwins(dataID string, dataId string, user_name string, h int) taskrt.Call[string] {
+	return taskrt.NewCall(twinsTask, &TwinsParams{DataID: dataID, DataId: dataId, User_name: user_name, H: h})
+}
+
+// NextTwins is a run of [Twins] that follows another, whose result is its dataID; see [taskrt.Next].
+func NextTwins(dataId string, user_name string, h int) taskrt.Next[string, string] {
+	return taskrt.NewNext[string](twinsTask, "dataID", &TwinsParams{DataId: dataId, User_name: user_name, H: h})
+}
+
+// HandleTwins returns the handle of a run of [Twins] by its id; see [taskrt.HandleOf].
+func HandleTwins(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, twinsTask, id, opts...)
 }
 
 // TwinsParams are the parameters of [Twins].
@@ -186,9 +206,19 @@ func QueueRatioBatch(ctx context.Context, params []RatioParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, ratioTask, params, opts...)
 }
 
-// ScheduleRatio runs [Ratio] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRatio(ctx context.Context, spec, tz string, a float64, b float64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ratioTask, spec, tz, &RatioParams{A: a, B: b}, opts...)
+// CallRatio is a run of [Ratio] that is not queued yet; see [taskrt.Call].
+func CallRatio(a float64, b float64) taskrt.Call[float64] {
+	return taskrt.NewCall(ratioTask, &RatioParams{A: a, B: b})
+}
+
+// NextRatio is a run of [Ratio] that follows another, whose result is its a; see [taskrt.Next].
+func NextRatio(b float64) taskrt.Next[float64, float64] {
+	return taskrt.NewNext[float64](ratioTask, "a", &RatioParams{B: b})
+}
+
+// HandleRatio returns the handle of a run of [Ratio] by its id; see [taskrt.HandleOf].
+func HandleRatio(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[float64] {
+	return taskrt.HandleOf(ctx, ratioTask, id, opts...)
 }
 
 // RatioParams are the parameters of [Ratio].
@@ -207,9 +237,19 @@ func QueueLeakBatch(ctx context.Context, params []LeakParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, leakTask, params, opts...)
 }
 
-// ScheduleLeak runs [Leak] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLeak(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, leakTask, spec, tz, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+// CallLeak is a run of [Leak] that is not queued yet; see [taskrt.Call].
+func CallLeak(how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(leakTask, &LeakParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount})
+}
+
+// NextLeak is a run of [Leak] that follows another, whose result is its how; see [taskrt.Next].
+func NextLeak(text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](leakTask, "how", &LeakParams{Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount})
+}
+
+// HandleLeak returns the handle of a run of [Leak] by its id; see [taskrt.HandleOf].
+func HandleLeak(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, leakTask, id, opts...)
 }
 
 // LeakParams are the parameters of [Leak].
@@ -234,9 +274,19 @@ func QueueLeakApartBatch(ctx context.Context, params []LeakApartParams, opts ...
 	return taskrt.QueueBatch(ctx, leakApartTask, params, opts...)
 }
 
-// ScheduleLeakApart runs [LeakApart] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLeakApart(ctx context.Context, spec, tz string, how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, leakApartTask, spec, tz, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount}, opts...)
+// CallLeakApart is a run of [LeakApart] that is not queued yet; see [taskrt.Call].
+func CallLeakApart(how string, text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(leakApartTask, &LeakApartParams{How: how, Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount})
+}
+
+// NextLeakApart is a run of [LeakApart] that follows another, whose result is its how; see [taskrt.Next].
+func NextLeakApart(text string, key [8]byte, raw []byte, pin int, ratio float64, who Credentials, amount *big.Int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](leakApartTask, "how", &LeakApartParams{Text: text, Key: key, Raw: raw, Pin: pin, Ratio: ratio, Who: who, Amount: amount})
+}
+
+// HandleLeakApart returns the handle of a run of [LeakApart] by its id; see [taskrt.HandleOf].
+func HandleLeakApart(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, leakApartTask, id, opts...)
 }
 
 // LeakApartParams are the parameters of [LeakApart].
@@ -261,9 +311,19 @@ func QueueRecorderOnceBatch(ctx context.Context, params []RecorderOnceParams, op
 	return taskrt.QueueBatch(ctx, recorderOnceTask, params, opts...)
 }
 
-// ScheduleRecorderOnce runs [Recorder.Once] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderOnce(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderOnceTask, spec, tz, &RecorderOnceParams{Note: note, N: n}, opts...)
+// CallRecorderOnce is a run of [Recorder.Once] that is not queued yet; see [taskrt.Call].
+func CallRecorderOnce(note string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderOnceTask, &RecorderOnceParams{Note: note, N: n})
+}
+
+// NextRecorderOnce is a run of [Recorder.Once] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderOnce(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderOnceTask, "note", &RecorderOnceParams{N: n})
+}
+
+// HandleRecorderOnce returns the handle of a run of [Recorder.Once] by its id; see [taskrt.HandleOf].
+func HandleRecorderOnce(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderOnceTask, id, opts...)
 }
 
 // RecorderOnceParams are the parameters of [Recorder.Once].
@@ -282,15 +342,23 @@ func QueueRecorderBriefBatch(ctx context.Context, params []RecorderBriefParams, 
 	return taskrt.QueueBatch(ctx, recorderBriefTask, params, opts...)
 }
 
-// ScheduleRecorderBrief runs [Recorder.Brief] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderBrief(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderBriefTask, spec, tz, &RecorderBriefParams{Note: note}, opts...)
+// CallRecorderBrief is a run of [Recorder.Brief] that is not queued yet; see [taskrt.Call].
+func CallRecorderBrief(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderBriefTask, &RecorderBriefParams{Note: note})
+}
+
+// NextRecorderBrief is a run of [Recorder.Brief] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderBrief() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderBriefTask, "note", &RecorderBriefParams{})
+}
+
+// HandleRecorderBrief returns the handle of a run of [Recorder.Brief] by its id; see [taskrt.HandleOf].
+func HandleRecorderBrief(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderBriefTask, id, opts...)
 }
 
 // RecorderBriefParams are the parameters of [Recorder.Brief].
-type RecorderBriefParams struct {
-	Note string
-}
+type RecorderBriefParams struct{ Note string }
 
 // QueueRecorderWaiting queues [Recorder.Waiting]: it is Record, with one waiting run for each note.
 func QueueRecorderWaiting(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -302,9 +370,19 @@ func QueueRecorderWaitingBatch(ctx context.Context, params []RecorderWaitingPara
 	return taskrt.QueueBatch(ctx, recorderWaitingTask, params, opts...)
 }
 
-// ScheduleRecorderWaiting runs [Recorder.Waiting] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderWaiting(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderWaitingTask, spec, tz, &RecorderWaitingParams{Note: note, N: n}, opts...)
+// CallRecorderWaiting is a run of [Recorder.Waiting] that is not queued yet; see [taskrt.Call].
+func CallRecorderWaiting(note string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderWaitingTask, &RecorderWaitingParams{Note: note, N: n})
+}
+
+// NextRecorderWaiting is a run of [Recorder.Waiting] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderWaiting(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderWaitingTask, "note", &RecorderWaitingParams{N: n})
+}
+
+// HandleRecorderWaiting returns the handle of a run of [Recorder.Waiting] by its id; see [taskrt.HandleOf].
+func HandleRecorderWaiting(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderWaitingTask, id, opts...)
 }
 
 // RecorderWaitingParams are the parameters of [Recorder.Waiting].
@@ -323,15 +401,23 @@ func QueueRecorderSmoothBatch(ctx context.Context, params []RecorderSmoothParams
 	return taskrt.QueueBatch(ctx, recorderSmoothTask, params, opts...)
 }
 
-// ScheduleRecorderSmooth runs [Recorder.Smooth] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderSmooth(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderSmoothTask, spec, tz, &RecorderSmoothParams{Note: note}, opts...)
+// CallRecorderSmooth is a run of [Recorder.Smooth] that is not queued yet; see [taskrt.Call].
+func CallRecorderSmooth(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderSmoothTask, &RecorderSmoothParams{Note: note})
+}
+
+// NextRecorderSmooth is a run of [Recorder.Smooth] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderSmooth() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderSmoothTask, "note", &RecorderSmoothParams{})
+}
+
+// HandleRecorderSmooth returns the handle of a run of [Recorder.Smooth] by its id; see [taskrt.HandleOf].
+func HandleRecorderSmooth(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderSmoothTask, id, opts...)
 }
 
 // RecorderSmoothParams are the parameters of [Recorder.Smooth].
-type RecorderSmoothParams struct {
-	Note string
-}
+type RecorderSmoothParams struct{ Note string }
 
 // QueueRecorderLimited queues [Recorder.Limited]: it is Record, two at once for each tenant.
 func QueueRecorderLimited(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -343,9 +429,19 @@ func QueueRecorderLimitedBatch(ctx context.Context, params []RecorderLimitedPara
 	return taskrt.QueueBatch(ctx, recorderLimitedTask, params, opts...)
 }
 
-// ScheduleRecorderLimited runs [Recorder.Limited] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderLimited(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderLimitedTask, spec, tz, &RecorderLimitedParams{Tenant: tenant, N: n}, opts...)
+// CallRecorderLimited is a run of [Recorder.Limited] that is not queued yet; see [taskrt.Call].
+func CallRecorderLimited(tenant string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderLimitedTask, &RecorderLimitedParams{Tenant: tenant, N: n})
+}
+
+// NextRecorderLimited is a run of [Recorder.Limited] that follows another, whose result is its tenant; see [taskrt.Next].
+func NextRecorderLimited(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderLimitedTask, "tenant", &RecorderLimitedParams{N: n})
+}
+
+// HandleRecorderLimited returns the handle of a run of [Recorder.Limited] by its id; see [taskrt.HandleOf].
+func HandleRecorderLimited(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderLimitedTask, id, opts...)
 }
 
 // RecorderLimitedParams are the parameters of [Recorder.Limited].
@@ -364,15 +460,23 @@ func QueueRecorderRatedBatch(ctx context.Context, params []RecorderRatedParams, 
 	return taskrt.QueueBatch(ctx, recorderRatedTask, params, opts...)
 }
 
-// ScheduleRecorderRated runs [Recorder.Rated] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderRated(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderRatedTask, spec, tz, &RecorderRatedParams{Note: note}, opts...)
+// CallRecorderRated is a run of [Recorder.Rated] that is not queued yet; see [taskrt.Call].
+func CallRecorderRated(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderRatedTask, &RecorderRatedParams{Note: note})
+}
+
+// NextRecorderRated is a run of [Recorder.Rated] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderRated() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderRatedTask, "note", &RecorderRatedParams{})
+}
+
+// HandleRecorderRated returns the handle of a run of [Recorder.Rated] by its id; see [taskrt.HandleOf].
+func HandleRecorderRated(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderRatedTask, id, opts...)
 }
 
 // RecorderRatedParams are the parameters of [Recorder.Rated].
-type RecorderRatedParams struct {
-	Note string
-}
+type RecorderRatedParams struct{ Note string }
 
 // QueueRecorderShared queues [Recorder.Shared]: it is Record, round-robin over tenants.
 func QueueRecorderShared(ctx context.Context, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -384,9 +488,19 @@ func QueueRecorderSharedBatch(ctx context.Context, params []RecorderSharedParams
 	return taskrt.QueueBatch(ctx, recorderSharedTask, params, opts...)
 }
 
-// ScheduleRecorderShared runs [Recorder.Shared] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderShared(ctx context.Context, spec, tz string, tenant string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderSharedTask, spec, tz, &RecorderSharedParams{Tenant: tenant, N: n}, opts...)
+// CallRecorderShared is a run of [Recorder.Shared] that is not queued yet; see [taskrt.Call].
+func CallRecorderShared(tenant string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderSharedTask, &RecorderSharedParams{Tenant: tenant, N: n})
+}
+
+// NextRecorderShared is a run of [Recorder.Shared] that follows another, whose result is its tenant; see [taskrt.Next].
+func NextRecorderShared(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderSharedTask, "tenant", &RecorderSharedParams{N: n})
+}
+
+// HandleRecorderShared returns the handle of a run of [Recorder.Shared] by its id; see [taskrt.HandleOf].
+func HandleRecorderShared(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderSharedTask, id, opts...)
 }
 
 // RecorderSharedParams are the parameters of [Recorder.Shared].
@@ -405,15 +519,23 @@ func QueueHalfBatch(ctx context.Context, params []HalfParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, halfTask, params, opts...)
 }
 
-// ScheduleHalf runs [Half] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleHalf(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, halfTask, spec, tz, &HalfParams{N: n}, opts...)
+// CallHalf is a run of [Half] that is not queued yet; see [taskrt.Call].
+func CallHalf(n int64) taskrt.Call[int64] {
+	return taskrt.NewCall(halfTask, &HalfParams{N: n})
+}
+
+// NextHalf is a run of [Half] that follows another, whose result is its n; see [taskrt.Next].
+func NextHalf() taskrt.Next[int64, int64] {
+	return taskrt.NewNext[int64](halfTask, "n", &HalfParams{})
+}
+
+// HandleHalf returns the handle of a run of [Half] by its id; see [taskrt.HandleOf].
+func HandleHalf(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, halfTask, id, opts...)
 }
 
 // HalfParams are the parameters of [Half].
-type HalfParams struct {
-	N int64
-}
+type HalfParams struct{ N int64 }
 
 // QueueSum queues [Sum]: it adds numbers up.
 func QueueSum(ctx context.Context, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
@@ -425,9 +547,19 @@ func QueueSumBatch(ctx context.Context, params []SumParams, opts ...taskrt.Queue
 	return taskrt.QueueBatch(ctx, sumTask, params, opts...)
 }
 
-// ScheduleSum runs [Sum] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSum(ctx context.Context, spec, tz string, parts []int64, title string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sumTask, spec, tz, &SumParams{Parts: parts, Title: title}, opts...)
+// CallSum is a run of [Sum] that is not queued yet; see [taskrt.Call].
+func CallSum(parts []int64, title string) taskrt.Call[string] {
+	return taskrt.NewCall(sumTask, &SumParams{Parts: parts, Title: title})
+}
+
+// NextSum is a run of [Sum] that follows another, whose result is its parts; see [taskrt.Next].
+func NextSum(title string) taskrt.Next[[]int64, string] {
+	return taskrt.NewNext[[]int64](sumTask, "parts", &SumParams{Title: title})
+}
+
+// HandleSum returns the handle of a run of [Sum] by its id; see [taskrt.HandleOf].
+func HandleSum(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, sumTask, id, opts...)
 }
 
 // SumParams are the parameters of [Sum].
@@ -446,15 +578,23 @@ func QueueWorkBatch(ctx context.Context, params []WorkParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, workTask, params, opts...)
 }
 
-// ScheduleWork runs [Work] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleWork(ctx context.Context, spec, tz string, steps int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, workTask, spec, tz, &WorkParams{Steps: steps}, opts...)
+// CallWork is a run of [Work] that is not queued yet; see [taskrt.Call].
+func CallWork(steps int64) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(workTask, &WorkParams{Steps: steps})
+}
+
+// NextWork is a run of [Work] that follows another, whose result is its steps; see [taskrt.Next].
+func NextWork() taskrt.Next[int64, taskrt.None] {
+	return taskrt.NewNext[int64](workTask, "steps", &WorkParams{})
+}
+
+// HandleWork returns the handle of a run of [Work] by its id; see [taskrt.HandleOf].
+func HandleWork(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, workTask, id, opts...)
 }
 
 // WorkParams are the parameters of [Work].
-type WorkParams struct {
-	Steps int64
-}
+type WorkParams struct{ Steps int64 }
 
 // QueueShaped queues [Shaped]: it returns its parameters, which are written in many ways.
 func QueueShaped(ctx context.Context, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
@@ -466,9 +606,19 @@ func QueueShapedBatch(ctx context.Context, params []ShapedParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, shapedTask, params, opts...)
 }
 
-// ScheduleShaped runs [Shaped] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleShaped(ctx context.Context, spec, tz string, size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, shapedTask, spec, tz, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text}, opts...)
+// CallShaped is a run of [Shaped] that is not queued yet; see [taskrt.Call].
+func CallShaped(size Size, list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string) taskrt.Call[string] {
+	return taskrt.NewCall(shapedTask, &ShapedParams{Size: size, List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text})
+}
+
+// NextShaped is a run of [Shaped] that follows another, whose result is its size; see [taskrt.Next].
+func NextShaped(list []int, byName map[string]int, best *Size, pair [2]int, pause time.Duration, at time.Time, blob []byte, text string) taskrt.Next[Size, string] {
+	return taskrt.NewNext[Size](shapedTask, "size", &ShapedParams{List: list, ByName: byName, Best: best, Pair: pair, Pause: pause, At: at, Blob: blob, Text: text})
+}
+
+// HandleShaped returns the handle of a run of [Shaped] by its id; see [taskrt.HandleOf].
+func HandleShaped(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, shapedTask, id, opts...)
 }
 
 // ShapedParams are the parameters of [Shaped].
@@ -494,9 +644,19 @@ func QueueEchoBatch(ctx context.Context, params []EchoParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, echoTask, params, opts...)
 }
 
-// ScheduleEcho runs [Echo] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleEcho(ctx context.Context, spec, tz string, text string, times int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, echoTask, spec, tz, &EchoParams{Text: text, Times: times}, opts...)
+// CallEcho is a run of [Echo] that is not queued yet; see [taskrt.Call].
+func CallEcho(text string, times int) taskrt.Call[Answer] {
+	return taskrt.NewCall(echoTask, &EchoParams{Text: text, Times: times})
+}
+
+// NextEcho is a run of [Echo] that follows another, whose result is its text; see [taskrt.Next].
+func NextEcho(times int) taskrt.Next[string, Answer] {
+	return taskrt.NewNext[string](echoTask, "text", &EchoParams{Times: times})
+}
+
+// HandleEcho returns the handle of a run of [Echo] by its id; see [taskrt.HandleOf].
+func HandleEcho(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Answer] {
+	return taskrt.HandleOf(ctx, echoTask, id, opts...)
 }
 
 // EchoParams are the parameters of [Echo].
@@ -515,15 +675,23 @@ func QueueRecorderRecordBatch(ctx context.Context, params []RecorderRecordParams
 	return taskrt.QueueBatch(ctx, recorderRecordTask, params, opts...)
 }
 
-// ScheduleRecorderRecord runs [Recorder.Record] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderRecord(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderRecordTask, spec, tz, &RecorderRecordParams{Note: note}, opts...)
+// CallRecorderRecord is a run of [Recorder.Record] that is not queued yet; see [taskrt.Call].
+func CallRecorderRecord(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderRecordTask, &RecorderRecordParams{Note: note})
+}
+
+// NextRecorderRecord is a run of [Recorder.Record] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderRecord() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderRecordTask, "note", &RecorderRecordParams{})
+}
+
+// HandleRecorderRecord returns the handle of a run of [Recorder.Record] by its id; see [taskrt.HandleOf].
+func HandleRecorderRecord(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderRecordTask, id, opts...)
 }
 
 // RecorderRecordParams are the parameters of [Recorder.Record].
-type RecorderRecordParams struct {
-	Note string
-}
+type RecorderRecordParams struct{ Note string }
 
 // QueueRecorderMail queues [Recorder.Mail]: it is Record on another queue, before other runs.
 func QueueRecorderMail(ctx context.Context, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -535,15 +703,23 @@ func QueueRecorderMailBatch(ctx context.Context, params []RecorderMailParams, op
 	return taskrt.QueueBatch(ctx, recorderMailTask, params, opts...)
 }
 
-// ScheduleRecorderMail runs [Recorder.Mail] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderMail(ctx context.Context, spec, tz string, to string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderMailTask, spec, tz, &RecorderMailParams{To: to}, opts...)
+// CallRecorderMail is a run of [Recorder.Mail] that is not queued yet; see [taskrt.Call].
+func CallRecorderMail(to string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderMailTask, &RecorderMailParams{To: to})
+}
+
+// NextRecorderMail is a run of [Recorder.Mail] that follows another, whose result is its to; see [taskrt.Next].
+func NextRecorderMail() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderMailTask, "to", &RecorderMailParams{})
+}
+
+// HandleRecorderMail returns the handle of a run of [Recorder.Mail] by its id; see [taskrt.HandleOf].
+func HandleRecorderMail(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderMailTask, id, opts...)
 }
 
 // RecorderMailParams are the parameters of [Recorder.Mail].
-type RecorderMailParams struct {
-	To string
-}
+type RecorderMailParams struct{ To string }
 
 // QueueRecorderTick queues [Recorder.Tick]: it is Record every second; late ticks run too.
 func QueueRecorderTick(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -555,9 +731,14 @@ func QueueRecorderTickBatch(ctx context.Context, params []RecorderTickParams, op
 	return taskrt.QueueBatch(ctx, recorderTickTask, params, opts...)
 }
 
-// ScheduleRecorderTick runs [Recorder.Tick] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderTick(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderTickTask, spec, tz, &RecorderTickParams{}, opts...)
+// CallRecorderTick is a run of [Recorder.Tick] that is not queued yet; see [taskrt.Call].
+func CallRecorderTick() taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderTickTask, &RecorderTickParams{})
+}
+
+// HandleRecorderTick returns the handle of a run of [Recorder.Tick] by its id; see [taskrt.HandleOf].
+func HandleRecorderTick(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderTickTask, id, opts...)
 }
 
 // RecorderTickParams are the parameters of [Recorder.Tick].
@@ -573,9 +754,14 @@ func QueueRecorderHourlyBatch(ctx context.Context, params []RecorderHourlyParams
 	return taskrt.QueueBatch(ctx, recorderHourlyTask, params, opts...)
 }
 
-// ScheduleRecorderHourly runs [Recorder.Hourly] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderHourly(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderHourlyTask, spec, tz, &RecorderHourlyParams{}, opts...)
+// CallRecorderHourly is a run of [Recorder.Hourly] that is not queued yet; see [taskrt.Call].
+func CallRecorderHourly() taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderHourlyTask, &RecorderHourlyParams{})
+}
+
+// HandleRecorderHourly returns the handle of a run of [Recorder.Hourly] by its id; see [taskrt.HandleOf].
+func HandleRecorderHourly(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderHourlyTask, id, opts...)
 }
 
 // RecorderHourlyParams are the parameters of [Recorder.Hourly].
@@ -591,15 +777,23 @@ func QueueRecorderExpiringBatch(ctx context.Context, params []RecorderExpiringPa
 	return taskrt.QueueBatch(ctx, recorderExpiringTask, params, opts...)
 }
 
-// ScheduleRecorderExpiring runs [Recorder.Expiring] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRecorderExpiring(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, recorderExpiringTask, spec, tz, &RecorderExpiringParams{Note: note}, opts...)
+// CallRecorderExpiring is a run of [Recorder.Expiring] that is not queued yet; see [taskrt.Call].
+func CallRecorderExpiring(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderExpiringTask, &RecorderExpiringParams{Note: note})
+}
+
+// NextRecorderExpiring is a run of [Recorder.Expiring] that follows another, whose result is its note; see [taskrt.Next].
+func NextRecorderExpiring() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderExpiringTask, "note", &RecorderExpiringParams{})
+}
+
+// HandleRecorderExpiring returns the handle of a run of [Recorder.Expiring] by its id; see [taskrt.HandleOf].
+func HandleRecorderExpiring(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderExpiringTask, id, opts...)
 }
 
 // RecorderExpiringParams are the parameters of [Recorder.Expiring].
-type RecorderExpiringParams struct {
-	Note string
-}
+type RecorderExpiringParams struct{ Note string }
 
 // QueueSquare queues [Square]: it squares a number in a child process.
 func QueueSquare(ctx context.Context, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
@@ -611,15 +805,23 @@ func QueueSquareBatch(ctx context.Context, params []SquareParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, squareTask, params, opts...)
 }
 
-// ScheduleSquare runs [Square] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSquare(ctx context.Context, spec, tz string, n int64, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, squareTask, spec, tz, &SquareParams{N: n}, opts...)
+// CallSquare is a run of [Square] that is not queued yet; see [taskrt.Call].
+func CallSquare(n int64) taskrt.Call[int64] {
+	return taskrt.NewCall(squareTask, &SquareParams{N: n})
+}
+
+// NextSquare is a run of [Square] that follows another, whose result is its n; see [taskrt.Next].
+func NextSquare() taskrt.Next[int64, int64] {
+	return taskrt.NewNext[int64](squareTask, "n", &SquareParams{})
+}
+
+// HandleSquare returns the handle of a run of [Square] by its id; see [taskrt.HandleOf].
+func HandleSquare(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, squareTask, id, opts...)
 }
 
 // SquareParams are the parameters of [Square].
-type SquareParams struct {
-	N int64
-}
+type SquareParams struct{ N int64 }
 
 // QueueWhere queues [Where]: it returns the id of the process that runs it.
 func QueueWhere(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[int], error) {
@@ -631,9 +833,14 @@ func QueueWhereBatch(ctx context.Context, params []WhereParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, whereTask, params, opts...)
 }
 
-// ScheduleWhere runs [Where] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleWhere(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, whereTask, spec, tz, &WhereParams{}, opts...)
+// CallWhere is a run of [Where] that is not queued yet; see [taskrt.Call].
+func CallWhere() taskrt.Call[int] {
+	return taskrt.NewCall(whereTask, &WhereParams{})
+}
+
+// HandleWhere returns the handle of a run of [Where] by its id; see [taskrt.HandleOf].
+func HandleWhere(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int] {
+	return taskrt.HandleOf(ctx, whereTask, id, opts...)
 }
 
 // WhereParams are the parameters of [Where].
@@ -650,15 +857,23 @@ func QueueMisbehaveBatch(ctx context.Context, params []MisbehaveParams, opts ...
 	return taskrt.QueueBatch(ctx, misbehaveTask, params, opts...)
 }
 
-// ScheduleMisbehave runs [Misbehave] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleMisbehave(ctx context.Context, spec, tz string, how string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, misbehaveTask, spec, tz, &MisbehaveParams{How: how}, opts...)
+// CallMisbehave is a run of [Misbehave] that is not queued yet; see [taskrt.Call].
+func CallMisbehave(how string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(misbehaveTask, &MisbehaveParams{How: how})
+}
+
+// NextMisbehave is a run of [Misbehave] that follows another, whose result is its how; see [taskrt.Next].
+func NextMisbehave() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](misbehaveTask, "how", &MisbehaveParams{})
+}
+
+// HandleMisbehave returns the handle of a run of [Misbehave] by its id; see [taskrt.HandleOf].
+func HandleMisbehave(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, misbehaveTask, id, opts...)
 }
 
 // MisbehaveParams are the parameters of [Misbehave].
-type MisbehaveParams struct {
-	How string
-}
+type MisbehaveParams struct{ How string }
 
 // QueueRelay queues [Relay]: it queues Echo from a child process and waits for its result there.
 func QueueRelay(ctx context.Context, text string, opts ...taskrt.QueueOption) (*taskrt.Handle[Answer], error) {
@@ -670,15 +885,23 @@ func QueueRelayBatch(ctx context.Context, params []RelayParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, relayTask, params, opts...)
 }
 
-// ScheduleRelay runs [Relay] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRelay(ctx context.Context, spec, tz string, text string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, relayTask, spec, tz, &RelayParams{Text: text}, opts...)
+// CallRelay is a run of [Relay] that is not queued yet; see [taskrt.Call].
+func CallRelay(text string) taskrt.Call[Answer] {
+	return taskrt.NewCall(relayTask, &RelayParams{Text: text})
+}
+
+// NextRelay is a run of [Relay] that follows another, whose result is its text; see [taskrt.Next].
+func NextRelay() taskrt.Next[string, Answer] {
+	return taskrt.NewNext[string](relayTask, "text", &RelayParams{})
+}
+
+// HandleRelay returns the handle of a run of [Relay] by its id; see [taskrt.HandleOf].
+func HandleRelay(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[Answer] {
+	return taskrt.HandleOf(ctx, relayTask, id, opts...)
 }
 
 // RelayParams are the parameters of [Relay].
-type RelayParams struct {
-	Text string
-}
+type RelayParams struct{ Text string }
 
 // QueueDescend queues [Descend]: it queues Record and reports its own parent and root. It accepts a run that is
 // not replicated yet.
@@ -691,9 +914,14 @@ func QueueDescendBatch(ctx context.Context, params []DescendParams, opts ...task
 	return taskrt.QueueBatch(ctx, descendTask, params, opts...)
 }
 
-// ScheduleDescend runs [Descend] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleDescend(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, descendTask, spec, tz, &DescendParams{}, opts...)
+// CallDescend is a run of [Descend] that is not queued yet; see [taskrt.Call].
+func CallDescend() taskrt.Call[string] {
+	return taskrt.NewCall(descendTask, &DescendParams{})
+}
+
+// HandleDescend returns the handle of a run of [Descend] by its id; see [taskrt.HandleOf].
+func HandleDescend(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, descendTask, id, opts...)
 }
 
 // DescendParams are the parameters of [Descend].
@@ -709,15 +937,23 @@ func QueueGrabBatch(ctx context.Context, params []GrabParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, grabTask, params, opts...)
 }
 
-// ScheduleGrab runs [Grab] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleGrab(ctx context.Context, spec, tz string, size int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, grabTask, spec, tz, &GrabParams{Size: size}, opts...)
+// CallGrab is a run of [Grab] that is not queued yet; see [taskrt.Call].
+func CallGrab(size int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(grabTask, &GrabParams{Size: size})
+}
+
+// NextGrab is a run of [Grab] that follows another, whose result is its size; see [taskrt.Next].
+func NextGrab() taskrt.Next[int, taskrt.None] {
+	return taskrt.NewNext[int](grabTask, "size", &GrabParams{})
+}
+
+// HandleGrab returns the handle of a run of [Grab] by its id; see [taskrt.HandleOf].
+func HandleGrab(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, grabTask, id, opts...)
 }
 
 // GrabParams are the parameters of [Grab].
-type GrabParams struct {
-	Size int
-}
+type GrabParams struct{ Size int }
 
 // QueueGreeting queues [Greeting]: it returns a variable of its environment.
 func QueueGreeting(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
@@ -729,9 +965,14 @@ func QueueGreetingBatch(ctx context.Context, params []GreetingParams, opts ...ta
 	return taskrt.QueueBatch(ctx, greetingTask, params, opts...)
 }
 
-// ScheduleGreeting runs [Greeting] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleGreeting(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, greetingTask, spec, tz, &GreetingParams{}, opts...)
+// CallGreeting is a run of [Greeting] that is not queued yet; see [taskrt.Call].
+func CallGreeting() taskrt.Call[string] {
+	return taskrt.NewCall(greetingTask, &GreetingParams{})
+}
+
+// HandleGreeting returns the handle of a run of [Greeting] by its id; see [taskrt.HandleOf].
+func HandleGreeting(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, greetingTask, id, opts...)
 }
 
 // GreetingParams are the parameters of [Greeting].
@@ -747,9 +988,14 @@ func QueueUngreetedBatch(ctx context.Context, params []UngreetedParams, opts ...
 	return taskrt.QueueBatch(ctx, ungreetedTask, params, opts...)
 }
 
-// ScheduleUngreeted runs [Ungreeted] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleUngreeted(ctx context.Context, spec, tz string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, ungreetedTask, spec, tz, &UngreetedParams{}, opts...)
+// CallUngreeted is a run of [Ungreeted] that is not queued yet; see [taskrt.Call].
+func CallUngreeted() taskrt.Call[string] {
+	return taskrt.NewCall(ungreetedTask, &UngreetedParams{})
+}
+
+// HandleUngreeted returns the handle of a run of [Ungreeted] by its id; see [taskrt.HandleOf].
+func HandleUngreeted(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, ungreetedTask, id, opts...)
 }
 
 // UngreetedParams are the parameters of [Ungreeted].
@@ -765,9 +1011,19 @@ func QueueLoginBatch(ctx context.Context, params []LoginParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, loginTask, params, opts...)
 }
 
-// ScheduleLogin runs [Login] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLogin(ctx context.Context, spec, tz string, user string, pin int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, loginTask, spec, tz, &LoginParams{User: user, Pin: pin}, opts...)
+// CallLogin is a run of [Login] that is not queued yet; see [taskrt.Call].
+func CallLogin(user string, pin int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(loginTask, &LoginParams{User: user, Pin: pin})
+}
+
+// NextLogin is a run of [Login] that follows another, whose result is its user; see [taskrt.Next].
+func NextLogin(pin int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](loginTask, "user", &LoginParams{Pin: pin})
+}
+
+// HandleLogin returns the handle of a run of [Login] by its id; see [taskrt.HandleOf].
+func HandleLogin(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, loginTask, id, opts...)
 }
 
 // LoginParams are the parameters of [Login].
@@ -786,15 +1042,23 @@ func QueueLingerBatch(ctx context.Context, params []LingerParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, lingerTask, params, opts...)
 }
 
-// ScheduleLinger runs [Linger] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleLinger(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, lingerTask, spec, tz, &LingerParams{Note: note}, opts...)
+// CallLinger is a run of [Linger] that is not queued yet; see [taskrt.Call].
+func CallLinger(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(lingerTask, &LingerParams{Note: note})
+}
+
+// NextLinger is a run of [Linger] that follows another, whose result is its note; see [taskrt.Next].
+func NextLinger() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](lingerTask, "note", &LingerParams{})
+}
+
+// HandleLinger returns the handle of a run of [Linger] by its id; see [taskrt.HandleOf].
+func HandleLinger(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, lingerTask, id, opts...)
 }
 
 // LingerParams are the parameters of [Linger].
-type LingerParams struct {
-	Note string
-}
+type LingerParams struct{ Note string }
 
 // QueueBrood queues [Brood]: it is Linger in a child process.
 func QueueBrood(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -806,15 +1070,23 @@ func QueueBroodBatch(ctx context.Context, params []BroodParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, broodTask, params, opts...)
 }
 
-// ScheduleBrood runs [Brood] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleBrood(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, broodTask, spec, tz, &BroodParams{Note: note}, opts...)
+// CallBrood is a run of [Brood] that is not queued yet; see [taskrt.Call].
+func CallBrood(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(broodTask, &BroodParams{Note: note})
+}
+
+// NextBrood is a run of [Brood] that follows another, whose result is its note; see [taskrt.Next].
+func NextBrood() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](broodTask, "note", &BroodParams{})
+}
+
+// HandleBrood returns the handle of a run of [Brood] by its id; see [taskrt.HandleOf].
+func HandleBrood(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, broodTask, id, opts...)
 }
 
 // BroodParams are the parameters of [Brood].
-type BroodParams struct {
-	Note string
-}
+type BroodParams struct{ Note string }
 
 // QueuePlan queues [Plan]: it schedules Record every second from now on, or unschedules it if the note is
 // empty, and returns the ids of all schedules.
@@ -827,9 +1099,19 @@ func QueuePlanBatch(ctx context.Context, params []PlanParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, planTask, params, opts...)
 }
 
-// SchedulePlan runs [Plan] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func SchedulePlan(ctx context.Context, spec, tz string, id string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, planTask, spec, tz, &PlanParams{ID: id, Note: note}, opts...)
+// CallPlan is a run of [Plan] that is not queued yet; see [taskrt.Call].
+func CallPlan(id string, note string) taskrt.Call[[]string] {
+	return taskrt.NewCall(planTask, &PlanParams{ID: id, Note: note})
+}
+
+// NextPlan is a run of [Plan] that follows another, whose result is its id; see [taskrt.Next].
+func NextPlan(note string) taskrt.Next[string, []string] {
+	return taskrt.NewNext[string](planTask, "id", &PlanParams{Note: note})
+}
+
+// HandlePlan returns the handle of a run of [Plan] by its id; see [taskrt.HandleOf].
+func HandlePlan(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[[]string] {
+	return taskrt.HandleOf(ctx, planTask, id, opts...)
 }
 
 // PlanParams are the parameters of [Plan].
@@ -856,18 +1138,12 @@ var labelledTask = &taskrt.Definition[LabelledParams, string]{
 	},
 	AppendParams: (*LabelledParams).AppendMsgpack,
 	ReadParams:   (*LabelledParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *LabelledParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 121+len(p.ID)+len(p.JSON)+len(p.Help)+len(p.Note))
-	b = append(b, 0x88)
-	b = append(b, "\xa2id"...)
+	b = append(slices.Grow(b, 121+len(p.ID)+len(p.JSON)+len(p.Help)+len(p.Note)), "\x88\xa2id"...)
 	b = codec.AppendString(b, p.ID)
 	b = append(b, "\xa4wait"...)
 	b = codec.AppendBool(b, p.Wait)
@@ -898,28 +1174,22 @@ func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			p.ID = r.String()
+			p.ID = r.Once(&seen, 0).String()
 		case "wait":
-			r.Once(&seen, 1)
-			p.Wait = r.Bool()
+			p.Wait = r.Once(&seen, 1).Bool()
 		case "json":
-			r.Once(&seen, 2)
-			p.JSON = r.String()
+			p.JSON = r.Once(&seen, 2).String()
 		case "help":
-			r.Once(&seen, 3)
-			p.Help = r.String()
+			p.Help = r.Once(&seen, 3).String()
 		case "dataIDs":
 			r.Once(&seen, 4)
 			for left := codec.ReadSlice(r, &p.DataIDs); left > 0 && codec.Room(r, &p.DataIDs, left); left-- {
 				p.DataIDs = append(p.DataIDs, r.String())
 			}
 		case "note":
-			r.Once(&seen, 5)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 5).String()
 		case "times":
-			r.Once(&seen, 6)
-			p.Times = r.Int()
+			p.Times = r.Once(&seen, 6).Int()
 		case "title":
 			r.Once(&seen, 7)
 			if r.Nil() {
@@ -941,13 +1211,8 @@ func (p *LabelledParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "wait", "json", "help", "dataIDs")
 }
 
-func (p LabelledParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *LabelledParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p LabelledParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *LabelledParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // twinsTask defines [Twins].
 var twinsTask = &taskrt.Definition[TwinsParams, string]{
@@ -961,26 +1226,19 @@ var twinsTask = &taskrt.Definition[TwinsParams, string]{
 	},
 	AppendParams: (*TwinsParams).AppendMsgpack,
 	ReadParams:   (*TwinsParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *TwinsParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 53+len(p.DataID)+len(p.DataId)+len(p.User_name))
-	b = append(b, 0x84)
-	b = append(b, "\xa6dataID"...)
+	b = append(slices.Grow(b, 53+len(p.DataID)+len(p.DataId)+len(p.User_name)), "\x84\xa6dataID"...)
 	b = codec.AppendString(b, p.DataID)
 	b = append(b, "\xa6dataId"...)
 	b = codec.AppendString(b, p.DataId)
 	b = append(b, "\xa9user_name"...)
 	b = codec.AppendString(b, p.User_name)
 	b = append(b, "\xa1h"...)
-	b = codec.AppendInt(b, int64(p.H))
-	return b, nil
+	return codec.AppendInt(b, int64(p.H)), nil
 }
 
 func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
@@ -988,17 +1246,13 @@ func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "dataID":
-			r.Once(&seen, 0)
-			p.DataID = r.String()
+			p.DataID = r.Once(&seen, 0).String()
 		case "dataId":
-			r.Once(&seen, 1)
-			p.DataId = r.String()
+			p.DataId = r.Once(&seen, 1).String()
 		case "user_name":
-			r.Once(&seen, 2)
-			p.User_name = r.String()
+			p.User_name = r.Once(&seen, 2).String()
 		case "h":
-			r.Once(&seen, 3)
-			p.H = r.Int()
+			p.H = r.Once(&seen, 3).Int()
 		default:
 			r.Skip()
 		}
@@ -1006,13 +1260,8 @@ func (p *TwinsParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "dataID", "dataId", "user_name", "h")
 }
 
-func (p TwinsParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *TwinsParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p TwinsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *TwinsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // ratioTask defines [Ratio].
 var ratioTask = &taskrt.Definition[RatioParams, float64]{
@@ -1027,22 +1276,15 @@ var ratioTask = &taskrt.Definition[RatioParams, float64]{
 	},
 	AppendParams: (*RatioParams).AppendMsgpack,
 	ReadParams:   (*RatioParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *float64) ([]byte, error) {
-		return codec.AppendFloat64(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *float64) {
-		*v = r.Float64()
-	},
+	AppendResult: func(b []byte, v *float64) ([]byte, error) { return codec.AppendFloat64(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *float64) { *v = r.Float64() },
 }
 
 func (p *RatioParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25)
-	b = append(b, 0x82)
-	b = append(b, "\xa1a"...)
+	b = append(slices.Grow(b, 25), "\x82\xa1a"...)
 	b = codec.AppendFloat64(b, p.A)
 	b = append(b, "\xa1b"...)
-	b = codec.AppendFloat64(b, p.B)
-	return b, nil
+	return codec.AppendFloat64(b, p.B), nil
 }
 
 func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
@@ -1050,11 +1292,9 @@ func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "a":
-			r.Once(&seen, 0)
-			p.A = r.Float64()
+			p.A = r.Once(&seen, 0).Float64()
 		case "b":
-			r.Once(&seen, 1)
-			p.B = r.Float64()
+			p.B = r.Once(&seen, 1).Float64()
 		default:
 			r.Skip()
 		}
@@ -1062,13 +1302,8 @@ func (p *RatioParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "a", "b")
 }
 
-func (p RatioParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RatioParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RatioParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RatioParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // leakTask defines [Leak].
 var leakTask = &taskrt.Definition[LeakParams, taskrt.None]{
@@ -1085,10 +1320,8 @@ var leakTask = &taskrt.Definition[LeakParams, taskrt.None]{
 }
 
 func (p *LeakParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
 	var err error
-	b = append(b, 0x88)
-	b = append(b, "\xa3how"...)
+	b = append(slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw)), "\x88\xa3how"...)
 	b = codec.AppendString(b, p.How)
 	b = append(b, "\xa4text"...)
 	b = codec.AppendString(b, p.Text)
@@ -1118,26 +1351,19 @@ func (p *LeakParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "how":
-			r.Once(&seen, 0)
-			p.How = r.String()
+			p.How = r.Once(&seen, 0).String()
 		case "text":
-			r.Once(&seen, 1)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 1).String()
 		case "key":
-			r.Once(&seen, 2)
-			r.BytesInto(p.Key[:])
+			r.Once(&seen, 2).BytesInto(p.Key[:])
 		case "raw":
-			r.Once(&seen, 3)
-			p.Raw = r.Bytes()
+			p.Raw = r.Once(&seen, 3).Bytes()
 		case "pin":
-			r.Once(&seen, 4)
-			p.Pin = r.Int()
+			p.Pin = r.Once(&seen, 4).Int()
 		case "ratio":
-			r.Once(&seen, 5)
-			p.Ratio = r.Float64()
+			p.Ratio = r.Once(&seen, 5).Float64()
 		case "who":
-			r.Once(&seen, 6)
-			readCredentials(r, &p.Who)
+			readCredentials(r.Once(&seen, 6), &p.Who)
 		case "amount":
 			r.Once(&seen, 7)
 			if r.Nil() {
@@ -1153,13 +1379,8 @@ func (p *LeakParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
 }
 
-func (p LeakParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *LeakParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p LeakParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *LeakParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // leakApartTask defines [LeakApart].
 var leakApartTask = &taskrt.Definition[LeakApartParams, taskrt.None]{
@@ -1176,10 +1397,8 @@ var leakApartTask = &taskrt.Definition[LeakApartParams, taskrt.None]{
 }
 
 func (p *LeakApartParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw))
 	var err error
-	b = append(b, 0x88)
-	b = append(b, "\xa3how"...)
+	b = append(slices.Grow(b, 310+len(p.How)+len(p.Text)+len(p.Raw)), "\x88\xa3how"...)
 	b = codec.AppendString(b, p.How)
 	b = append(b, "\xa4text"...)
 	b = codec.AppendString(b, p.Text)
@@ -1209,26 +1428,19 @@ func (p *LeakApartParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "how":
-			r.Once(&seen, 0)
-			p.How = r.String()
+			p.How = r.Once(&seen, 0).String()
 		case "text":
-			r.Once(&seen, 1)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 1).String()
 		case "key":
-			r.Once(&seen, 2)
-			r.BytesInto(p.Key[:])
+			r.Once(&seen, 2).BytesInto(p.Key[:])
 		case "raw":
-			r.Once(&seen, 3)
-			p.Raw = r.Bytes()
+			p.Raw = r.Once(&seen, 3).Bytes()
 		case "pin":
-			r.Once(&seen, 4)
-			p.Pin = r.Int()
+			p.Pin = r.Once(&seen, 4).Int()
 		case "ratio":
-			r.Once(&seen, 5)
-			p.Ratio = r.Float64()
+			p.Ratio = r.Once(&seen, 5).Float64()
 		case "who":
-			r.Once(&seen, 6)
-			readCredentials(r, &p.Who)
+			readCredentials(r.Once(&seen, 6), &p.Who)
 		case "amount":
 			r.Once(&seen, 7)
 			if r.Nil() {
@@ -1244,13 +1456,8 @@ func (p *LeakApartParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how", "text", "key", "raw", "pin", "ratio", "who")
 }
 
-func (p LeakApartParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *LeakApartParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p LeakApartParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *LeakApartParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderOnceTask defines [Recorder.Once].
 var recorderOnceTask = &taskrt.Definition[RecorderOnceParams, taskrt.None]{
@@ -1272,13 +1479,10 @@ var recorderOnceTask = &taskrt.Definition[RecorderOnceParams, taskrt.None]{
 }
 
 func (p *RecorderOnceParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 24+len(p.Note))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 24+len(p.Note)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
@@ -1286,11 +1490,9 @@ func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1298,13 +1500,8 @@ func (p *RecorderOnceParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-func (p RecorderOnceParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderOnceParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderOnceParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderOnceParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderBriefTask defines [Recorder.Brief].
 var recorderBriefTask = &taskrt.Definition[RecorderBriefParams, taskrt.None]{
@@ -1320,11 +1517,8 @@ var recorderBriefTask = &taskrt.Definition[RecorderBriefParams, taskrt.None]{
 }
 
 func (p *RecorderBriefParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
@@ -1332,8 +1526,7 @@ func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -1341,13 +1534,8 @@ func (p *RecorderBriefParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p RecorderBriefParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderBriefParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderBriefParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderBriefParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderWaitingTask defines [Recorder.Waiting].
 var recorderWaitingTask = &taskrt.Definition[RecorderWaitingParams, taskrt.None]{
@@ -1370,13 +1558,10 @@ var recorderWaitingTask = &taskrt.Definition[RecorderWaitingParams, taskrt.None]
 }
 
 func (p *RecorderWaitingParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 24+len(p.Note))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 24+len(p.Note)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
@@ -1384,11 +1569,9 @@ func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1396,12 +1579,12 @@ func (p *RecorderWaitingParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-func (p RecorderWaitingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
+func (p RecorderWaitingParams) EncodeMsgpack(e *msgpack.Encoder) error {
+	return codec.EncodeTo(e, &p)
 }
 
-func (p *RecorderWaitingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
+func (p *RecorderWaitingParams) DecodeMsgpack(d *msgpack.Decoder) error {
+	return codec.DecodeFrom(d, p)
 }
 
 // recorderSmoothTask defines [Recorder.Smooth].
@@ -1418,11 +1601,8 @@ var recorderSmoothTask = &taskrt.Definition[RecorderSmoothParams, taskrt.None]{
 }
 
 func (p *RecorderSmoothParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
@@ -1430,8 +1610,7 @@ func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -1439,13 +1618,8 @@ func (p *RecorderSmoothParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p RecorderSmoothParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderSmoothParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderSmoothParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderSmoothParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderLimitedTask defines [Recorder.Limited].
 var recorderLimitedTask = &taskrt.Definition[RecorderLimitedParams, taskrt.None]{
@@ -1467,13 +1641,10 @@ var recorderLimitedTask = &taskrt.Definition[RecorderLimitedParams, taskrt.None]
 }
 
 func (p *RecorderLimitedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 26+len(p.Tenant))
-	b = append(b, 0x82)
-	b = append(b, "\xa6tenant"...)
+	b = append(slices.Grow(b, 26+len(p.Tenant)), "\x82\xa6tenant"...)
 	b = codec.AppendString(b, p.Tenant)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
@@ -1481,11 +1652,9 @@ func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "tenant":
-			r.Once(&seen, 0)
-			p.Tenant = r.String()
+			p.Tenant = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1493,12 +1662,12 @@ func (p *RecorderLimitedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tenant", "n")
 }
 
-func (p RecorderLimitedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
+func (p RecorderLimitedParams) EncodeMsgpack(e *msgpack.Encoder) error {
+	return codec.EncodeTo(e, &p)
 }
 
-func (p *RecorderLimitedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
+func (p *RecorderLimitedParams) DecodeMsgpack(d *msgpack.Decoder) error {
+	return codec.DecodeFrom(d, p)
 }
 
 // recorderRatedTask defines [Recorder.Rated].
@@ -1515,11 +1684,8 @@ var recorderRatedTask = &taskrt.Definition[RecorderRatedParams, taskrt.None]{
 }
 
 func (p *RecorderRatedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
@@ -1527,8 +1693,7 @@ func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -1536,13 +1701,8 @@ func (p *RecorderRatedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p RecorderRatedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderRatedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderRatedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderRatedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderSharedTask defines [Recorder.Shared].
 var recorderSharedTask = &taskrt.Definition[RecorderSharedParams, taskrt.None]{
@@ -1565,13 +1725,10 @@ var recorderSharedTask = &taskrt.Definition[RecorderSharedParams, taskrt.None]{
 }
 
 func (p *RecorderSharedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 26+len(p.Tenant))
-	b = append(b, 0x82)
-	b = append(b, "\xa6tenant"...)
+	b = append(slices.Grow(b, 26+len(p.Tenant)), "\x82\xa6tenant"...)
 	b = codec.AppendString(b, p.Tenant)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
@@ -1579,11 +1736,9 @@ func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "tenant":
-			r.Once(&seen, 0)
-			p.Tenant = r.String()
+			p.Tenant = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1591,13 +1746,8 @@ func (p *RecorderSharedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "tenant", "n")
 }
 
-func (p RecorderSharedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderSharedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderSharedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderSharedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // halfTask defines [Half].
 var halfTask = &taskrt.Definition[HalfParams, int64]{
@@ -1612,20 +1762,13 @@ var halfTask = &taskrt.Definition[HalfParams, int64]{
 	},
 	AppendParams: (*HalfParams).AppendMsgpack,
 	ReadParams:   (*HalfParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int64) ([]byte, error) {
-		return codec.AppendInt(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int64) {
-		*v = r.Int64()
-	},
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
 }
 
 func (p *HalfParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, p.N)
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1n"...)
+	return codec.AppendInt(b, p.N), nil
 }
 
 func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
@@ -1633,8 +1776,7 @@ func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "n":
-			r.Once(&seen, 0)
-			p.N = r.Int64()
+			p.N = r.Once(&seen, 0).Int64()
 		default:
 			r.Skip()
 		}
@@ -1642,13 +1784,8 @@ func (p *HalfParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-func (p HalfParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *HalfParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p HalfParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *HalfParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // sumTask defines [Sum].
 var sumTask = &taskrt.Definition[SumParams, string]{
@@ -1663,25 +1800,18 @@ var sumTask = &taskrt.Definition[SumParams, string]{
 	},
 	AppendParams: (*SumParams).AppendMsgpack,
 	ReadParams:   (*SumParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *SumParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 48+len(p.Title))
-	b = append(b, 0x82)
-	b = append(b, "\xa5parts"...)
+	b = append(slices.Grow(b, 48+len(p.Title)), "\x82\xa5parts"...)
 	b = codec.AppendSliceHeader(b, p.Parts)
 	for _, e := range p.Parts {
 		b = codec.AppendInt(b, e)
 	}
 	b = append(b, "\xa5title"...)
-	b = codec.AppendString(b, p.Title)
-	return b, nil
+	return codec.AppendString(b, p.Title), nil
 }
 
 func (p *SumParams) ReadMsgpack(r *codec.Reader) {
@@ -1694,8 +1824,7 @@ func (p *SumParams) ReadMsgpack(r *codec.Reader) {
 				p.Parts = append(p.Parts, r.Int64())
 			}
 		case "title":
-			r.Once(&seen, 1)
-			p.Title = r.String()
+			p.Title = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -1703,13 +1832,8 @@ func (p *SumParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "parts", "title")
 }
 
-func (p SumParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SumParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SumParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SumParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // workTask defines [Work].
 var workTask = &taskrt.Definition[WorkParams, taskrt.None]{
@@ -1725,11 +1849,8 @@ var workTask = &taskrt.Definition[WorkParams, taskrt.None]{
 }
 
 func (p *WorkParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 18)
-	b = append(b, 0x81)
-	b = append(b, "\xa5steps"...)
-	b = codec.AppendInt(b, p.Steps)
-	return b, nil
+	b = append(slices.Grow(b, 18), "\x81\xa5steps"...)
+	return codec.AppendInt(b, p.Steps), nil
 }
 
 func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
@@ -1737,8 +1858,7 @@ func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "steps":
-			r.Once(&seen, 0)
-			p.Steps = r.Int64()
+			p.Steps = r.Once(&seen, 0).Int64()
 		default:
 			r.Skip()
 		}
@@ -1746,13 +1866,8 @@ func (p *WorkParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "steps")
 }
 
-func (p WorkParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *WorkParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p WorkParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *WorkParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // shapedTask defines [Shaped].
 var shapedTask = &taskrt.Definition[ShapedParams, string]{
@@ -1766,18 +1881,12 @@ var shapedTask = &taskrt.Definition[ShapedParams, string]{
 	},
 	AppendParams: (*ShapedParams).AppendMsgpack,
 	ReadParams:   (*ShapedParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *ShapedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 263+len(p.Blob)+len(p.Text))
-	b = append(b, 0x89)
-	b = append(b, "\xa4size"...)
+	b = append(slices.Grow(b, 263+len(p.Blob)+len(p.Text)), "\x89\xa4size"...)
 	b = appendSize(b, &p.Size)
 	b = append(b, "\xa4list"...)
 	b = codec.AppendSliceHeader(b, p.List)
@@ -1808,8 +1917,7 @@ func (p *ShapedParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(b, "\xa4blob"...)
 	b = codec.AppendBytes(b, p.Blob)
 	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
@@ -1817,8 +1925,7 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "size":
-			r.Once(&seen, 0)
-			readSize(r, &p.Size)
+			readSize(r.Once(&seen, 0), &p.Size)
 		case "list":
 			r.Once(&seen, 1)
 			for left := codec.ReadSlice(r, &p.List); left > 0 && codec.Room(r, &p.List, left); left-- {
@@ -1845,17 +1952,13 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 				p.Pair[i] = r.Int()
 			}
 		case "pause":
-			r.Once(&seen, 5)
-			p.Pause = r.Duration()
+			p.Pause = r.Once(&seen, 5).Duration()
 		case "at":
-			r.Once(&seen, 6)
-			p.At = r.Time()
+			p.At = r.Once(&seen, 6).Time()
 		case "blob":
-			r.Once(&seen, 7)
-			p.Blob = r.Bytes()
+			p.Blob = r.Once(&seen, 7).Bytes()
 		case "text":
-			r.Once(&seen, 8)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 8).String()
 		default:
 			r.Skip()
 		}
@@ -1878,13 +1981,8 @@ func (p *ShapedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size", "list", "byName")
 }
 
-func (p ShapedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *ShapedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p ShapedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ShapedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // echoTask defines [Echo].
 var echoTask = &taskrt.Definition[EchoParams, Answer]{
@@ -1899,20 +1997,15 @@ var echoTask = &taskrt.Definition[EchoParams, Answer]{
 	},
 	AppendParams: (*EchoParams).AppendMsgpack,
 	ReadParams:   (*EchoParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Answer) ([]byte, error) {
-		return appendAnswer(b, v), nil
-	},
-	ReadResult: readAnswer,
+	AppendResult: func(b []byte, v *Answer) ([]byte, error) { return appendAnswer(b, v), nil },
+	ReadResult:   readAnswer,
 }
 
 func (p *EchoParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 28+len(p.Text))
-	b = append(b, 0x82)
-	b = append(b, "\xa4text"...)
+	b = append(slices.Grow(b, 28+len(p.Text)), "\x82\xa4text"...)
 	b = codec.AppendString(b, p.Text)
 	b = append(b, "\xa5times"...)
-	b = codec.AppendInt(b, int64(p.Times))
-	return b, nil
+	return codec.AppendInt(b, int64(p.Times)), nil
 }
 
 func (p *EchoParams) ReadMsgpack(r *codec.Reader) {
@@ -1920,11 +2013,9 @@ func (p *EchoParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		case "times":
-			r.Once(&seen, 1)
-			p.Times = r.Int()
+			p.Times = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -1932,13 +2023,8 @@ func (p *EchoParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text", "times")
 }
 
-func (p EchoParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *EchoParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p EchoParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *EchoParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderRecordTask defines [Recorder.Record].
 var recorderRecordTask = &taskrt.Definition[RecorderRecordParams, taskrt.None]{
@@ -1955,11 +2041,8 @@ var recorderRecordTask = &taskrt.Definition[RecorderRecordParams, taskrt.None]{
 }
 
 func (p *RecorderRecordParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *RecorderRecordParams) ReadMsgpack(r *codec.Reader) {
@@ -1967,8 +2050,7 @@ func (p *RecorderRecordParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -1976,13 +2058,8 @@ func (p *RecorderRecordParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p RecorderRecordParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderRecordParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderRecordParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderRecordParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderMailTask defines [Recorder.Mail].
 var recorderMailTask = &taskrt.Definition[RecorderMailParams, taskrt.None]{
@@ -1999,11 +2076,8 @@ var recorderMailTask = &taskrt.Definition[RecorderMailParams, taskrt.None]{
 }
 
 func (p *RecorderMailParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 11+len(p.To))
-	b = append(b, 0x81)
-	b = append(b, "\xa2to"...)
-	b = codec.AppendString(b, p.To)
-	return b, nil
+	b = append(slices.Grow(b, 11+len(p.To)), "\x81\xa2to"...)
+	return codec.AppendString(b, p.To), nil
 }
 
 func (p *RecorderMailParams) ReadMsgpack(r *codec.Reader) {
@@ -2011,8 +2085,7 @@ func (p *RecorderMailParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "to":
-			r.Once(&seen, 0)
-			p.To = r.String()
+			p.To = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2020,13 +2093,8 @@ func (p *RecorderMailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "to")
 }
 
-func (p RecorderMailParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderMailParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderMailParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderMailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderTickTask defines [Recorder.Tick].
 var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
@@ -2040,9 +2108,7 @@ var recorderTickTask = &taskrt.Definition[RecorderTickParams, taskrt.None]{
 	ReadParams:   (*RecorderTickParams).ReadMsgpack,
 }
 
-func (*RecorderTickParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*RecorderTickParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*RecorderTickParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2051,13 +2117,8 @@ func (*RecorderTickParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p RecorderTickParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderTickParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderTickParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderTickParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderHourlyTask defines [Recorder.Hourly].
 var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
@@ -2071,9 +2132,7 @@ var recorderHourlyTask = &taskrt.Definition[RecorderHourlyParams, taskrt.None]{
 	ReadParams:   (*RecorderHourlyParams).ReadMsgpack,
 }
 
-func (*RecorderHourlyParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*RecorderHourlyParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*RecorderHourlyParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2082,13 +2141,8 @@ func (*RecorderHourlyParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p RecorderHourlyParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RecorderHourlyParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RecorderHourlyParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RecorderHourlyParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // recorderExpiringTask defines [Recorder.Expiring].
 var recorderExpiringTask = &taskrt.Definition[RecorderExpiringParams, taskrt.None]{
@@ -2105,11 +2159,8 @@ var recorderExpiringTask = &taskrt.Definition[RecorderExpiringParams, taskrt.Non
 }
 
 func (p *RecorderExpiringParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *RecorderExpiringParams) ReadMsgpack(r *codec.Reader) {
@@ -2117,8 +2168,7 @@ func (p *RecorderExpiringParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2126,12 +2176,12 @@ func (p *RecorderExpiringParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p RecorderExpiringParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
+func (p RecorderExpiringParams) EncodeMsgpack(e *msgpack.Encoder) error {
+	return codec.EncodeTo(e, &p)
 }
 
-func (p *RecorderExpiringParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
+func (p *RecorderExpiringParams) DecodeMsgpack(d *msgpack.Decoder) error {
+	return codec.DecodeFrom(d, p)
 }
 
 // squareTask defines [Square].
@@ -2147,20 +2197,13 @@ var squareTask = &taskrt.Definition[SquareParams, int64]{
 	},
 	AppendParams: (*SquareParams).AppendMsgpack,
 	ReadParams:   (*SquareParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int64) ([]byte, error) {
-		return codec.AppendInt(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int64) {
-		*v = r.Int64()
-	},
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
 }
 
 func (p *SquareParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 14)
-	b = append(b, 0x81)
-	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, p.N)
-	return b, nil
+	b = append(slices.Grow(b, 14), "\x81\xa1n"...)
+	return codec.AppendInt(b, p.N), nil
 }
 
 func (p *SquareParams) ReadMsgpack(r *codec.Reader) {
@@ -2168,8 +2211,7 @@ func (p *SquareParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "n":
-			r.Once(&seen, 0)
-			p.N = r.Int64()
+			p.N = r.Once(&seen, 0).Int64()
 		default:
 			r.Skip()
 		}
@@ -2177,13 +2219,8 @@ func (p *SquareParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "n")
 }
 
-func (p SquareParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SquareParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SquareParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SquareParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // whereTask defines [Where].
 var whereTask = &taskrt.Definition[WhereParams, int]{
@@ -2196,17 +2233,11 @@ var whereTask = &taskrt.Definition[WhereParams, int]{
 	},
 	AppendParams: (*WhereParams).AppendMsgpack,
 	ReadParams:   (*WhereParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *int) ([]byte, error) {
-		return codec.AppendInt(b, int64(*v)), nil
-	},
-	ReadResult: func(r *codec.Reader, v *int) {
-		*v = r.Int()
-	},
+	AppendResult: func(b []byte, v *int) ([]byte, error) { return codec.AppendInt(b, int64(*v)), nil },
+	ReadResult:   func(r *codec.Reader, v *int) { *v = r.Int() },
 }
 
-func (*WhereParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*WhereParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*WhereParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2215,13 +2246,8 @@ func (*WhereParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p WhereParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *WhereParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p WhereParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *WhereParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // misbehaveTask defines [Misbehave].
 var misbehaveTask = &taskrt.Definition[MisbehaveParams, taskrt.None]{
@@ -2239,11 +2265,8 @@ var misbehaveTask = &taskrt.Definition[MisbehaveParams, taskrt.None]{
 }
 
 func (p *MisbehaveParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 12+len(p.How))
-	b = append(b, 0x81)
-	b = append(b, "\xa3how"...)
-	b = codec.AppendString(b, p.How)
-	return b, nil
+	b = append(slices.Grow(b, 12+len(p.How)), "\x81\xa3how"...)
+	return codec.AppendString(b, p.How), nil
 }
 
 func (p *MisbehaveParams) ReadMsgpack(r *codec.Reader) {
@@ -2251,8 +2274,7 @@ func (p *MisbehaveParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "how":
-			r.Once(&seen, 0)
-			p.How = r.String()
+			p.How = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2260,13 +2282,8 @@ func (p *MisbehaveParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "how")
 }
 
-func (p MisbehaveParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *MisbehaveParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p MisbehaveParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *MisbehaveParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // relayTask defines [Relay].
 var relayTask = &taskrt.Definition[RelayParams, Answer]{
@@ -2280,18 +2297,13 @@ var relayTask = &taskrt.Definition[RelayParams, Answer]{
 	},
 	AppendParams: (*RelayParams).AppendMsgpack,
 	ReadParams:   (*RelayParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *Answer) ([]byte, error) {
-		return appendAnswer(b, v), nil
-	},
-	ReadResult: readAnswer,
+	AppendResult: func(b []byte, v *Answer) ([]byte, error) { return appendAnswer(b, v), nil },
+	ReadResult:   readAnswer,
 }
 
 func (p *RelayParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Text))
-	b = append(b, 0x81)
-	b = append(b, "\xa4text"...)
-	b = codec.AppendString(b, p.Text)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Text)), "\x81\xa4text"...)
+	return codec.AppendString(b, p.Text), nil
 }
 
 func (p *RelayParams) ReadMsgpack(r *codec.Reader) {
@@ -2299,8 +2311,7 @@ func (p *RelayParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "text":
-			r.Once(&seen, 0)
-			p.Text = r.String()
+			p.Text = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2308,13 +2319,8 @@ func (p *RelayParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "text")
 }
 
-func (p RelayParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RelayParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RelayParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RelayParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // descendTask defines [Descend].
 var descendTask = &taskrt.Definition[DescendParams, string]{
@@ -2327,17 +2333,11 @@ var descendTask = &taskrt.Definition[DescendParams, string]{
 	},
 	AppendParams: (*DescendParams).AppendMsgpack,
 	ReadParams:   (*DescendParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
-func (*DescendParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*DescendParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*DescendParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2346,13 +2346,8 @@ func (*DescendParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p DescendParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *DescendParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p DescendParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *DescendParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // grabTask defines [Grab].
 var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
@@ -2371,11 +2366,8 @@ var grabTask = &taskrt.Definition[GrabParams, taskrt.None]{
 }
 
 func (p *GrabParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 17)
-	b = append(b, 0x81)
-	b = append(b, "\xa4size"...)
-	b = codec.AppendInt(b, int64(p.Size))
-	return b, nil
+	b = append(slices.Grow(b, 17), "\x81\xa4size"...)
+	return codec.AppendInt(b, int64(p.Size)), nil
 }
 
 func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
@@ -2383,8 +2375,7 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "size":
-			r.Once(&seen, 0)
-			p.Size = r.Int()
+			p.Size = r.Once(&seen, 0).Int()
 		default:
 			r.Skip()
 		}
@@ -2392,13 +2383,8 @@ func (p *GrabParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "size")
 }
 
-func (p GrabParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *GrabParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p GrabParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *GrabParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // greetingTask defines [Greeting].
 var greetingTask = &taskrt.Definition[GreetingParams, string]{
@@ -2412,17 +2398,11 @@ var greetingTask = &taskrt.Definition[GreetingParams, string]{
 	},
 	AppendParams: (*GreetingParams).AppendMsgpack,
 	ReadParams:   (*GreetingParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
-func (*GreetingParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*GreetingParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*GreetingParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2431,13 +2411,8 @@ func (*GreetingParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p GreetingParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *GreetingParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p GreetingParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *GreetingParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // ungreetedTask defines [Ungreeted].
 var ungreetedTask = &taskrt.Definition[UngreetedParams, string]{
@@ -2450,17 +2425,11 @@ var ungreetedTask = &taskrt.Definition[UngreetedParams, string]{
 	},
 	AppendParams: (*UngreetedParams).AppendMsgpack,
 	ReadParams:   (*UngreetedParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
-func (*UngreetedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	return append(b, 0x80), nil
-}
+func (*UngreetedParams) AppendMsgpack(b []byte) ([]byte, error) { return append(b, 0x80), nil }
 
 func (*UngreetedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -2469,13 +2438,8 @@ func (*UngreetedParams) ReadMsgpack(r *codec.Reader) {
 	}
 }
 
-func (p UngreetedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *UngreetedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p UngreetedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *UngreetedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // loginTask defines [Login].
 var loginTask = &taskrt.Definition[LoginParams, taskrt.None]{
@@ -2491,13 +2455,10 @@ var loginTask = &taskrt.Definition[LoginParams, taskrt.None]{
 }
 
 func (p *LoginParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 26+len(p.User))
-	b = append(b, 0x82)
-	b = append(b, "\xa4user"...)
+	b = append(slices.Grow(b, 26+len(p.User)), "\x82\xa4user"...)
 	b = codec.AppendString(b, p.User)
 	b = append(b, "\xa3pin"...)
-	b = codec.AppendInt(b, int64(p.Pin))
-	return b, nil
+	return codec.AppendInt(b, int64(p.Pin)), nil
 }
 
 func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
@@ -2505,11 +2466,9 @@ func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "user":
-			r.Once(&seen, 0)
-			p.User = r.String()
+			p.User = r.Once(&seen, 0).String()
 		case "pin":
-			r.Once(&seen, 1)
-			p.Pin = r.Int()
+			p.Pin = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -2517,13 +2476,8 @@ func (p *LoginParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "user", "pin")
 }
 
-func (p LoginParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *LoginParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p LoginParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *LoginParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // lingerTask defines [Linger].
 var lingerTask = &taskrt.Definition[LingerParams, taskrt.None]{
@@ -2539,11 +2493,8 @@ var lingerTask = &taskrt.Definition[LingerParams, taskrt.None]{
 }
 
 func (p *LingerParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
@@ -2551,8 +2502,7 @@ func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2560,13 +2510,8 @@ func (p *LingerParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p LingerParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *LingerParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p LingerParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *LingerParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // broodTask defines [Brood].
 var broodTask = &taskrt.Definition[BroodParams, taskrt.None]{
@@ -2582,11 +2527,8 @@ var broodTask = &taskrt.Definition[BroodParams, taskrt.None]{
 }
 
 func (p *BroodParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
@@ -2594,8 +2536,7 @@ func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -2603,13 +2544,8 @@ func (p *BroodParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p BroodParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *BroodParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p BroodParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *BroodParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // planTask defines [Plan].
 var planTask = &taskrt.Definition[PlanParams, []string]{
@@ -2638,13 +2574,10 @@ var planTask = &taskrt.Definition[PlanParams, []string]{
 }
 
 func (p *PlanParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 21+len(p.ID)+len(p.Note))
-	b = append(b, 0x82)
-	b = append(b, "\xa2id"...)
+	b = append(slices.Grow(b, 21+len(p.ID)+len(p.Note)), "\x82\xa2id"...)
 	b = codec.AppendString(b, p.ID)
 	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
@@ -2652,11 +2585,9 @@ func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "id":
-			r.Once(&seen, 0)
-			p.ID = r.String()
+			p.ID = r.Once(&seen, 0).String()
 		case "note":
-			r.Once(&seen, 1)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -2664,18 +2595,12 @@ func (p *PlanParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "id", "note")
 }
 
-func (p PlanParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *PlanParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p PlanParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *PlanParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 func appendCredentials(b []byte, v *Credentials) ([]byte, error) {
 	var err error
-	b = append(b, 0x84)
-	b = append(b, "\xa4User"...)
+	b = append(b, "\x84\xa4User"...)
 	b = codec.AppendString(b, v.User)
 	b = append(b, "\xa6Tokens"...)
 	b = codec.AppendMapHeader(b, v.Tokens)
@@ -2700,8 +2625,7 @@ func readCredentials(r *codec.Reader, v *Credentials) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "User":
-			r.Once(&seen, 0)
-			v.User = r.String()
+			v.User = r.Once(&seen, 0).String()
 		case "Tokens":
 			r.Once(&seen, 1)
 			for left := codec.ReadMap(r, &v.Tokens); left > 0 && r.More(); left-- {
@@ -2713,11 +2637,9 @@ func readCredentials(r *codec.Reader, v *Credentials) {
 				v.Tokens[k] = e
 			}
 		case "Born":
-			r.Once(&seen, 2)
-			v.Born = r.Time()
+			v.Born = r.Once(&seen, 2).Time()
 		case "From":
-			r.Once(&seen, 3)
-			codec.ReadBinary(r, &v.From)
+			codec.ReadBinary(r.Once(&seen, 3), &v.From)
 		default:
 			r.Skip()
 		}
@@ -2726,12 +2648,10 @@ func readCredentials(r *codec.Reader, v *Credentials) {
 }
 
 func appendSize(b []byte, v *Size) []byte {
-	b = append(b, 0x82)
-	b = append(b, "\xa5Width"...)
+	b = append(b, "\x82\xa5Width"...)
 	b = codec.AppendInt(b, int64(v.Width))
 	b = append(b, "\xa6Height"...)
-	b = codec.AppendInt(b, int64(v.Height))
-	return b
+	return codec.AppendInt(b, int64(v.Height))
 }
 
 func readSize(r *codec.Reader, v *Size) {
@@ -2739,11 +2659,9 @@ func readSize(r *codec.Reader, v *Size) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Width":
-			r.Once(&seen, 0)
-			v.Width = r.Int()
+			v.Width = r.Once(&seen, 0).Int()
 		case "Height":
-			r.Once(&seen, 1)
-			v.Height = r.Int()
+			v.Height = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -2752,8 +2670,7 @@ func readSize(r *codec.Reader, v *Size) {
 }
 
 func appendAnswer(b []byte, v *Answer) []byte {
-	b = append(b, 0x84)
-	b = append(b, "\xa4Text"...)
+	b = append(b, "\x84\xa4Text"...)
 	b = codec.AppendString(b, v.Text)
 	b = append(b, "\xa5parts"...)
 	b = codec.AppendSliceHeader(b, v.Parts)
@@ -2763,8 +2680,7 @@ func appendAnswer(b []byte, v *Answer) []byte {
 	b = append(b, "\xa2At"...)
 	b = codec.AppendTime(b, v.At)
 	b = append(b, "\xa3PID"...)
-	b = codec.AppendInt(b, int64(v.PID))
-	return b
+	return codec.AppendInt(b, int64(v.PID))
 }
 
 func readAnswer(r *codec.Reader, v *Answer) {
@@ -2772,19 +2688,16 @@ func readAnswer(r *codec.Reader, v *Answer) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "Text":
-			r.Once(&seen, 0)
-			v.Text = r.String()
+			v.Text = r.Once(&seen, 0).String()
 		case "parts":
 			r.Once(&seen, 1)
 			for left := codec.ReadSlice(r, &v.Parts); left > 0 && codec.Room(r, &v.Parts, left); left-- {
 				v.Parts = append(v.Parts, r.String())
 			}
 		case "At":
-			r.Once(&seen, 2)
-			v.At = r.Time()
+			v.At = r.Once(&seen, 2).Time()
 		case "PID":
-			r.Once(&seen, 3)
-			v.PID = r.Int()
+			v.PID = r.Once(&seen, 3).Int()
 		default:
 			r.Skip()
 		}

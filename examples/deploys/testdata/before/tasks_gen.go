@@ -35,15 +35,23 @@ func QueueSendLetterBatch(ctx context.Context, params []SendLetterParams, opts .
 	return taskrt.QueueBatch(ctx, sendLetterTask, params, opts...)
 }
 
-// ScheduleSendLetter runs [SendLetter] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSendLetter(ctx context.Context, spec, tz string, address string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sendLetterTask, spec, tz, &SendLetterParams{Address: address}, opts...)
+// CallSendLetter is a run of [SendLetter] that is not queued yet; see [taskrt.Call].
+func CallSendLetter(address string) taskrt.Call[string] {
+	return taskrt.NewCall(sendLetterTask, &SendLetterParams{Address: address})
+}
+
+// NextSendLetter is a run of [SendLetter] that follows another, whose result is its address; see [taskrt.Next].
+func NextSendLetter() taskrt.Next[string, string] {
+	return taskrt.NewNext[string](sendLetterTask, "address", &SendLetterParams{})
+}
+
+// HandleSendLetter returns the handle of a run of [SendLetter] by its id; see [taskrt.HandleOf].
+func HandleSendLetter(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, sendLetterTask, id, opts...)
 }
 
 // SendLetterParams are the parameters of [SendLetter].
-type SendLetterParams struct {
-	Address string
-}
+type SendLetterParams struct{ Address string }
 
 // The code below is for the runtime.
 //
@@ -63,20 +71,13 @@ var sendLetterTask = &taskrt.Definition[SendLetterParams, string]{
 	},
 	AppendParams: (*SendLetterParams).AppendMsgpack,
 	ReadParams:   (*SendLetterParams).ReadMsgpack,
-	AppendResult: func(b []byte, v *string) ([]byte, error) {
-		return codec.AppendString(b, *v), nil
-	},
-	ReadResult: func(r *codec.Reader, v *string) {
-		*v = r.String()
-	},
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
 }
 
 func (p *SendLetterParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 16+len(p.Address))
-	b = append(b, 0x81)
-	b = append(b, "\xa7address"...)
-	b = codec.AppendString(b, p.Address)
-	return b, nil
+	b = append(slices.Grow(b, 16+len(p.Address)), "\x81\xa7address"...)
+	return codec.AppendString(b, p.Address), nil
 }
 
 func (p *SendLetterParams) ReadMsgpack(r *codec.Reader) {
@@ -84,8 +85,7 @@ func (p *SendLetterParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "address":
-			r.Once(&seen, 0)
-			p.Address = r.String()
+			p.Address = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -93,10 +93,5 @@ func (p *SendLetterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "address")
 }
 
-func (p SendLetterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SendLetterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SendLetterParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SendLetterParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

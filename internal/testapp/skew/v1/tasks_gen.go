@@ -56,15 +56,23 @@ func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
 }
 
-// ScheduleSame runs [Same] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
+// CallSame is a run of [Same] that is not queued yet; see [taskrt.Call].
+func CallSame(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(sameTask, &SameParams{Note: note})
+}
+
+// NextSame is a run of [Same] that follows another, whose result is its note; see [taskrt.Next].
+func NextSame() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](sameTask, "note", &SameParams{})
+}
+
+// HandleSame returns the handle of a run of [Same] by its id; see [taskrt.HandleOf].
+func HandleSame(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, sameTask, id, opts...)
 }
 
 // SameParams are the parameters of [Same].
-type SameParams struct {
-	Note string
-}
+type SameParams struct{ Note string }
 
 // QueueNeed queues [Need]: it gets another parameter that is required.
 func QueueNeed(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -76,15 +84,23 @@ func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, needTask, params, opts...)
 }
 
-// ScheduleNeed runs [Need] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNeed(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note}, opts...)
+// CallNeed is a run of [Need] that is not queued yet; see [taskrt.Call].
+func CallNeed(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(needTask, &NeedParams{Note: note})
+}
+
+// NextNeed is a run of [Need] that follows another, whose result is its note; see [taskrt.Next].
+func NextNeed() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](needTask, "note", &NeedParams{})
+}
+
+// HandleNeed returns the handle of a run of [Need] by its id; see [taskrt.HandleOf].
+func HandleNeed(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, needTask, id, opts...)
 }
 
 // NeedParams are the parameters of [Need].
-type NeedParams struct {
-	Note string
-}
+type NeedParams struct{ Note string }
 
 // QueueNeedMuch queues [NeedMuch]: it does so in a child process.
 func QueueNeedMuch(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -96,15 +112,23 @@ func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...ta
 	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
 }
 
-// ScheduleNeedMuch runs [NeedMuch] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note}, opts...)
+// CallNeedMuch is a run of [NeedMuch] that is not queued yet; see [taskrt.Call].
+func CallNeedMuch(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(needMuchTask, &NeedMuchParams{Note: note})
+}
+
+// NextNeedMuch is a run of [NeedMuch] that follows another, whose result is its note; see [taskrt.Next].
+func NextNeedMuch() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](needMuchTask, "note", &NeedMuchParams{})
+}
+
+// HandleNeedMuch returns the handle of a run of [NeedMuch] by its id; see [taskrt.HandleOf].
+func HandleNeedMuch(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, needMuchTask, id, opts...)
 }
 
 // NeedMuchParams are the parameters of [NeedMuch].
-type NeedMuchParams struct {
-	Note string
-}
+type NeedMuchParams struct{ Note string }
 
 // QueueDefault queues [Default]: it gets another parameter that has a default.
 func QueueDefault(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -116,15 +140,23 @@ func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...task
 	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
 }
 
-// ScheduleDefault runs [Default] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleDefault(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note}, opts...)
+// CallDefault is a run of [Default] that is not queued yet; see [taskrt.Call].
+func CallDefault(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(defaultTask, &DefaultParams{Note: note})
+}
+
+// NextDefault is a run of [Default] that follows another, whose result is its note; see [taskrt.Next].
+func NextDefault() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](defaultTask, "note", &DefaultParams{})
+}
+
+// HandleDefault returns the handle of a run of [Default] by its id; see [taskrt.HandleOf].
+func HandleDefault(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, defaultTask, id, opts...)
 }
 
 // DefaultParams are the parameters of [Default].
-type DefaultParams struct {
-	Note string
-}
+type DefaultParams struct{ Note string }
 
 // QueueBefore queues [Before]: it gets another name.
 func QueueBefore(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -136,15 +168,23 @@ func QueueBeforeBatch(ctx context.Context, params []BeforeParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, beforeTask, params, opts...)
 }
 
-// ScheduleBefore runs [Before] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleBefore(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, beforeTask, spec, tz, &BeforeParams{Note: note}, opts...)
+// CallBefore is a run of [Before] that is not queued yet; see [taskrt.Call].
+func CallBefore(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(beforeTask, &BeforeParams{Note: note})
+}
+
+// NextBefore is a run of [Before] that follows another, whose result is its note; see [taskrt.Next].
+func NextBefore() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](beforeTask, "note", &BeforeParams{})
+}
+
+// HandleBefore returns the handle of a run of [Before] by its id; see [taskrt.HandleOf].
+func HandleBefore(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, beforeTask, id, opts...)
 }
 
 // BeforeParams are the parameters of [Before].
-type BeforeParams struct {
-	Note string
-}
+type BeforeParams struct{ Note string }
 
 // QueueRetype queues [Retype]: it gets a parameter of another type.
 func QueueRetype(ctx context.Context, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -156,9 +196,19 @@ func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
 }
 
-// ScheduleRetype runs [Retype] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRetype(ctx context.Context, spec, tz string, note string, n int, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
+// CallRetype is a run of [Retype] that is not queued yet; see [taskrt.Call].
+func CallRetype(note string, n int) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(retypeTask, &RetypeParams{Note: note, N: n})
+}
+
+// NextRetype is a run of [Retype] that follows another, whose result is its note; see [taskrt.Next].
+func NextRetype(n int) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](retypeTask, "note", &RetypeParams{N: n})
+}
+
+// HandleRetype returns the handle of a run of [Retype] by its id; see [taskrt.HandleOf].
+func HandleRetype(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, retypeTask, id, opts...)
 }
 
 // RetypeParams are the parameters of [Retype].
@@ -177,15 +227,23 @@ func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
 }
 
-// ScheduleHarden runs [Harden] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
+// CallHarden is a run of [Harden] that is not queued yet; see [taskrt.Call].
+func CallHarden(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(hardenTask, &HardenParams{Note: note})
+}
+
+// NextHarden is a run of [Harden] that follows another, whose result is its note; see [taskrt.Next].
+func NextHarden() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](hardenTask, "note", &HardenParams{})
+}
+
+// HandleHarden returns the handle of a run of [Harden] by its id; see [taskrt.HandleOf].
+func HandleHarden(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, hardenTask, id, opts...)
 }
 
 // HardenParams are the parameters of [Harden].
-type HardenParams struct {
-	Note string
-}
+type HardenParams struct{ Note string }
 
 // QueueSoften queues [Soften]: it becomes an io task.
 func QueueSoften(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -197,15 +255,23 @@ func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
 }
 
-// ScheduleSoften runs [Soften] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
+// CallSoften is a run of [Soften] that is not queued yet; see [taskrt.Call].
+func CallSoften(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(softenTask, &SoftenParams{Note: note})
+}
+
+// NextSoften is a run of [Soften] that follows another, whose result is its note; see [taskrt.Next].
+func NextSoften() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](softenTask, "note", &SoftenParams{})
+}
+
+// HandleSoften returns the handle of a run of [Soften] by its id; see [taskrt.HandleOf].
+func HandleSoften(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, softenTask, id, opts...)
 }
 
 // SoftenParams are the parameters of [Soften].
-type SoftenParams struct {
-	Note string
-}
+type SoftenParams struct{ Note string }
 
 // The code below is for the runtime.
 //
@@ -227,11 +293,8 @@ var sameTask = &taskrt.Definition[SameParams, taskrt.None]{
 }
 
 func (p *SameParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *SameParams) ReadMsgpack(r *codec.Reader) {
@@ -239,8 +302,7 @@ func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -248,13 +310,8 @@ func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p SameParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SameParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SameParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SameParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // needTask defines [Need].
 var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
@@ -270,11 +327,8 @@ var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
 }
 
 func (p *NeedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
@@ -282,8 +336,7 @@ func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -291,13 +344,8 @@ func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p NeedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NeedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NeedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NeedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // needMuchTask defines [NeedMuch].
 var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
@@ -313,11 +361,8 @@ var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
 }
 
 func (p *NeedMuchParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
@@ -325,8 +370,7 @@ func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -334,13 +378,8 @@ func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p NeedMuchParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NeedMuchParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NeedMuchParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NeedMuchParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // defaultTask defines [Default].
 var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
@@ -356,11 +395,8 @@ var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
 }
 
 func (p *DefaultParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
@@ -368,8 +404,7 @@ func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -377,13 +412,8 @@ func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p DefaultParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *DefaultParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p DefaultParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *DefaultParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // beforeTask defines [Before].
 var beforeTask = &taskrt.Definition[BeforeParams, taskrt.None]{
@@ -399,11 +429,8 @@ var beforeTask = &taskrt.Definition[BeforeParams, taskrt.None]{
 }
 
 func (p *BeforeParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *BeforeParams) ReadMsgpack(r *codec.Reader) {
@@ -411,8 +438,7 @@ func (p *BeforeParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -420,13 +446,8 @@ func (p *BeforeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p BeforeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *BeforeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p BeforeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *BeforeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // retypeTask defines [Retype].
 var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
@@ -442,13 +463,10 @@ var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
 }
 
 func (p *RetypeParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 24+len(p.Note))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 24+len(p.Note)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendInt(b, int64(p.N))
-	return b, nil
+	return codec.AppendInt(b, int64(p.N)), nil
 }
 
 func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
@@ -456,11 +474,9 @@ func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.Int()
+			p.N = r.Once(&seen, 1).Int()
 		default:
 			r.Skip()
 		}
@@ -468,13 +484,8 @@ func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-func (p RetypeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RetypeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RetypeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RetypeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // hardenTask defines [Harden].
 var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
@@ -490,11 +501,8 @@ var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
 }
 
 func (p *HardenParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
@@ -502,8 +510,7 @@ func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -511,13 +518,8 @@ func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p HardenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *HardenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p HardenParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *HardenParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // softenTask defines [Soften].
 var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
@@ -533,11 +535,8 @@ var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
 }
 
 func (p *SoftenParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
@@ -545,8 +544,7 @@ func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -554,10 +552,5 @@ func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p SoftenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SoftenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SoftenParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SoftenParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

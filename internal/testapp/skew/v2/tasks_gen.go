@@ -59,15 +59,23 @@ func QueueSameBatch(ctx context.Context, params []SameParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, sameTask, params, opts...)
 }
 
-// ScheduleSame runs [Same] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSame(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, sameTask, spec, tz, &SameParams{Note: note}, opts...)
+// CallSame is a run of [Same] that is not queued yet; see [taskrt.Call].
+func CallSame(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(sameTask, &SameParams{Note: note})
+}
+
+// NextSame is a run of [Same] that follows another, whose result is its note; see [taskrt.Next].
+func NextSame() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](sameTask, "note", &SameParams{})
+}
+
+// HandleSame returns the handle of a run of [Same] by its id; see [taskrt.HandleOf].
+func HandleSame(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, sameTask, id, opts...)
 }
 
 // SameParams are the parameters of [Same].
-type SameParams struct {
-	Note string
-}
+type SameParams struct{ Note string }
 
 // QueueNeed queues [Need]: it got another parameter that is required.
 func QueueNeed(ctx context.Context, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -79,9 +87,19 @@ func QueueNeedBatch(ctx context.Context, params []NeedParams, opts ...taskrt.Que
 	return taskrt.QueueBatch(ctx, needTask, params, opts...)
 }
 
-// ScheduleNeed runs [Need] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNeed(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needTask, spec, tz, &NeedParams{Note: note, Tenant: tenant}, opts...)
+// CallNeed is a run of [Need] that is not queued yet; see [taskrt.Call].
+func CallNeed(note string, tenant string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(needTask, &NeedParams{Note: note, Tenant: tenant})
+}
+
+// NextNeed is a run of [Need] that follows another, whose result is its note; see [taskrt.Next].
+func NextNeed(tenant string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](needTask, "note", &NeedParams{Tenant: tenant})
+}
+
+// HandleNeed returns the handle of a run of [Need] by its id; see [taskrt.HandleOf].
+func HandleNeed(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, needTask, id, opts...)
 }
 
 // NeedParams are the parameters of [Need].
@@ -100,9 +118,19 @@ func QueueNeedMuchBatch(ctx context.Context, params []NeedMuchParams, opts ...ta
 	return taskrt.QueueBatch(ctx, needMuchTask, params, opts...)
 }
 
-// ScheduleNeedMuch runs [NeedMuch] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleNeedMuch(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, needMuchTask, spec, tz, &NeedMuchParams{Note: note, Tenant: tenant}, opts...)
+// CallNeedMuch is a run of [NeedMuch] that is not queued yet; see [taskrt.Call].
+func CallNeedMuch(note string, tenant string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(needMuchTask, &NeedMuchParams{Note: note, Tenant: tenant})
+}
+
+// NextNeedMuch is a run of [NeedMuch] that follows another, whose result is its note; see [taskrt.Next].
+func NextNeedMuch(tenant string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](needMuchTask, "note", &NeedMuchParams{Tenant: tenant})
+}
+
+// HandleNeedMuch returns the handle of a run of [NeedMuch] by its id; see [taskrt.HandleOf].
+func HandleNeedMuch(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, needMuchTask, id, opts...)
 }
 
 // NeedMuchParams are the parameters of [NeedMuch].
@@ -121,9 +149,19 @@ func QueueDefaultBatch(ctx context.Context, params []DefaultParams, opts ...task
 	return taskrt.QueueBatch(ctx, defaultTask, params, opts...)
 }
 
-// ScheduleDefault runs [Default] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleDefault(ctx context.Context, spec, tz string, note string, tenant string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, defaultTask, spec, tz, &DefaultParams{Note: note, Tenant: tenant}, opts...)
+// CallDefault is a run of [Default] that is not queued yet; see [taskrt.Call].
+func CallDefault(note string, tenant string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(defaultTask, &DefaultParams{Note: note, Tenant: tenant})
+}
+
+// NextDefault is a run of [Default] that follows another, whose result is its note; see [taskrt.Next].
+func NextDefault(tenant string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](defaultTask, "note", &DefaultParams{Tenant: tenant})
+}
+
+// HandleDefault returns the handle of a run of [Default] by its id; see [taskrt.HandleOf].
+func HandleDefault(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, defaultTask, id, opts...)
 }
 
 // DefaultParams are the parameters of [Default].
@@ -142,15 +180,23 @@ func QueueAfterBatch(ctx context.Context, params []AfterParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, afterTask, params, opts...)
 }
 
-// ScheduleAfter runs [After] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleAfter(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, afterTask, spec, tz, &AfterParams{Note: note}, opts...)
+// CallAfter is a run of [After] that is not queued yet; see [taskrt.Call].
+func CallAfter(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(afterTask, &AfterParams{Note: note})
+}
+
+// NextAfter is a run of [After] that follows another, whose result is its note; see [taskrt.Next].
+func NextAfter() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](afterTask, "note", &AfterParams{})
+}
+
+// HandleAfter returns the handle of a run of [After] by its id; see [taskrt.HandleOf].
+func HandleAfter(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, afterTask, id, opts...)
 }
 
 // AfterParams are the parameters of [After].
-type AfterParams struct {
-	Note string
-}
+type AfterParams struct{ Note string }
 
 // QueueRetype queues [Retype]: it got a parameter of another type.
 func QueueRetype(ctx context.Context, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -162,9 +208,19 @@ func QueueRetypeBatch(ctx context.Context, params []RetypeParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, retypeTask, params, opts...)
 }
 
-// ScheduleRetype runs [Retype] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleRetype(ctx context.Context, spec, tz string, note string, n string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, retypeTask, spec, tz, &RetypeParams{Note: note, N: n}, opts...)
+// CallRetype is a run of [Retype] that is not queued yet; see [taskrt.Call].
+func CallRetype(note string, n string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(retypeTask, &RetypeParams{Note: note, N: n})
+}
+
+// NextRetype is a run of [Retype] that follows another, whose result is its note; see [taskrt.Next].
+func NextRetype(n string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](retypeTask, "note", &RetypeParams{N: n})
+}
+
+// HandleRetype returns the handle of a run of [Retype] by its id; see [taskrt.HandleOf].
+func HandleRetype(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, retypeTask, id, opts...)
 }
 
 // RetypeParams are the parameters of [Retype].
@@ -183,15 +239,23 @@ func QueueHardenBatch(ctx context.Context, params []HardenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, hardenTask, params, opts...)
 }
 
-// ScheduleHarden runs [Harden] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleHarden(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, hardenTask, spec, tz, &HardenParams{Note: note}, opts...)
+// CallHarden is a run of [Harden] that is not queued yet; see [taskrt.Call].
+func CallHarden(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(hardenTask, &HardenParams{Note: note})
+}
+
+// NextHarden is a run of [Harden] that follows another, whose result is its note; see [taskrt.Next].
+func NextHarden() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](hardenTask, "note", &HardenParams{})
+}
+
+// HandleHarden returns the handle of a run of [Harden] by its id; see [taskrt.HandleOf].
+func HandleHarden(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, hardenTask, id, opts...)
 }
 
 // HardenParams are the parameters of [Harden].
-type HardenParams struct {
-	Note string
-}
+type HardenParams struct{ Note string }
 
 // QueueSoften queues [Soften]: it became an io task.
 func QueueSoften(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -203,15 +267,23 @@ func QueueSoftenBatch(ctx context.Context, params []SoftenParams, opts ...taskrt
 	return taskrt.QueueBatch(ctx, softenTask, params, opts...)
 }
 
-// ScheduleSoften runs [Soften] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleSoften(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, softenTask, spec, tz, &SoftenParams{Note: note}, opts...)
+// CallSoften is a run of [Soften] that is not queued yet; see [taskrt.Call].
+func CallSoften(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(softenTask, &SoftenParams{Note: note})
+}
+
+// NextSoften is a run of [Soften] that follows another, whose result is its note; see [taskrt.Next].
+func NextSoften() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](softenTask, "note", &SoftenParams{})
+}
+
+// HandleSoften returns the handle of a run of [Soften] by its id; see [taskrt.HandleOf].
+func HandleSoften(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, softenTask, id, opts...)
 }
 
 // SoftenParams are the parameters of [Soften].
-type SoftenParams struct {
-	Note string
-}
+type SoftenParams struct{ Note string }
 
 // QueueAdded queues [Added]: it is new.
 func QueueAdded(ctx context.Context, note string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -223,15 +295,23 @@ func QueueAddedBatch(ctx context.Context, params []AddedParams, opts ...taskrt.Q
 	return taskrt.QueueBatch(ctx, addedTask, params, opts...)
 }
 
-// ScheduleAdded runs [Added] on the cron schedule spec in the time zone tz; see [taskrt.ScheduleTask].
-func ScheduleAdded(ctx context.Context, spec, tz string, note string, opts ...taskrt.QueueOption) (*taskrt.Scheduled, error) {
-	return taskrt.ScheduleTask(ctx, addedTask, spec, tz, &AddedParams{Note: note}, opts...)
+// CallAdded is a run of [Added] that is not queued yet; see [taskrt.Call].
+func CallAdded(note string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(addedTask, &AddedParams{Note: note})
+}
+
+// NextAdded is a run of [Added] that follows another, whose result is its note; see [taskrt.Next].
+func NextAdded() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](addedTask, "note", &AddedParams{})
+}
+
+// HandleAdded returns the handle of a run of [Added] by its id; see [taskrt.HandleOf].
+func HandleAdded(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, addedTask, id, opts...)
 }
 
 // AddedParams are the parameters of [Added].
-type AddedParams struct {
-	Note string
-}
+type AddedParams struct{ Note string }
 
 // The code below is for the runtime.
 //
@@ -253,11 +333,8 @@ var sameTask = &taskrt.Definition[SameParams, taskrt.None]{
 }
 
 func (p *SameParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *SameParams) ReadMsgpack(r *codec.Reader) {
@@ -265,8 +342,7 @@ func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -274,13 +350,8 @@ func (p *SameParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p SameParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SameParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SameParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SameParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // needTask defines [Need].
 var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
@@ -296,13 +367,10 @@ var needTask = &taskrt.Definition[NeedParams, taskrt.None]{
 }
 
 func (p *NeedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 25+len(p.Note)+len(p.Tenant)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa6tenant"...)
-	b = codec.AppendString(b, p.Tenant)
-	return b, nil
+	return codec.AppendString(b, p.Tenant), nil
 }
 
 func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
@@ -310,11 +378,9 @@ func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "tenant":
-			r.Once(&seen, 1)
-			p.Tenant = r.String()
+			p.Tenant = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -322,13 +388,8 @@ func (p *NeedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "tenant")
 }
 
-func (p NeedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NeedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NeedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NeedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // needMuchTask defines [NeedMuch].
 var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
@@ -344,13 +405,10 @@ var needMuchTask = &taskrt.Definition[NeedMuchParams, taskrt.None]{
 }
 
 func (p *NeedMuchParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 25+len(p.Note)+len(p.Tenant)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa6tenant"...)
-	b = codec.AppendString(b, p.Tenant)
-	return b, nil
+	return codec.AppendString(b, p.Tenant), nil
 }
 
 func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
@@ -358,11 +416,9 @@ func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "tenant":
-			r.Once(&seen, 1)
-			p.Tenant = r.String()
+			p.Tenant = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -370,13 +426,8 @@ func (p *NeedMuchParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "tenant")
 }
 
-func (p NeedMuchParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *NeedMuchParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p NeedMuchParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *NeedMuchParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // defaultTask defines [Default].
 var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
@@ -392,13 +443,10 @@ var defaultTask = &taskrt.Definition[DefaultParams, taskrt.None]{
 }
 
 func (p *DefaultParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 25+len(p.Note)+len(p.Tenant))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 25+len(p.Note)+len(p.Tenant)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa6tenant"...)
-	b = codec.AppendString(b, p.Tenant)
-	return b, nil
+	return codec.AppendString(b, p.Tenant), nil
 }
 
 func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
@@ -406,11 +454,9 @@ func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "tenant":
-			r.Once(&seen, 1)
-			p.Tenant = r.String()
+			p.Tenant = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -421,13 +467,8 @@ func (p *DefaultParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p DefaultParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *DefaultParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p DefaultParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *DefaultParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // afterTask defines [After].
 var afterTask = &taskrt.Definition[AfterParams, taskrt.None]{
@@ -444,11 +485,8 @@ var afterTask = &taskrt.Definition[AfterParams, taskrt.None]{
 }
 
 func (p *AfterParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *AfterParams) ReadMsgpack(r *codec.Reader) {
@@ -456,8 +494,7 @@ func (p *AfterParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -465,13 +502,8 @@ func (p *AfterParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p AfterParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *AfterParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p AfterParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *AfterParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // retypeTask defines [Retype].
 var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
@@ -487,13 +519,10 @@ var retypeTask = &taskrt.Definition[RetypeParams, taskrt.None]{
 }
 
 func (p *RetypeParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 20+len(p.Note)+len(p.N))
-	b = append(b, 0x82)
-	b = append(b, "\xa4note"...)
+	b = append(slices.Grow(b, 20+len(p.Note)+len(p.N)), "\x82\xa4note"...)
 	b = codec.AppendString(b, p.Note)
 	b = append(b, "\xa1n"...)
-	b = codec.AppendString(b, p.N)
-	return b, nil
+	return codec.AppendString(b, p.N), nil
 }
 
 func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
@@ -501,11 +530,9 @@ func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		case "n":
-			r.Once(&seen, 1)
-			p.N = r.String()
+			p.N = r.Once(&seen, 1).String()
 		default:
 			r.Skip()
 		}
@@ -513,13 +540,8 @@ func (p *RetypeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note", "n")
 }
 
-func (p RetypeParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *RetypeParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p RetypeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *RetypeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // hardenTask defines [Harden].
 var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
@@ -535,11 +557,8 @@ var hardenTask = &taskrt.Definition[HardenParams, taskrt.None]{
 }
 
 func (p *HardenParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
@@ -547,8 +566,7 @@ func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -556,13 +574,8 @@ func (p *HardenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p HardenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *HardenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p HardenParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *HardenParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // softenTask defines [Soften].
 var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
@@ -578,11 +591,8 @@ var softenTask = &taskrt.Definition[SoftenParams, taskrt.None]{
 }
 
 func (p *SoftenParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
@@ -590,8 +600,7 @@ func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -599,13 +608,8 @@ func (p *SoftenParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p SoftenParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *SoftenParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p SoftenParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SoftenParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // addedTask defines [Added].
 var addedTask = &taskrt.Definition[AddedParams, taskrt.None]{
@@ -621,11 +625,8 @@ var addedTask = &taskrt.Definition[AddedParams, taskrt.None]{
 }
 
 func (p *AddedParams) AppendMsgpack(b []byte) ([]byte, error) {
-	b = slices.Grow(b, 13+len(p.Note))
-	b = append(b, 0x81)
-	b = append(b, "\xa4note"...)
-	b = codec.AppendString(b, p.Note)
-	return b, nil
+	b = append(slices.Grow(b, 13+len(p.Note)), "\x81\xa4note"...)
+	return codec.AppendString(b, p.Note), nil
 }
 
 func (p *AddedParams) ReadMsgpack(r *codec.Reader) {
@@ -633,8 +634,7 @@ func (p *AddedParams) ReadMsgpack(r *codec.Reader) {
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
 		case "note":
-			r.Once(&seen, 0)
-			p.Note = r.String()
+			p.Note = r.Once(&seen, 0).String()
 		default:
 			r.Skip()
 		}
@@ -642,10 +642,5 @@ func (p *AddedParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "note")
 }
 
-func (p AddedParams) EncodeMsgpack(enc *msgpack.Encoder) error {
-	return codec.EncodeTo(enc, &p)
-}
-
-func (p *AddedParams) DecodeMsgpack(dec *msgpack.Decoder) error {
-	return codec.DecodeFrom(dec, p.ReadMsgpack)
-}
+func (p AddedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *AddedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }

@@ -1,0 +1,309 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
+)
+
+// Call is a run that is not queued yet, or the runs that [Then] and [Group] join:
+//
+//	h, err := taskrt.Then(CallCountWords(text), NextReport("words")).Queue(ctx)
+//
+// Generated Call functions make it. R is the result of its last run: that of the task, of
+// what [Then] queues last, or of what gathers a [Group].
+//
+// A Call is a value that nothing changes. It can be part of several others, and be queued
+// often: each time as new runs. It may be used concurrently. To queue the zero value is an
+// error.
+type Call[R any] struct{ node *callNode }
+
+// Queue queues all runs of the call, or none. It returns the handle of the last run. The
+// options are those of this run, behind those of [Call.With]. It sends one request, and
+// blocks until the broker has replied.
+//
+// Its errors are those of a generated Queue function, and those of [Then] and [Group]. They
+// name the place in the call, such as "group member 17: then: task report". Beside
+// [ErrNotReplicated] it returns the handle. Beside [ErrDuplicate] it returns that of the
+// live run that is in the way of the last one, unless that follows another; if the live run
+// is in the way of any other, it returns none.
+func (c Call[R]) Queue(ctx context.Context, opts ...QueueOption) (*Handle[R], error) {
+	n := c.orInvalid().with(opts)
+	h, err := n.queue(ctx)
+	handle, _ := h.(*Handle[R])
+	return handle, err
+}
+
+// With returns the call with further options of its last run. It queues nothing, and leaves
+// to [Call.Queue] to return the error of an invalid option.
+func (c Call[R]) With(opts ...QueueOption) Call[R] { return Call[R]{c.orInvalid().with(opts)} }
+
+// orInvalid returns the node of the call, or one that cannot be queued.
+func (c Call[R]) orInvalid() *callNode {
+	if c.node == nil {
+		return &callNode{invalid: errors.New("the call is the zero value; make it with a generated Call… function, Then or Group")}
+	}
+	return c.node
+}
+
+// Next is a run that is to follow another and get its result, of type A: [Then] and [Group]
+// join the two. Generated Next functions make it for tasks whose first parameter has this
+// type, and [After] for others. R is the result of the run.
+//
+// A Next is a value that nothing changes, like a [Call].
+type Next[A, R any] struct{ node *callNode }
+
+// With returns the follow-up with further options of its run. Its [Delay] counts from the
+// success of the run before it.
+func (n Next[A, R]) With(opts ...QueueOption) Next[A, R] {
+	return Next[A, R]{n.orInvalid().with(opts)}
+}
+
+func (n Next[A, R]) orInvalid() *callNode {
+	if n.node == nil {
+		return &callNode{invalid: errors.New("what follows is the zero value; make it with a generated Next… function, or After")}
+	}
+	return n.node
+}
+
+// NewCall returns a call of one run. Generated Call functions call it.
+func NewCall[P, R any](d *Definition[P, R], p *P) Call[R] { return Call[R]{newNode(d, p, "")} }
+
+// NewNext returns a follow-up whose parameter param gets the result. Generated Next
+// functions call it.
+func NewNext[A, P, R any](d *Definition[P, R], param string, p *P) Next[A, R] {
+	return Next[A, R]{newNode(d, p, param)}
+}
+
+// callNode is the last run of a call, and what is before it.
+type callNode struct {
+	task    anyDefinition
+	run     broker.TaskRun // its parameters, rules and schema
+	opts    []QueueOption
+	invalid error // why it cannot be queued
+
+	param   string      // gets the result of what is before; empty: none does
+	before  *callNode   // the run that it follows
+	members []*callNode // the group that it gathers
+}
+
+// anyDefinition is a [Definition] of any task.
+type anyDefinition interface {
+	spec() *Spec
+	keyed() bool
+	zeroResult() []byte
+	rules(payload []byte) (broker.Rules, error)
+	handle(c *Client, run *broker.TaskRun, after predecessor) predecessor
+}
+
+func newNode[P, R any](d *Definition[P, R], p *P, param string) *callNode {
+	n := &callNode{task: d, param: param}
+	var err error
+	if n.run.Payload, err = d.AppendParams(p, nil); err != nil {
+		n.invalid = encodeError(err, d.Spec.Secrets)
+	}
+	d.applyPolicies(p, &n.run)
+	return n
+}
+
+func (d *Definition[P, R]) rules(payload []byte) (broker.Rules, error) {
+	p, run := new(P), new(broker.TaskRun)
+	if err := d.decodeParams(new(codec.Reader), payload, 0, p); err != nil {
+		return broker.Rules{}, err
+	}
+	d.applyPolicies(p, run)
+	return run.Rules.OrZero(), nil
+}
+
+func (d *Definition[P, R]) handle(c *Client, run *broker.TaskRun, after predecessor) predecessor {
+	h := newHandle(c, d, run)
+	h.after = after
+	return h
+}
+
+// with returns the node with further options of its run.
+func (n *callNode) with(opts []QueueOption) *callNode {
+	if len(opts) == 0 {
+		return n
+	}
+	c := *n
+	c.opts = slices.Concat(n.opts, opts)
+	return &c
+}
+
+// isSingle reports whether the call is one run.
+func (n *callNode) isSingle() bool { return n.before == nil && n.members == nil }
+
+// behind returns what makes up a follow-up, behind what set joins to its first run.
+func (n *callNode) behind(set func(first *callNode)) *callNode {
+	c := *n
+	if n.before != nil {
+		c.before = n.before.behind(set)
+		return &c
+	}
+	if n.members != nil {
+		c.members = nil
+		c.invalid = errors.New("it gathers a group, and a group cannot follow: its members are queued at once; let the task before it queue the group")
+	}
+	set(&c)
+	return &c
+}
+
+// queue queues the call. It returns the handle of its last run, nil if there is none.
+func (n *callNode) queue(ctx context.Context) (predecessor, error) {
+	what := "queue a call"
+	if n.isSingle() {
+		what = "queue " + n.name()
+	}
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	built, err := newBuilder(ctx, c).build(n)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", what, err)
+	}
+	built.keepAll()
+	err = c.submit(ctx, built.call)
+	handle := n.beside(c, built, err)
+	switch {
+	case err == nil:
+		return handle, nil
+	case handle != nil:
+		what += " as " + handle.id()
+	}
+	return handle, fmt.Errorf("%s: %w", what, advise(err))
+}
+
+// name names the task of the call's last run.
+func (n *callNode) name() string {
+	if n.task == nil {
+		return "a call"
+	}
+	return "task " + n.task.spec().Name
+}
+
+// named adds the task of a part of a call to its error.
+func (n *callNode) named(err error) error {
+	if err == nil || n.task == nil {
+		return err
+	}
+	return fmt.Errorf("%s: %w", n.name(), err)
+}
+
+// beside returns the handle that [Call.Queue] returns beside err, or without one.
+func (n *callNode) beside(c *Client, built built, err error) predecessor {
+	var duplicates *DuplicateError
+	switch {
+	case err == nil || errors.Is(err, ErrNotReplicated):
+		return built.handle(c)
+	case n.before != nil || !errors.Is(err, ErrDuplicate):
+		return nil
+	case errors.As(err, &duplicates) && len(duplicates.Runs) > 0:
+		if n.members != nil && duplicates.Runs[0].Index != -1 {
+			return nil
+		}
+		built.last().ID = duplicates.Runs[0].ID
+	case n.members != nil:
+		return nil
+	}
+	return built.handle(c)
+}
+
+// enqueueCall is the runs that one request queues.
+type enqueueCall struct {
+	runs      []*broker.TaskRun
+	gathering *broker.TaskRun // the run that gathers the others as members of a group, or nil
+}
+
+// all returns the runs of a call, the gathering one last.
+func (c enqueueCall) all() []*broker.TaskRun {
+	if c.gathering == nil {
+		return c.runs
+	}
+	return append(c.runs[:len(c.runs):len(c.runs)], c.gathering)
+}
+
+// built is a call whose runs are made.
+type built struct {
+	call  enqueueCall
+	chain []link
+}
+
+// link is one of the runs that follow each other, in order.
+type link struct {
+	node *callNode
+	run  *broker.TaskRun
+}
+
+func (b built) last() *broker.TaskRun { return b.chain[len(b.chain)-1].run }
+
+// keepAll keeps the record of each run as long as that of the last: who waits for the last
+// has to learn how those before it ended.
+func (b built) keepAll() {
+	for i := len(b.chain) - 2; i >= 0; i-- {
+		b.chain[i].run.Keep = max(b.chain[i].run.Keep, b.chain[i+1].run.Keep)
+	}
+}
+
+// handle returns the handle of the last run.
+func (b built) handle(c *Client) (h predecessor) {
+	for _, l := range b.chain {
+		h = l.node.task.handle(c, l.run, h)
+	}
+	return h
+}
+
+// builder makes the runs of a call.
+type builder struct {
+	client *Client
+	parent *Run // the run that queues the call, or nil
+	now    time.Time
+}
+
+func newBuilder(ctx context.Context, c *Client) *builder {
+	parent, _ := CurrentRun(ctx)
+	return &builder{client: c, parent: parent, now: time.Now()}
+}
+
+// build makes the runs of a call. Its errors name the place in the call.
+func (b *builder) build(n *callNode) (built, error) {
+	if n.before != nil {
+		return b.buildThen(n)
+	}
+	run, err := b.newRun(n)
+	switch {
+	case err != nil && n.members != nil:
+		return built{}, fmt.Errorf("what gathers: %w", n.named(err))
+	case err != nil:
+		return built{}, err
+	}
+	made := built{call: enqueueCall{runs: []*broker.TaskRun{run}}, chain: []link{{n, run}}}
+	if n.members != nil {
+		if made.call, err = b.buildGroup(n, run); err != nil {
+			return built{}, err
+		}
+	}
+	return made, nil
+}
+
+// newRun makes the run of a node.
+func (b *builder) newRun(n *callNode) (*broker.TaskRun, error) {
+	if n.task == nil {
+		return nil, n.invalid
+	}
+	run, err := n.run, n.invalid
+	if run.Rules != nil {
+		rules := *run.Rules
+		run.Rules = &rules
+	}
+	if err == nil {
+		err = b.client.completeRun(&run, n.task.spec(), b.now, b.parent, n.opts)
+	}
+	return &run, err
+}
