@@ -11,7 +11,7 @@ import (
 
 func TestExamples(t *testing.T) {
 	examples := map[string][]string{
-		"chain":      {"three lines: 14 words\n"},
+		"chain":      {"one line: 8 words\nthree lines: 14 words\n"},
 		"deploys":    {"a mail to Ada, in en\na mail to Grace, in it\n"},
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},
@@ -19,6 +19,7 @@ func TestExamples(t *testing.T) {
 		"queues":     {"alarm: the shop is on fire\ninvoice 1\ninvoice 2\ninvoice 3\nnewsletter 1\n"},
 		"reports":    {"refused: ", "report-ada runs send_report @every 1s\nsent to ada\nsent to ada\n"},
 		"retries":    {"attempt 1 retried: it is busy\n", "attempt 2 retried: it is broken\n", "attempt 3 succeeded\n", "closed is a dead letter: it says no\n"},
+		"saga":       {"booked: seat 7 to Rome, room 12\n", " of task book_trip: failed after 1 attempt: ", "there is no hotel; run cancel-Nowhere undoes it\n", "cancelled the trip to Nowhere\n"},
 		"unique":     {"refused: true - the same run: true\n", "in its way: 1\nrebuilding toys because of a new price\nrebuilding toys because of a late price\n"},
 	}
 	bin := t.TempDir()

@@ -1,6 +1,6 @@
-// Chain counts the words of documents. One run counts each document, one adds up the
-// counts, and one reports the sum. Each is queued in the step that records the end of
-// its predecessors.
+// Chain counts the words of documents, and reports the count of one and the sum of several.
+// Each run that follows others is queued in the step that records the end of its
+// predecessors.
 //
 //	go run ./examples/chain
 package main
@@ -40,9 +40,13 @@ func Report(ctx context.Context, words int, title string) (string, error) {
 	return fmt.Sprintf("%s: %d words", title, words), nil
 }
 
-// report is a call that counts the words of texts and reports their sum. The compiler
-// checks that Add takes what CountWords returns, and Report what Add returns.
-func report(title string, texts ...string) taskrt.Call[string] {
+// reportOne is a pipeline. The compiler checks that Report takes what CountWords returns.
+func reportOne(title, text string) taskrt.Call[string] {
+	return taskrt.Then(CallCountWords(text), NextReport(title))
+}
+
+// reportAll counts the words of all texts at once, and reports their sum.
+func reportAll(title string, texts ...string) taskrt.Call[string] {
 	counts := make([]taskrt.Call[int], len(texts))
 	for i, text := range texts {
 		counts[i] = CallCountWords(text)
@@ -61,13 +65,21 @@ func run() error {
 	go func() { stopped <- consumer.Run(ctx) }()
 	defer func() { stop(); <-stopped }()
 
-	handle, err := report("three lines", "So long as men can breathe", "or eyes can see", "so long lives this").Queue(ctx)
-	if err != nil {
-		return err
+	for _, report := range []taskrt.Call[string]{
+		reportOne("one line", "Shall I compare thee to a summer's day?"),
+		reportAll("three lines", "So long as men can breathe", "or eyes can see", "so long lives this"),
+	} {
+		handle, err := report.Queue(ctx)
+		if err != nil {
+			return err
+		}
+		text, err := handle.Wait(ctx)
+		if err != nil {
+			return err
+		}
+		fmt.Println(text)
 	}
-	text, err := handle.Wait(ctx)
-	fmt.Println(text)
-	return err
+	return nil
 }
 
 func main() {
