@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"time"
 )
 
@@ -12,6 +13,10 @@ type Groups interface {
 	// that ends the last member, in any way, queues next, which may be for another queue.
 	// If the Unique or own id of next is that of a live run, the error is a
 	// [DuplicateError] with the Index -1.
+	//
+	// A member that succeeds with an Outcome.Next of its own group and place has not ended: that
+	// run takes its place, and is for the same queue. If it is skipped as a duplicate, the
+	// member has failed.
 	//
 	// A dead letter counts as failed. If it is queued again and succeeds while the group is
 	// known, the success counts instead. A member that GetTaskRuns takes counts as failed
@@ -52,6 +57,24 @@ type Links struct {
 	Awaits Group  // the group that the run is queued after
 
 	Then []FollowUp // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+}
+
+// TakesPlace reports whether one of the runs that the success of r queues takes its place in
+// its group. It returns an error if that run is for another queue.
+func (r *TaskRun) TakesPlace(next []*TaskRun) (bool, error) {
+	links := r.Links.OrZero()
+	if links.Group == "" {
+		return false, nil
+	}
+	for _, n := range next {
+		if l := n.Links.OrZero(); l.Group == links.Group && l.Member == links.Member {
+			if n.Queue != r.Queue {
+				return false, fmt.Errorf("it takes a place in group %s of queue %s, and is for queue %s", l.Group, r.Queue, n.Queue)
+			}
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // OrZero returns the links, or the zero value for nil.

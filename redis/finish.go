@@ -139,18 +139,20 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 		}
 	}
 	state, result := broker.StateFailed, []byte(nil)
+	passed := false // its place in a group, to a follow-up
 	if o.Verdict == broker.Succeeded {
 		state, result = broker.StateSucceeded, o.Result
-		if err := out.next(o.Next); err != nil {
+		if err := out.next(run, o.Next); err != nil {
 			return err
 		}
+		passed, _ = run.TakesPlace(o.Next)
 	}
 	links := run.Links.OrZero()
-	if run.Keep <= 0 && links.Group == "" {
+	if run.Keep <= 0 && (links.Group == "" || passed) {
 		return nil
 	}
 	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
-	if links.Group != "" {
+	if links.Group != "" && !passed {
 		out.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
 	}
 	if run.Keep > 0 {
@@ -284,20 +286,28 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 	if h.Flags&wire.FlagWaits != 0 {
 		out.add(script.OpReleaseLimits, "")
 	}
-	if group, member, ok := new(broker.Decoder).Member(stored[h.Size:]); ok {
-		out.add(script.OpEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
-	}
+	out.endMember(q, h, stored, record)
 	if h.Record {
 		out.endRecord(q, string(h.ID), unreadableKept, record)
 	}
+}
+
+// endMember adds the operation that ends a stored run as the member of a group, if it is one.
+// It reports whether it is.
+func (out *outcome) endMember(q *queue, h wire.Header, stored, record []byte) bool {
+	group, member, ok := new(broker.Decoder).Member(stored[h.Size:])
+	if ok {
+		out.add(script.OpEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
+	}
+	return ok
 }
 
 // unreadableKept is how long the record of an unreadable run is kept: its own Keep cannot be
 // read.
 const unreadableKept = 24 * time.Hour
 
-// next adds the operations that queue the follow-ups of a success.
-func (out *outcome) next(runs []*broker.TaskRun) error {
+// next adds the operations that queue the follow-ups of a run's success.
+func (out *outcome) next(of *broker.TaskRun, runs []*broker.TaskRun) error {
 	for i, run := range runs {
 		if run == nil {
 			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
@@ -312,6 +322,9 @@ func (out *outcome) next(runs []*broker.TaskRun) error {
 		out.add(script.OpSend, "", entry)
 	}
 	if err := broker.CheckBatch(runs); err != nil {
+		return fmt.Errorf("next runs: %w", err)
+	}
+	if _, err := of.TakesPlace(runs); err != nil {
 		return fmt.Errorf("next runs: %w", err)
 	}
 	return nil

@@ -28,6 +28,7 @@ type moving struct {
 	unreachable map[*queue]bool
 	errors      int // errors in failed
 	failed      error
+	added       bool // entries were added to the outbox meanwhile
 }
 
 // moveOutbox moves the entries of a queue's outbox to their queues. Entries that cannot be
@@ -87,7 +88,7 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 		if m.stayed > before {
 			m.pages++
 		}
-		if behind == 0 || len(entries) == 0 {
+		if behind == 0 && !m.takeAdded() || len(entries) == 0 {
 			return true, nil
 		}
 		if conn.ContextErr(ctx) != nil {
@@ -95,6 +96,15 @@ func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) 
 		}
 	}
 	return false, nil
+}
+
+// takeAdded reports whether entries were added since the last call.
+func (m *moving) takeAdded() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	added := m.added
+	m.added = false
+	return added
 }
 
 func (m *moving) end(ctx context.Context, err error) (int, error) {
@@ -135,7 +145,7 @@ func (m *moving) move(ctx context.Context, entries []string) {
 			newer = append(newer, unread{stored: []byte(entry), why: err})
 			continue
 		case err != nil:
-			m.bury(ctx, entry)
+			m.bury(ctx, entry, err)
 			continue
 		case m.unreachable[q]:
 			m.stay(1, nil)
@@ -170,7 +180,7 @@ func (m *moving) read(entry string) (*queue, *broker.TaskRun, error) {
 func (m *moving) cancel(ctx context.Context, entry string) {
 	failure, stored, err := wire.ParseCancelled(entry)
 	if err != nil {
-		m.bury(ctx, entry)
+		m.bury(ctx, entry, err)
 		return
 	}
 	if _, _, err = m.b.endWaiting(ctx, m.from, m.from.Outbox, entry, stored, failure); err != nil {
@@ -179,7 +189,12 @@ func (m *moving) cancel(ctx context.Context, entry string) {
 }
 
 // bury makes a dead letter of an entry that is no run.
-func (m *moving) bury(ctx context.Context, entry string) {
+func (m *moving) bury(ctx context.Context, entry string, why error) {
+	failure := &broker.Failure{Kind: broker.FailureSchema, Message: why.Error()}
+	if m.endMember(new(outcome), entry, new(broker.TaskRun), failure) {
+		m.dead(ctx, entry, new(broker.TaskRun), failure)
+		return
+	}
 	a := &audit{b: m.b, q: m.from, report: maintenance.Report{Repaired: true}}
 	if _, err := a.buryAt(ctx, m.from.Outbox, 0, entry); err != nil {
 		m.stay(1, err)
@@ -200,19 +215,37 @@ func (m *moving) leaveNewer(ctx context.Context, entries []unread) {
 			m.stay(1, nil)
 			continue
 		}
-		m.dead(ctx, string(e.stored), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
+		m.dead(ctx, string(e.stored), new(broker.TaskRun), &broker.Failure{Kind: broker.FailureSchema, Message: nobodyCame(e.why).Error()})
 	}
 }
 
 // dead makes a dead letter of the run of an entry, in the queue of the outbox. From there
-// people can requeue it in its own queue.
-func (m *moving) dead(ctx context.Context, entry string, failure *broker.Failure) bool {
+// people can requeue it in its own queue. If the run is a member of a group, it has ended.
+func (m *moving) dead(ctx context.Context, entry string, run *broker.TaskRun, failure *broker.Failure) bool {
 	out := new(outcome)
 	out.add(script.OpBury, "", append(wire.AppendFailure(nil, failure), wire.StoredRunIn(entry)...))
+	m.endMember(out, entry, run, failure)
+	return m.apply(ctx, entry, out)
+}
+
+// endMember adds the operation that ends the run of an entry as the member of a group, if it
+// is one. It reports whether it is.
+func (m *moving) endMember(out *outcome, entry string, run *broker.TaskRun, failure *broker.Failure) bool {
+	stored := []byte(wire.StoredRunIn(entry))
+	h, err := wire.ParseHeader(stored)
+	return err == nil && out.endMember(m.from, h, stored, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
+}
+
+// apply applies operations, and removes the entry in the same step. It reports whether the
+// entry was there.
+func (m *moving) apply(ctx context.Context, entry string, out *outcome) bool {
 	reply, _, err := m.b.endAt(ctx, m.from, m.from.Outbox, entry, out)
 	if err != nil {
 		m.stay(1, err)
 	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.added = m.added || reply.Sent
 	return reply.Ended
 }
 
@@ -225,7 +258,7 @@ func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broke
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 		"it was to follow run %s, and queue %s cannot take it: %v; correct that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
-	if !m.dead(ctx, entry, failure) || run.Keep <= 0 {
+	if !m.dead(ctx, entry, run, failure) || run.Keep <= 0 {
 		return
 	}
 	// After an error there is no record, and a wait for it returns that.
@@ -256,7 +289,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if run.Keep > 0 && !gathers {
 		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
-	s.setSource(call, from, entry)
+	s.setSource(call, from, entry, run.Links.OrZero().Group != "")
 	if gathers {
 		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
 	}
@@ -265,14 +298,17 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 }
 
 // setSource sets what the call is stored instead of: the entry, if that is in the queue's own
-// outbox, or else a key by which the queue knows that it has got the entry.
-func (s *sending) setSource(call *enqueueCall, from *queue, entry string) {
+// outbox, or else a key by which the queue knows that it has got the entry. A member stays in
+// the outbox if it is a duplicate, for skipMember.
+func (s *sending) setSource(call *enqueueCall, from *queue, entry string, isMember bool) {
 	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	switch {
 	case gathers && s.to == from:
 		call.source = append([]byte{'g'}, plain...)
 	case gathers:
 		call.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
+	case s.to == from && isMember:
+		call.source = append([]byte{'n'}, entry...)
 	case s.to == from:
 		call.source = append([]byte{'o'}, entry...)
 	default:
@@ -391,8 +427,11 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 	m.mu.Lock()
 	m.total += sent.stored
 	m.mu.Unlock()
-	m.stay(len(s.entries)-len(sent.over)-len(sent.undecided), sent.failed)
+	m.stay(len(s.entries)-len(sent.over)-len(sent.undecided)-len(sent.members), sent.failed)
 	m.decide(ctx, s, sent.undecided)
+	for _, i := range sent.members {
+		m.skipMember(ctx, s, i)
+	}
 	if err := m.remove(ctx, s, sent.over); err != nil {
 		m.stay(len(sent.over), err)
 		return
@@ -407,6 +446,7 @@ type sentEntries struct {
 	stored    int      // of those that are over
 	over      []string // stored, now or before, or a duplicate
 	undecided []int    // by their indexes
+	members   []int    // duplicates that are members of groups, by their indexes
 	failed    error    // of the others
 }
 
@@ -422,6 +462,10 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 		case call.status == script.SourceGone:
 			sent.over = append(sent.over, s.entries[i])
 		case errors.Is(call.result, broker.ErrDuplicate):
+			if call.source[0] == 'n' {
+				sent.members = append(sent.members, i)
+				continue
+			}
 			m.b.skipped.note(s.runs[i], call.result)
 			sent.over = append(sent.over, s.entries[i])
 		default:
@@ -429,6 +473,18 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 		}
 	}
 	return sent
+}
+
+// skipMember ends a duplicate as the member of its group, and removes its entry in the same
+// step.
+func (m *moving) skipMember(ctx context.Context, s *sending, i int) {
+	run := s.runs[i]
+	failure := &broker.Failure{Kind: broker.FailureDuplicate, Message: inTheWay(run, s.calls[i].result)}
+	out := new(outcome)
+	m.endMember(out, s.entries[i], run, failure)
+	if m.apply(ctx, s.entries[i], out) {
+		m.b.skipped.note(run, s.calls[i].result)
+	}
 }
 
 // decide sends runs again that large calls had reserved keys of, if these calls are

@@ -26,13 +26,18 @@ func (s *skipped) take() []broker.SkippedDuplicate {
 func (s *skipped) note(run *broker.TaskRun, err error) {
 	left := *run
 	left.Payload, left.Links = nil, nil
-	by := run.ID
-	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
-		by = conflict.Runs[0].ID
-	}
+	by := inTheWay(run, err)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.list) < maxSkipped {
 		s.list = append(s.list, broker.SkippedDuplicate{Run: &left, LiveID: by})
 	}
+}
+
+// inTheWay returns the id of the live run for which a run was skipped.
+func inTheWay(run *broker.TaskRun, err error) string {
+	if conflict, ok := errors.AsType[*broker.DuplicateError](err); ok && len(conflict.Runs) > 0 {
+		return conflict.Runs[0].ID
+	}
+	return run.ID
 }

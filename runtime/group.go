@@ -11,15 +11,16 @@ import (
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
-// Group joins calls of single runs, the members, with a run that gathers their results in
-// order once the last member has ended:
+// Group joins calls, the members, with a run that gathers their results in order once the
+// last member has ended:
 //
 //	counts := []taskrt.Call[int]{CallCountWords("a b"), CallCountWords("c")}
 //	taskrt.Group(counts, NextAdd()).Queue(ctx)
 //
 // The broker queues the gathering run in the step that records the last member's end. There
-// are 1 to [broker.MaxGroup], 10,000 members, all in one queue, which may be of several tasks
-// with results of the same type.
+// are 1 to [broker.MaxGroup], 10,000 members, which may be of several tasks with results of
+// the same type. A member is one run, or runs that [Then] joined: it ends with the last of
+// them, or with the first that fails. All are in one queue.
 //
 // If a member fails for good, is cancelled or expires, the gathering run fails without
 // being executed. With the option [SkipFailed] it executes with the results of the other
@@ -56,29 +57,40 @@ func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun) (enqueueCal
 	}
 	id := ulid.New(b.now)
 	for i, m := range n.members {
-		run, err := b.newMember(m)
+		chain, err := b.newMember(m)
 		if err != nil {
 			return call, fmt.Errorf("group member %d: %w", i, err)
 		}
-		if i > 0 && run.Queue != call.runs[0].Queue {
-			return call, fmt.Errorf("group member %d is for queue %s, those before it are for queue %s; a group is in one queue", i, run.Queue, call.runs[0].Queue)
+		call.runs = append(call.runs, chain[0].run)
+		for _, l := range chain {
+			if queue := call.runs[0].Queue; l.run.Queue != queue {
+				return call, fmt.Errorf("group member %d: %w", i, l.node.named(fmt.Errorf("it is for queue %s, and others are for queue %s; a group is in one queue", l.run.Queue, queue)))
+			}
+			links := l.run.EnsureLinks()
+			links.Group, links.Member = id, i
 		}
-		links := run.EnsureLinks()
-		links.Group, links.Member = id, i
-		call.runs = append(call.runs, run)
 	}
 	gathers := &gathering.EnsureLinks().Awaits
 	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, call.runs[0].Queue, len(call.runs), n.param
 	return call, nil
 }
 
-// newMember makes the run of a group's member.
-func (b *builder) newMember(n *callNode) (*broker.TaskRun, error) {
-	if !n.isSingle() {
-		return nil, errors.New("it is more than one run, and a group waits for single runs; have its task do the work of all, or gather the first runs and let what gathers queue the rest")
+// newMember makes the runs of a group's member, which follow each other.
+func (b *builder) newMember(n *callNode) ([]link, error) {
+	for m := n; m != nil; m = m.before {
+		if m.members != nil {
+			return nil, errors.New("it has a group of its own, and a member is a run or runs that follow each other; let what gathers the inner group queue the outer one")
+		}
 	}
-	run, err := b.newRun(n)
-	return run, n.named(err)
+	made, err := b.build(n)
+	switch {
+	case err != nil && n.isSingle():
+		return nil, n.named(err)
+	case err != nil:
+		return nil, err
+	}
+	made.keepAll()
+	return made.chain, nil
 }
 
 // checkPolicies refuses a gathering run whose policies go by the results: its keys must be

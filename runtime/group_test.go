@@ -58,6 +58,42 @@ func TestGroupInTheMiddle(t *testing.T) {
 	})
 }
 
+// TestMembersOfAGroupCanBeChains has members of two and three runs, some of which fail at the
+// second, are skipped there, or are cancelled.
+func TestMembersOfAGroupCanBeChains(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(nil))
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		quarter := func(n int64, opts ...taskrt.QueueOption) taskrt.Call[int64] {
+			return taskrt.Then(tasks.CallHalf(n), tasks.NextHalf().With(opts...))
+		}
+		eighth := taskrt.Then(quarter(80), tasks.NextHalf())
+		total, err := taskrt.Group([]taskrt.Call[int64]{quarter(8), tasks.CallHalf(6), eighth}, sums()).Queue(ctx)
+		require.NoError(t, err)
+		text, err := total.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 15 of 3", text)
+
+		_, err = tasks.QueueHalf(ctx, 2, taskrt.ID("live"), taskrt.Delay(time.Hour))
+		require.NoError(t, err)
+		held := quarter(8, taskrt.ID("held"), taskrt.Delay(time.Hour))
+		members := []taskrt.Call[int64]{quarter(6), quarter(8, taskrt.ID("live")), held, quarter(400)}
+		failing, err := taskrt.Group(members, sums()).Queue(ctx)
+		require.NoError(t, err)
+		require.Eventually(t, func() bool { return tasks.HandleHalf(ctx, "held").Cancel(ctx) == nil }, 20*time.Second, 10*time.Millisecond)
+		_, err = failing.Wait(ctx)
+		require.ErrorContains(t, err, "3 of 4 members of the group failed, the first: ")
+		require.ErrorContains(t, err, "3 is odd")
+
+		partial, err := taskrt.Group(members[:2:2], sums()).Queue(ctx, taskrt.SkipFailed())
+		require.NoError(t, err)
+		text, err = partial.Wait(ctx)
+		require.NoError(t, err)
+		require.Equal(t, "s: 0 of 0", text)
+	})
+}
+
 // TestMembersOfAGroupCanBeOfSeveralTasks has two tasks with results of one type.
 func TestMembersOfAGroupCanBeOfSeveralTasks(t *testing.T) {
 	nine := &taskrt.Definition[struct{}, int64]{

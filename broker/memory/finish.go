@@ -71,14 +71,14 @@ func checkOutcome(o *broker.Outcome) error {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
 		}
 	case o.Verdict == broker.Succeeded:
-		if err := checkNext(o.Next); err != nil {
+		if err := checkNext(o.Run, o.Next); err != nil {
 			return fmt.Errorf("run %.64q: %w", o.Run.ID, err)
 		}
 	}
 	return nil
 }
 
-func checkNext(next []*broker.TaskRun) error {
+func checkNext(of *broker.TaskRun, next []*broker.TaskRun) error {
 	for i, r := range next {
 		if r == nil {
 			return fmt.Errorf("next run %d of %d is nil", i+1, len(next))
@@ -88,6 +88,9 @@ func checkNext(next []*broker.TaskRun) error {
 		}
 	}
 	if err := broker.CheckBatch(next); err != nil {
+		return fmt.Errorf("next runs: %w", err)
+	}
+	if _, err := of.TakesPlace(next); err != nil {
 		return fmt.Errorf("next runs: %w", err)
 	}
 	return nil
@@ -148,22 +151,36 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 		b.keep(q, rec, now.after(o.Run.Keep))
 	}
 	q.forget(e, final)
-	if g != nil {
+	passed := false
+	if o.Verdict == broker.Succeeded {
+		passed, _ = o.Run.TakesPlace(o.Next)
+	}
+	if g != nil && !passed {
 		b.endMember(g, member, rec, now)
 	}
 	if o.Verdict == broker.Succeeded && len(o.Next) > 0 {
-		b.queueNext(o.Next, now)
+		b.queueNext(g, o.Next, now)
 	}
 }
 
-// queueNext queues the runs that follow a success. A duplicate is skipped.
-func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
+// queueNext queues the runs that follow the success of a member of a group, or of another
+// run. A duplicate is skipped.
+func (b *Broker) queueNext(g *group, next []*broker.TaskRun, now clock) {
 	for _, chunk := range copyIn(next) {
 		for i := range chunk {
+			links := chunk[i].run.Links.OrZero()
+			takesPlace := g != nil && links.Group == g.id
 			q := b.queue(chunk[i].run.Queue)
 			if err := q.claim([][]storedRun{chunk[i : i+1]}, now); err != nil {
-				b.skip(q, &chunk[i], err, now)
+				rec := b.skip(q, &chunk[i], err, now)
+				if takesPlace {
+					b.endMember(g, links.Member, rec, now)
+				}
 				continue
+			}
+			if takesPlace {
+				r := chunk[i].getRare()
+				r.group, r.member = g, links.Member
 			}
 			q.used = true
 			b.place(q, &chunk[i], now)
@@ -172,18 +189,21 @@ func (b *Broker) queueNext(next []*broker.TaskRun, now clock) {
 	}
 }
 
-// skip notes that a run was not queued, because its claim returned this error.
-func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) {
+// skip notes that a run was not queued, because its claim returned this error. It returns a
+// record of that.
+func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) *broker.Record {
 	by := inTheWay(e.run.ID, err)
+	rec := &broker.Record{
+		ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID,
+		State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
+	}
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
-		b.keep(q, &broker.Record{
-			ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID,
-			State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
-		}, now.after(e.run.Keep))
+		b.keep(q, rec, now.after(e.run.Keep))
 	}
 	run := e.run
 	run.Payload, run.Links = nil, nil // they share memory with other runs of the chunk
 	b.skipped = append(b.skipped, broker.SkippedDuplicate{Run: &run, LiveID: by})
+	return rec
 }
 
 // retry stores the run as it is now.

@@ -169,7 +169,7 @@ func (e *storedRun) gatherAgain(g *group, now clock) {
 // letter, if the group is still known.
 func (e *storedRun) joinAgain(q *queue) {
 	links := e.run.Links.OrZero()
-	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].ID == e.run.ID {
+	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].State == broker.StateFailed {
 		r := e.getRare()
 		r.group, r.member = g, links.Member
 	}

@@ -10,7 +10,7 @@
 --            schedule's id. '' if the call is no tick
 --         3. depends on the call:
 --              a tick: 20 digits; for a dynamic schedule also its revision, 16 digits
---              source o or m, and the run has a record: the record to set if the run is
+--              source o, n or m, and the run has a record: the record to set if the run is
 --              skipped: ms to keep it, a space, the run's id, a space, and the record up to
 --              the id of the run in its way
 --              else ''
@@ -27,6 +27,8 @@
 --         ''  none
 --         d   an entry of dead: d and the entry
 --         o   an entry of outbox: o and the entry
+--         n   the same, but the entry stays if the run is skipped: it is to end as the member of
+--             its group in the step that removes the entry
 --         g   the same of a run that awaited a group: g, the entry's token and stored run; the
 --             first id key is its pendingRun
 --         p   none, but the run awaited a group: p and the token; the first id key is its
@@ -107,7 +109,7 @@ local function push(key, n)
   end
 end
 
-local places = {d = K.dead, o = K.outbox}
+local places = {d = K.dead, o = K.outbox, n = K.outbox}
 
 -- Returns the status of a call whose id keys and unique keys are the next keys: 0 to store
 -- it, 1 to 6 or an array to refuse it, -1 if an earlier execution with this token has stored

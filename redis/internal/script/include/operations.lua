@@ -202,9 +202,11 @@ local function newOperations()
       redis.call('HSET', group, 'left', 1) -- the count is damaged: the first new end from here on, this one included, counts as the last
     end
     if redis.call('HSETNX', group, member, ended .. cancelFailure) == 0 then
-      local idPrefix, earlier = string.sub(ended, 1, 1 + string.byte(ended)), redis.call('HGET', group, member)
-      local succeeded = string.sub(ended, #idPrefix + 1, #idPrefix + 1) == 's' -- a record opens with its state
-      if succeeded and string.sub(earlier, 1, #idPrefix + 1) == idPrefix .. 'f' then
+      local function state(end_) -- the letter that opens the record
+        local at = 2 + (string.byte(end_) or 0)
+        return string.sub(end_, at, at)
+      end
+      if state(ended) == 's' and state(redis.call('HGET', group, member)) == 'f' then
         redis.call('HSET', group, member, ended)
       end
       return
