@@ -55,7 +55,7 @@ func TestAFailoverThatForgetsEndsHoldsNothing(t *testing.T) {
 	}))
 	keep := taskrt.Keep(time.Hour)
 	for range long {
-		_, err := tasks.QueueRecorderRecord(ctx, "long")
+		_, err := tasks.QueueRecorderBrief(ctx, "long") // which has no short timeout
 		require.NoError(t, err)
 	}
 	once, err := tasks.QueueRecorderOnce(ctx, "short", 1, keep)
