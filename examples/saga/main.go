@@ -42,7 +42,8 @@ func CancelTrip(ctx context.Context, trip string) error {
 	return nil
 }
 
-// BookTrip books all of a trip or nothing.
+// BookTrip books all of a trip or nothing. If its consumer dies while it waits, it starts
+// again and queues its steps again: they must bear to run twice, as all tasks must.
 //
 //task:io
 //task:queue trips

@@ -121,7 +121,8 @@ func HandleCancelTrip(ctx context.Context, id string, opts ...taskrt.QueueOption
 // CancelTripParams are the parameters of [CancelTrip].
 type CancelTripParams struct{ Trip string }
 
-// QueueBookTrip queues [BookTrip]: it books all of a trip or nothing.
+// QueueBookTrip queues [BookTrip]: it books all of a trip or nothing. If its consumer dies while it waits, it starts
+// again and queues its steps again: they must bear to run twice, as all tasks must.
 func QueueBookTrip(ctx context.Context, trip string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
 	return taskrt.Queue(ctx, bookTripTask, &BookTripParams{Trip: trip}, opts...)
 }
@@ -271,7 +272,7 @@ func (p *CancelTripParams) DecodeMsgpack(d *msgpack.Decoder) error { return code
 var bookTripTask = &taskrt.Definition[BookTripParams, string]{
 	Spec: taskrt.Spec{
 		Name:   "book_trip",
-		Doc:    "BookTrip books all of a trip or nothing.",
+		Doc:    "BookTrip books all of a trip or nothing. If its consumer dies while it waits, it starts\nagain and queues its steps again: they must bear to run twice, as all tasks must.",
 		Kind:   taskrt.IO,
 		Queue:  "trips",
 		Keep:   time.Hour,
