@@ -392,6 +392,9 @@ func (f *fixture) requireOnce(c *tally, runs []*broker.TaskRun, what string) {
 		}
 	}
 	require.Truef(f, len(missing)+len(repeated)+len(strange) == 0,
-		"%s: of %d runs %d are missing %.10v, %d repeated %.10v, %d never queued %.10v",
-		what, len(runs), len(missing), missing, len(repeated), repeated, len(strange), strange)
+		"%s: of %d runs %d are missing %v, %d repeated %v, %d never queued %v",
+		what, len(runs), len(missing), firstTen(missing), len(repeated), firstTen(repeated), len(strange), firstTen(strange))
 }
+
+// firstTen returns as many ids as a message can show.
+func firstTen(ids []string) []string { return ids[:min(len(ids), 10)] }

@@ -553,9 +553,9 @@ func groupBig(f *fixture) {
 			return err
 		}
 		for seen.len() < len(members) && stop.Err() == nil {
-			runs, err := s.Take(f.within(quiet), anyOf(500, "q"))
-			if err != nil {
-				return errors.Join(ignoreTimeout(err), s.Close(f.ctx()))
+			runs, err := s.Take(f.within(quiet), anyOf(500, "q")) // which may find none in time, and then does later
+			if err = ignoreTimeout(err); err != nil {
+				return errors.Join(err, s.Close(f.ctx()))
 			}
 			var outcomes []broker.Outcome
 			for _, r := range runs {
