@@ -20,7 +20,7 @@ import (
 const (
 	patience  = 20 * time.Second       // to wait for an event that has no deadline
 	endurance = 2 * time.Minute        // for working through hundreds or thousands of runs
-	prompt    = 2 * time.Second        // to wait for an event that needs no polling
+	prompt    = time.Second            // to wait for an event that needs no polling
 	quiet     = 150 * time.Millisecond // for which nothing must happen
 	slack     = 20 * time.Millisecond  // between the broker's clock and the test's
 	shortHold = 400 * time.Millisecond // a lease that is meant to end

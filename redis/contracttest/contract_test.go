@@ -37,13 +37,16 @@ func TestContractAsDeployed(t *testing.T) {
 		})
 		return
 	}
-	var suites sync.WaitGroup // a suite waits most of its time
+	// A suite waits most of its time. More than two at once would need more than the second
+	// in which a woken take has to return: that is half of what a take polls after.
+	var suites sync.WaitGroup
 	suites.Go(func() {
 		holdToContract(t, "a user of few rights by a URL, by a unix socket and by a client with TLS", ofFewRights)
 	})
 	suites.Go(func() {
 		holdToContract(t, "a cluster by its URL and by a client", ofACluster)
 	})
+	suites.Wait()
 	suites.Go(func() {
 		holdToContract(t, "all rights", func(t *testing.T) []opener {
 			return []opener{byURL(redistest.Start(t).URL())}
