@@ -80,14 +80,14 @@ func NewNext[A, P, R any](d *Definition[P, R], param string, p *P) Next[A, R] {
 	return Next[A, R]{newNode(d, p, param)}
 }
 
-// callNode is the last run of a call, and what is before it.
+// callNode is the last run of a call, with the runs that come before it.
 type callNode struct {
 	task    anyDefinition
-	run     broker.TaskRun // its parameters, rules and schema
+	run     broker.TaskRun // parameters and rules; the rest is set when it is queued
 	opts    []QueueOption
 	invalid error // why it cannot be queued
 
-	param   string      // gets the result of what is before; empty: none does
+	param   string      // the parameter that gets the result of before or members; empty: none
 	before  *callNode   // the run that it follows
 	members []*callNode // the group that it gathers
 }

@@ -34,8 +34,8 @@ func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *H
 
 // HandleOf returns the handle of a run of a task by its id, which another process may have
 // queued. Generated Handle functions call it. It asks nobody: the methods of the handle
-// return [ErrNoRecord] if there is no such run, or no record of it is kept. The option
-// [OnQueue] names the run's queue if it is not the task's, and the others are ignored. If
+// return [ErrNoRecord] if there is no such run, or no record of it is kept. A run that is to
+// follow another, see [Then], is not there before that has succeeded. The option [OnQueue] names the run's queue if it is not the task's, and the others are ignored. If
 // ctx has no client, or an option is invalid, the methods return that error.
 func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opts ...QueueOption) *Handle[R] {
 	run := new(broker.TaskRun)

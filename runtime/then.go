@@ -19,9 +19,9 @@ import (
 // die in between.) If the first fails for good, the second never runs, and waiting for it
 // returns the first run's [*RunError].
 //
-// The first may be a [Group], or a call that Then returned; at most [broker.MaxThen] runs
-// follow each other. For a first task without a result, or whose result is of no use, see
-// [After].
+// The first may be a [Group], or a call that Then returned; at most [broker.MaxThen], 16, runs
+// can follow a first one. For a first task without a result, or whose result is of no use,
+// see [After].
 //
 // If a live run has the second run's [ID] or unique key when the first succeeds, the second
 // is skipped: Wait and Status return a [*DuplicateError] if its record is kept, and the
@@ -63,9 +63,6 @@ func (b *builder) buildThen(n *callNode) (built, error) {
 	links := made.last().EnsureLinks()
 	links.Then = append(links.Then, broker.FollowUp{Run: run, Param: n.param, Keyed: n.param != "" && n.task.keyed()})
 	made.chain = append(made.chain, link{n, run})
-	if err := made.chain[0].run.Validate(); err != nil {
-		return built{}, fmt.Errorf("then: %w", n.named(err))
-	}
 	return made, nil
 }
 
