@@ -24,7 +24,7 @@ func openClient(t testing.TB, client goredis.UniversalClient, cfg redis.Config) 
 	return b
 }
 
-// allow makes a user "app" of a server who has the rights that a broker needs, and no other.
+// allow makes a user "app" of a server. The user has the rights that a broker needs, and no others.
 func allow(t testing.TB, server *redistest.Server, more ...string) {
 	t.Helper()
 	redistest.AllowUser(t, server, "app", more...)

@@ -33,8 +33,8 @@ func AuditRights() []string {
 // risks.
 func RiskRights() []string { return []string{"+config|get"} }
 
-// AllowUser makes a user of a server, with the password "pass", who has the rights that a
-// broker needs, those that are added, and no other.
+// AllowUser makes a user of a server, with the password "pass". The user has the rights that
+// a broker needs, those in more, and no others.
 func AllowUser(t testing.TB, server *Server, user string, more ...string) {
 	t.Helper()
 	command := slices.Concat([]string{"ACL", "SETUSER", user, "reset", "on", ">pass"}, strings.Fields(rights), more)

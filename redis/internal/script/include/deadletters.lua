@@ -12,7 +12,7 @@ local function trimOldest(length)
   if over <= 0 then
     return 0
   end
-  redis.call('INCRBY', K.trimmed, over) -- first: what is counted twice is noticed, what is not counted is not
+  redis.call('INCRBY', K.trimmed, over) -- first: after an error in between it is too high, not too low
   redis.call('LTRIM', K.dead, 0, tonumber(A.maxDead) - 1)
   return over
 end
