@@ -60,21 +60,25 @@ type Links struct {
 }
 
 // TakesPlace reports whether one of the runs that the success of r queues takes its place in
-// its group. It returns an error if that run is for another queue.
-func (r *TaskRun) TakesPlace(next []*TaskRun) (bool, error) {
+// its group. It returns an error if a run of the group is for another queue or another place,
+// or if two take the place.
+func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
 	links := r.Links.OrZero()
 	if links.Group == "" {
 		return false, nil
 	}
 	for _, n := range next {
-		if l := n.Links.OrZero(); l.Group == links.Group && l.Member == links.Member {
-			if n.Queue != r.Queue {
-				return false, fmt.Errorf("it takes a place in group %s of queue %s, and is for queue %s", l.Group, r.Queue, n.Queue)
-			}
-			return true, nil
+		l := n.Links.OrZero()
+		switch {
+		case l.Group != links.Group:
+			continue
+		case n.Queue != r.Queue || l.Member != links.Member || taken:
+			return false, fmt.Errorf("run %.64q of queue %s is to be member %d of group %s; one run of queue %s can take the place of member %d, and no other",
+				n.ID, n.Queue, l.Member, l.Group, r.Queue, links.Member)
 		}
+		taken = true
 	}
-	return false, nil
+	return taken, nil
 }
 
 // OrZero returns the links, or the zero value for nil.

@@ -142,10 +142,10 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	passed := false // its place in a group, to a follow-up
 	if o.Verdict == broker.Succeeded {
 		state, result = broker.StateSucceeded, o.Result
-		if err := out.next(run, o.Next); err != nil {
+		var err error
+		if passed, err = out.next(run, o.Next); err != nil {
 			return err
 		}
-		passed, _ = run.TakesPlace(o.Next)
 	}
 	links := run.Links.OrZero()
 	if run.Keep <= 0 && (links.Group == "" || passed) {
@@ -306,26 +306,27 @@ func (out *outcome) endMember(q *queue, h wire.Header, stored, record []byte) bo
 // read.
 const unreadableKept = 24 * time.Hour
 
-// next adds the operations that queue the follow-ups of a run's success.
-func (out *outcome) next(of *broker.TaskRun, runs []*broker.TaskRun) error {
+// next adds the operations that queue the follow-ups of a run's success. It reports whether one
+// of them takes the run's place in its group.
+func (out *outcome) next(of *broker.TaskRun, runs []*broker.TaskRun) (passed bool, err error) {
 	for i, run := range runs {
 		if run == nil {
-			return fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
+			return false, fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
 		}
 		if err := run.Validate(); err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+			return false, fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
 		entry, err := outboxEntry(run)
 		if err != nil {
-			return fmt.Errorf("next run %.64q: %w", run.ID, err)
+			return false, fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
 		out.add(script.OpSend, "", entry)
 	}
-	if err := broker.CheckBatch(runs); err != nil {
-		return fmt.Errorf("next runs: %w", err)
+	if err = broker.CheckBatch(runs); err == nil {
+		passed, err = of.TakesPlace(runs)
 	}
-	if _, err := of.TakesPlace(runs); err != nil {
-		return fmt.Errorf("next runs: %w", err)
+	if err != nil {
+		return false, fmt.Errorf("next runs: %w", err)
 	}
-	return nil
+	return passed, nil
 }

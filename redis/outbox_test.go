@@ -259,6 +259,47 @@ func TestNothingIsLostToAQueueThatTakesNothing(t *testing.T) {
 	})
 }
 
+// TestAFollowUpThatCannotBeQueuedEndsItsMember has a follow-up whose key has a wrong type, and
+// one that cannot be read any more, take the place of a group's member.
+func TestAFollowUpThatCannotBeQueuedEndsItsMember(t *testing.T) {
+	for name, spoil := range map[string]func(t *testing.T, c *goredis.Client, base string){
+		"given up": func(t *testing.T, c *goredis.Client, base string) {
+			require.NoError(t, c.RPush(t.Context(), base+"id:after", "no string").Err())
+		},
+		"unreadable": func(t *testing.T, c *goredis.Client, base string) {
+			entry := c.LIndex(t.Context(), base+"outbox", 0).Val()
+			require.NoError(t, c.LSet(t.Context(), base+"outbox", 0, entry[:len(entry)-1]).Err())
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			b, c := open(t, shared, redis.Config{}), raw(t, shared)
+			b.Unrepairable()
+			s := join(t, b, time.Minute)
+			gathering, members := group("q", "q", 1)
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			got := takeAll(t, s, "q", 1)
+			after := ownKept("after", "q")
+			after.Links = &broker.Links{Group: members[0].Links.Group, Member: members[0].Links.Member}
+			damage(t, "q") // so that it stays in the outbox for now
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Next: []*broker.TaskRun{after}})
+			require.NoError(t, err)
+			spoil(t, c, prefix(t)+":{q}:")
+			require.NoError(t, c.Del(t.Context(), damagedList(t, "q")).Err())
+			_, err = b.Recover(t.Context(), []string{"q"})
+			require.NoError(t, err)
+			require.Equal(t, []string{gathering.ID}, ids(takeAll(t, s, "q", 1)))
+			ended, err := b.Members(t.Context(), gathering.Links.Awaits)
+			require.NoError(t, err)
+			require.NotNil(t, ended[0])
+			require.Equal(t, broker.StateFailed, ended[0].State)
+			letters, err := b.DeadLetters(t.Context(), "q", 10)
+			require.NoError(t, err)
+			require.Len(t, letters, 1)
+			require.Zero(t, c.Exists(t.Context(), prefix(t)+":{q}:outbox").Val())
+		})
+	}
+}
+
 func damagedList(t *testing.T, queue string) string { return prefix(t) + ":{" + queue + "}:io:1" }
 
 func damage(t *testing.T, queue string) {
