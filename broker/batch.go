@@ -5,12 +5,13 @@ import "fmt"
 // CheckBatch returns an error that wraps [ErrBatchTooLarge] if the runs of one call are
 // more than [MaxRuns], or carry more than [MaxBatch] together.
 func CheckBatch(runs []*TaskRun) error {
-	if len(runs) > MaxRuns {
-		return fmt.Errorf("%d runs in one call, at most %d are allowed: %w", len(runs), MaxRuns, ErrBatchTooLarge)
-	}
-	size := 0
+	number, size := 0, 0
 	for _, r := range runs {
-		size += r.size()
+		n, bytes := r.size()
+		number, size = number+n, size+bytes
+	}
+	if number > MaxRuns {
+		return fmt.Errorf("%d runs in one call, at most %d are allowed: %w", number, MaxRuns, ErrBatchTooLarge)
 	}
 	if size > MaxBatch {
 		return fmt.Errorf("they carry %d bytes, at most %d are allowed: %w", size, MaxBatch, ErrBatchTooLarge)
@@ -18,16 +19,22 @@ func CheckBatch(runs []*TaskRun) error {
 	return nil
 }
 
-// size returns how many bytes the run carries, its follow-ups included.
-func (r *TaskRun) size() int {
-	size := len(r.Payload)
+// size returns how many runs it is, members included, and how many bytes it carries, its
+// follow-ups included.
+func (r *TaskRun) size() (runs, size int) {
+	runs, size = 1, len(r.Payload)
 	for k, v := range r.Headers {
 		size += len(k) + len(v)
 	}
 	if r.Links != nil {
 		for _, c := range r.Links.Then {
-			size += c.Run.size()
+			n, bytes := c.Run.size()
+			runs, size = runs+n-1, size+bytes
+		}
+		for _, m := range r.Links.Members {
+			n, bytes := m.size()
+			runs, size = runs+n, size+bytes
 		}
 	}
-	return size
+	return runs, size
 }

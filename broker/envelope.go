@@ -18,6 +18,7 @@ const (
 	MaxLimits  = 4      // of one run
 	MaxGroup   = 10_000 // members of a group
 	MaxThen    = 16     // follow-ups of one run, and the depth of follow-ups of follow-ups
+	MaxNesting = 8      // groups one in the other
 
 	// MaxGroupResults bounds the results and failures of a group's members together, in
 	// bytes. They are all in memory when the run that awaits the group starts.
@@ -28,7 +29,7 @@ const (
 	// nothing else in that time.
 	MaxBatch = 64 << 20
 
-	// MaxRuns is how many runs one call queues at most.
+	// MaxRuns is how many runs one call queues at most, members of groups in it included.
 	MaxRuns = 100_000
 )
 
@@ -125,6 +126,13 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 		b = appendHeaders(codec.AppendString(b, "h"), r.Headers)
 		n++
 	}
+	if r.Links != nil && len(r.Links.Members) > 0 {
+		var err error
+		if b, err = appendMembers(codec.AppendString(b, "zm"), r.Links.Members); err != nil {
+			return nil, err
+		}
+		n++
+	}
 	if r.Links != nil && len(r.Links.Then) > 0 {
 		var err error
 		if b, err = appendThen(codec.AppendString(b, "s"), r.Links.Then); err != nil {
@@ -154,8 +162,9 @@ func (f *fields) rules(r *Rules) {
 	f.str("g", r.Fair)
 }
 
-// links are those but for the follow-ups.
+// links are those but for the members and the follow-ups.
 func (f *fields) links(l *Links) {
+	f.str("wq", l.GroupQueue) // before w: see Decoder.Member
 	f.str("w", l.Group)
 	f.num("v", int64(l.Member))
 	f.str("z", l.Awaits.ID)
@@ -163,6 +172,7 @@ func (f *fields) links(l *Links) {
 	f.num("zn", int64(l.Awaits.Size))
 	f.str("zk", l.Awaits.Param)
 	f.flag("zp", l.Awaits.Partial)
+	f.num("cn", int64(l.Returned))
 }
 
 // MarshalBinary returns the run's stored form, as AppendBinary writes it.
@@ -191,6 +201,19 @@ func appendLimits(b []byte, limits []Limit) []byte {
 		b = codec.AppendInt(b, int64(l.Per))
 	}
 	return b
+}
+
+// appendMembers appends an array of runs.
+func appendMembers(b []byte, members []*TaskRun) ([]byte, error) {
+	b = codec.AppendArrayLen(b, len(members))
+	for _, m := range members {
+		run, err := m.MarshalBinary()
+		if err != nil {
+			return nil, err
+		}
+		b = codec.AppendBytes(b, run)
+	}
+	return b, nil
 }
 
 // appendThen appends an array of parameter, whether it is keyed, and run of each.
@@ -222,7 +245,11 @@ func (r *TaskRun) UnmarshalBinary(b []byte) error {
 // Its zero value is ready to use. It is not safe for concurrent use.
 type Decoder struct {
 	task, queue string
-	depth       int // of a run in the follow-ups of others
+
+	// Of a run within others:
+	depth   int  // in the follow-ups of others
+	nesting int  // in the groups of others
+	inner   *int // how many runs were decoded within the outermost
 }
 
 // Decode decodes the stored form of a run. The payload shares b's memory, so b must not
@@ -259,7 +286,7 @@ func (r *TaskRun) dropEmpty() {
 	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && !s.UntilStart && len(s.Limits) == 0 && s.Fair == "" {
 		r.Rules = nil
 	}
-	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.Awaits == (Group{}) && len(l.Then) == 0 {
+	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.GroupQueue == "" && l.Awaits == (Group{}) && len(l.Members) == 0 && len(l.Then) == 0 && l.Returned == 0 {
 		r.Links = nil
 	}
 }
@@ -317,6 +344,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.EnsureRules().Limits = readLimits(in)
 	case "g":
 		r.EnsureRules().Fair = in.String()
+	case "wq":
+		r.EnsureLinks().GroupQueue = in.String()
 	case "w":
 		r.EnsureLinks().Group = in.String()
 	case "v":
@@ -331,6 +360,10 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.EnsureLinks().Awaits.Param = in.String()
 	case "zp":
 		r.EnsureLinks().Awaits.Partial = in.Int() != 0
+	case "cn":
+		r.EnsureLinks().Returned = in.Int()
+	case "zm":
+		r.EnsureLinks().Members = d.readMembers(in)
 	case "s":
 		r.EnsureLinks().Then = d.readThen(in)
 	case "h":
@@ -361,16 +394,47 @@ func (d *Decoder) readThen(in *codec.Reader) []FollowUp {
 		in.Fail(fmt.Errorf("follow-ups of %d values, %d deep: at most %d times 3 and %d are allowed", n, d.depth+1, MaxThen, MaxThen))
 		return nil
 	}
-	inner := Decoder{depth: d.depth + 1}
+	within := Decoder{depth: d.depth + 1, nesting: d.nesting, inner: d.countInner()}
 	then := make([]FollowUp, 0, n/3)
 	for ; n > 0 && in.More(); n -= 3 {
-		c := FollowUp{Param: in.String(), Keyed: in.Bool(), Run: new(TaskRun)}
-		if err := inner.Decode(in.Bytes(), c.Run); err != nil && in.More() {
-			in.Fail(err)
-		}
-		then = append(then, c)
+		then = append(then, FollowUp{Param: in.String(), Keyed: in.Bool(), Run: within.readInner(in)})
 	}
 	return then
+}
+
+func (d *Decoder) readMembers(in *codec.Reader) []*TaskRun {
+	n := in.ArrayLen()
+	if n > MaxGroup || d.nesting >= MaxNesting {
+		in.Fail(fmt.Errorf("a group of %d, %d deep: at most %d and %d are allowed", n, d.nesting+1, MaxGroup, MaxNesting))
+		return nil
+	}
+	within := Decoder{nesting: d.nesting + 1, inner: d.countInner()}
+	var members []*TaskRun
+	for ; n > 0 && in.More(); n-- {
+		members = append(members, within.readInner(in))
+	}
+	return members
+}
+
+// countInner returns the count of the runs within the outermost.
+func (d *Decoder) countInner() *int {
+	if d.inner == nil {
+		return new(int)
+	}
+	return d.inner
+}
+
+// readInner reads a run within another.
+func (d *Decoder) readInner(in *codec.Reader) *TaskRun {
+	run := new(TaskRun)
+	if *d.inner++; *d.inner > MaxRuns {
+		in.Fail(fmt.Errorf("more than %d runs in one", MaxRuns))
+		return run
+	}
+	if err := d.Decode(in.Bytes(), run); err != nil && in.More() {
+		in.Fail(err)
+	}
+	return run
 }
 
 func readHeaders(d *codec.Reader) map[string]string {

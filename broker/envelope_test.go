@@ -26,13 +26,30 @@ func full() broker.TaskRun {
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
 		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
-		Links: &broker.Links{Group: "group", Member: 7, Awaits: broker.Group{ID: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
+		Links: &broker.Links{Group: "group", GroupQueue: "home", Member: 7, Returned: 3, Awaits: broker.Group{ID: "g2", Queue: "other", Size: broker.MaxGroup, Param: "p", Partial: true},
 			Then: []broker.FollowUp{{Param: "p", Keyed: true, Run: &broker.TaskRun{
 				ID: "next", Task: "t", Queue: "q", Payload: []byte{0x80},
 				Links: &broker.Links{Then: []broker.FollowUp{{Run: &broker.TaskRun{ID: "last", Task: "t", Queue: "q", Payload: []byte{}}}}},
 			}}}},
 		Headers: map[string]string{"b": "2", "a": "1", "\u00e9": "\u65e5\u672c"},
 	}
+}
+
+// nested returns a run that gathers a group, the only member of which gathers another, and so
+// on, depth groups in all. What follows the innermost run gathers a group too.
+func nested(depth int) broker.TaskRun {
+	r := broker.TaskRun{ID: fmt.Sprint("at ", depth)[3:], Task: "t", Queue: "q", Payload: []byte{0x80}}
+	if depth > 1 {
+		inner := nested(depth - 1)
+		inner.Links.Group, inner.Links.GroupQueue = "g", "home"
+		r.Links = &broker.Links{Awaits: broker.Group{ID: "g", Queue: "home", Size: 1}, Members: []*broker.TaskRun{&inner}}
+		return r
+	}
+	m := &broker.TaskRun{ID: "member", Task: "t", Queue: "q", Payload: []byte{0x80}, Links: &broker.Links{Group: "g"}}
+	gathering := &broker.TaskRun{ID: "gathers", Task: "t", Queue: "q", Payload: []byte{0x80},
+		Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q", Size: 1}, Members: []*broker.TaskRun{m}}}
+	r.Links = &broker.Links{Then: []broker.FollowUp{{Run: gathering}}}
+	return r
 }
 
 // noPolicies takes the keys of policies and groups out.
@@ -57,6 +74,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		"the most limits": with(func(r *broker.TaskRun) {
 			r.EnsureRules().Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
 		}),
+		"groups one in the other, as deep as can be": nested(broker.MaxNesting),
 		"32 headers": with(func(r *broker.TaskRun) {
 			r.Headers = map[string]string{}
 			for i := range broker.MaxHeaders {
@@ -97,8 +115,48 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 30, "keys of a run with every field set")
+	require.Len(t, m, 32, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
+}
+
+// TestGroupsInOneAnotherAreBounded stores runs that are refused, since what encodes them does
+// not look.
+func TestGroupsInOneAnotherAreBounded(t *testing.T) {
+	member := func(i int) *broker.TaskRun {
+		return &broker.TaskRun{ID: "m", Task: "t", Queue: "q", Links: &broker.Links{Group: "g", Member: i}}
+	}
+	gathers := func(n int, m ...*broker.TaskRun) broker.TaskRun {
+		return broker.TaskRun{ID: "i", Task: "t", Queue: "q", Links: &broker.Links{Awaits: broker.Group{ID: "g", Queue: "q", Size: n}, Members: m}}
+	}
+	many := func(n int) []*broker.TaskRun {
+		runs := make([]*broker.TaskRun, n)
+		for i := range runs {
+			runs[i] = member(i)
+		}
+		return runs
+	}
+	wide := make([]*broker.TaskRun, broker.MaxRuns/broker.MaxGroup)
+	for i := range wide {
+		inner := gathers(broker.MaxGroup, many(broker.MaxGroup)...)
+		inner.Links.Group, inner.Links.Member = "g", i
+		wide[i] = &inner
+	}
+	for why, run := range map[string]broker.TaskRun{
+		"groups are 9 deep":                 nested(broker.MaxNesting + 1),
+		"1 members of the group \"g\" of 2": gathers(2, member(0)),
+		"is member 1 of group":              gathers(1, member(1)),
+		"more than 100000 runs in one":      gathers(len(wide), wide...),
+	} {
+		b, err := run.MarshalBinary()
+		require.NoError(t, err)
+		err = new(broker.TaskRun).UnmarshalBinary(b)
+		if len(run.Links.Members) == len(wide) {
+			require.ErrorIs(t, broker.CheckBatch([]*broker.TaskRun{&run}), broker.ErrBatchTooLarge)
+		} else {
+			require.ErrorContains(t, run.Validate(), why)
+		}
+		require.Error(t, err, why)
+	}
 }
 
 func TestEnvelopeRefusesHostileBytes(t *testing.T) {

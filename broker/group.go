@@ -8,15 +8,20 @@ import (
 
 // Groups is a broker with [Records] that queues a run once a group of others has ended.
 type Groups interface {
-	// QueueGroup stores members, runs of one queue, all of them or none, as QueueTasks
-	// does. Their Links name the group that next awaits, and their place in it. The step
-	// that ends the last member, in any way, queues next, which may be for another queue.
-	// If the Unique or own id of next is that of a live run, the error is a
-	// [DuplicateError] with the Index -1.
+	// QueueGroup stores members, all of them or none, as QueueTasks does. Their Links name
+	// the group that next awaits, and their place in it. The step that ends the last member,
+	// in any way, queues next, which may be for another queue. If the Unique or own id of
+	// next is that of a live run, the error is a [DuplicateError] with the Index -1.
 	//
-	// A member that succeeds with an Outcome.Next of its own group and place has not ended: that
-	// run takes its place, and is for the same queue. If it is skipped as a duplicate, the
-	// member has failed.
+	// Members may be for several queues, and a member may await a group of its own, whose
+	// members are its [Links].Members. QueueGroup stores such a call in one step, and queues
+	// its runs from there on: a run whose id or Unique is that of a live run is skipped then,
+	// as one of [Outcome].Next is.
+	//
+	// A member that succeeds with an Outcome.Next of its own group and place has not ended:
+	// that run takes its place. A member that is skipped as a duplicate has failed, and so has
+	// one whose place such a run was to take. The members of a run that is skipped are not
+	// queued.
 	//
 	// A dead letter counts as failed. If it is queued again and succeeds while the group is
 	// known, the success counts instead. A member that GetTaskRuns takes counts as failed
@@ -38,7 +43,7 @@ type Groups interface {
 // Group names a group of runs, for the run that is queued once all of them have ended.
 type Group struct {
 	ID    string // empty: none
-	Queue string // of its members
+	Queue string // that keeps it: that of its first member
 	Size  int    // the number of members
 
 	Param   string // the run's parameter that gets the results; empty: none
@@ -52,16 +57,34 @@ const GroupKept = 7 * 24 * time.Hour
 // Links tie a run to others. Runs may share them: replace the links of a copy, do not
 // change them.
 type Links struct {
-	Group  string // the id of the group that the run is a member of; empty: none
-	Member int    // its place in the group, from 0
-	Awaits Group  // the group that the run is queued after
+	Group      string // the id of the group that the run is a member of; empty: none
+	GroupQueue string // that keeps the group; empty: the run's own
+	Member     int    // its place in the group, from 0
+	Awaits     Group  // the group that the run is queued after
+
+	// Members are those of Awaits, of a run that is on its way to the broker within another:
+	// as a member, in Outcome.Next or in Then. They are queued in its stead, and it after
+	// them. At most MaxNesting groups are one in the other.
+	Members []*TaskRun
 
 	Then []FollowUp // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it
+
+	// Returned is how many runs, one after the other, ended by returning a call, of the last
+	// of which this run is a part. The runtime bounds it.
+	Returned int
+}
+
+// GroupQueue returns the queue that keeps the group that r is a member of.
+func (r *TaskRun) GroupQueue() string {
+	if q := r.Links.OrZero().GroupQueue; q != "" {
+		return q
+	}
+	return r.Queue
 }
 
 // TakesPlace reports whether one of the runs that the success of r queues takes its place in
-// its group. It returns an error if a run of the group is for another queue or another place,
-// or if two take the place.
+// its group. It returns an error if a run of the group is for another place, or if two take the
+// place.
 func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
 	links := r.Links.OrZero()
 	if links.Group == "" {
@@ -72,9 +95,9 @@ func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
 		switch {
 		case l.Group != links.Group:
 			continue
-		case n.Queue != r.Queue || l.Member != links.Member || taken:
-			return false, fmt.Errorf("run %.64q of queue %s is to be member %d of group %s; one run of queue %s can take the place of member %d, and no other",
-				n.ID, n.Queue, l.Member, l.Group, r.Queue, links.Member)
+		case n.GroupQueue() != r.GroupQueue() || l.Member != links.Member || taken:
+			return false, fmt.Errorf("run %.64q is to be member %d of group %s in queue %s; one run can take the place of member %d in queue %s, and no other",
+				n.ID, l.Member, l.Group, n.GroupQueue(), links.Member, r.GroupQueue())
 		}
 		taken = true
 	}

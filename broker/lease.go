@@ -109,7 +109,20 @@ type Outcome struct {
 	// A run of Next whose id or unique key is that of a live run is skipped. If it has
 	// Keep, the broker keeps a record that it failed as [FailureDuplicate], unless a live
 	// run with its id has a record.
+	//
+	// A run of Next with [Links].Members gathers a group, which a broker with [Groups] queues
+	// in the same step.
 	Next []*TaskRun
+
+	// Successors take the place of a run that succeeded by returning a call: they are queued
+	// one after the other, the first by Next. The record of the run names them.
+	Successors []RunRef
+}
+
+// RunRef names a run.
+type RunRef struct {
+	Queue string
+	ID    string
 }
 
 // Finished is what [Session.Finish] did.

@@ -2,18 +2,22 @@ package broker
 
 import "github.com/taskgen/taskgen/codec"
 
-// Member returns the group that a run is a member of, and its place there, from a
-// stored form that Decode cannot read: one that is damaged further on, or of a newer
-// version that kept these two. It returns false if it finds no group, or if the place
-// may be in the part that cannot be read.
-func (d *Decoder) Member(b []byte) (group string, member int, ok bool) {
+// Member returns the group that a run is a member of, its queue as [Links] has it, and the
+// run's place there, from a stored form that Decode cannot read: one that is damaged further
+// on, or of a newer version that kept these. It returns false if it finds no group, or if the
+// place may be in the part that cannot be read.
+func (d *Decoder) Member(b []byte) (queue, group string, member int, ok bool) {
 	if len(b) == 0 {
-		return "", 0, false
+		return "", "", 0, false
 	}
 	in := codec.NewReader(b[1:])
 	placed := false
 	for n := in.MapLen(); n > 0 && in.More(); n-- {
 		switch string(in.Key()) {
+		case "wq":
+			if name := in.Text(); checkName("queue", string(name[:min(len(name), MaxName+1)]), MaxName, false) == nil {
+				queue = string(name)
+			}
 		case "w":
 			if name := in.Text(); checkName("group", string(name[:min(len(name), MaxID+1)]), MaxID, false) == nil {
 				group = string(name)
@@ -31,7 +35,7 @@ func (d *Decoder) Member(b []byte) (group string, member int, ok bool) {
 	}
 	placed = placed || in.More()
 	if group == "" || !placed || member < 0 || member >= MaxGroup {
-		return "", 0, false
+		return "", "", 0, false
 	}
-	return group, member, true
+	return queue, group, member, true
 }

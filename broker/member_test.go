@@ -19,17 +19,18 @@ func TestMember(t *testing.T) {
 		b, err := r.MarshalBinary()
 		require.NoError(t, err)
 		for n := range len(b) + 1 {
-			group, member, ok := new(broker.Decoder).Member(b[:n])
+			queue, group, member, ok := new(broker.Decoder).Member(b[:n])
 			if n > len(b)-100 {
 				require.True(t, ok, "found in the first %d of %d bytes", n, len(b))
 			}
 			if ok {
 				require.Equal(t, "group", group, "group in the first %d bytes", n)
+				require.Equal(t, r.Links.GroupQueue, queue, "its queue in the first %d bytes", n)
 				require.Equal(t, place, member, "place in the first %d bytes", n)
 			}
 		}
 		b[0]++
-		_, member, ok := new(broker.Decoder).Member(b)
+		_, _, member, ok := new(broker.Decoder).Member(b)
 		require.True(t, ok, "of a newer version")
 		require.Equal(t, place, member)
 	}
@@ -45,7 +46,7 @@ func TestMember(t *testing.T) {
 		"4 GiB of a name":           "\x01\x82\xa1w\xdb\xff\xff\xff\xff",
 		"4 GiB of pairs, and a cut": "\x01\xdf\xff\xff\xff\xff\xa1w\xa1g",
 	} {
-		_, _, ok := new(broker.Decoder).Member([]byte(b))
+		_, _, _, ok := new(broker.Decoder).Member([]byte(b))
 		require.False(t, ok, name)
 	}
 }

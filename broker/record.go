@@ -32,6 +32,8 @@ type Record struct {
 	Failure  *Failure // the last one; nil: there was none
 
 	Progress *Progress // the last that the run reported; nil: it reported none
+
+	Successors []RunRef // of StateSucceeded, as the [Outcome] had them: the last of them has the result
 }
 
 // State is where a run is in its life.

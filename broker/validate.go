@@ -10,10 +10,10 @@ import (
 // long or not printable ASCII; a header is too long, has no key or is not UTF-8; a key or
 // number of its rules is invalid; its kind or priority is unknown; or a time or count is
 // outside the range of the stored form.
-func (r *TaskRun) Validate() error { return r.validate(0) }
+func (r *TaskRun) Validate() error { return r.validate(0, 0) }
 
-// validate is Validate for a run that so many others precede.
-func (r *TaskRun) validate(depth int) error {
+// validate is Validate for a run that so many others precede, within so many groups.
+func (r *TaskRun) validate(depth, nesting int) error {
 	if err := checkName("id", r.ID, MaxID, false); err != nil {
 		return err
 	}
@@ -46,7 +46,7 @@ func (r *TaskRun) validate(depth int) error {
 		}
 	}
 	if r.Links != nil {
-		if err := r.Links.validate(depth); err != nil {
+		if err := r.Links.validate(depth, nesting); err != nil {
 			return err
 		}
 	}
@@ -77,9 +77,12 @@ func (r *Rules) validate() error {
 	return nil
 }
 
-// validate is for the links of a run that so many others precede.
-func (l *Links) validate(depth int) error {
+// validate is for the links of a run that so many others precede, within so many groups.
+func (l *Links) validate(depth, nesting int) error {
 	if err := checkName("group", l.Group, MaxID, true); err != nil {
+		return err
+	}
+	if err := checkName("group's queue name", l.GroupQueue, MaxName, true); err != nil {
 		return err
 	}
 	if err := checkName("awaited group", l.Awaits.ID, MaxID, true); err != nil {
@@ -91,6 +94,12 @@ func (l *Links) validate(depth int) error {
 	if l.Member < 0 || l.Member >= MaxGroup || l.Awaits.Size < 0 || l.Awaits.Size > MaxGroup {
 		return fmt.Errorf("member %d of a group, or a group of %d: at most %d are allowed", l.Member, l.Awaits.Size, MaxGroup)
 	}
+	if l.Returned < 0 {
+		return fmt.Errorf("the number of runs that returned a call is negative")
+	}
+	if err := l.validateMembers(nesting); err != nil {
+		return err
+	}
 	if len(l.Then) > MaxThen || len(l.Then) > 0 && depth >= MaxThen {
 		return fmt.Errorf("%d follow-ups, %d deep: at most %d and %d are allowed", len(l.Then), depth+1, MaxThen, MaxThen)
 	}
@@ -98,8 +107,33 @@ func (l *Links) validate(depth int) error {
 		if c.Run == nil {
 			return fmt.Errorf("a follow-up without a run")
 		}
-		if err := c.Run.validate(depth + 1); err != nil {
+		if err := c.Run.validate(depth+1, nesting); err != nil {
 			return fmt.Errorf("follow-up %.64q: %w", c.Run.ID, err)
+		}
+	}
+	return nil
+}
+
+// validateMembers is for the members of a group within so many others.
+func (l *Links) validateMembers(nesting int) error {
+	switch {
+	case len(l.Members) == 0:
+		return nil
+	case len(l.Members) != l.Awaits.Size || l.Awaits.ID == "":
+		return fmt.Errorf("%d members of the group %.64q of %d", len(l.Members), l.Awaits.ID, l.Awaits.Size)
+	case nesting >= MaxNesting:
+		return fmt.Errorf("groups are %d deep, at most %d are allowed", nesting+1, MaxNesting)
+	}
+	for i, m := range l.Members {
+		if m == nil {
+			return fmt.Errorf("a member without a run")
+		}
+		if err := m.validate(0, nesting+1); err != nil {
+			return fmt.Errorf("member %.64q: %w", m.ID, err)
+		}
+		if of := m.Links.OrZero(); of.Group != l.Awaits.ID || of.Member != i || m.GroupQueue() != l.Awaits.Queue {
+			return fmt.Errorf("run %.64q is member %d of group %.64q in queue %s, and not member %d of group %s in queue %s",
+				m.ID, of.Member, of.Group, m.GroupQueue(), i, l.Awaits.ID, l.Awaits.Queue)
 		}
 	}
 	return nil

@@ -295,7 +295,7 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 // endMember adds the operation that ends a stored run as the member of a group, if it is one.
 // It reports whether it is.
 func (out *outcome) endMember(q *queue, h wire.Header, stored, record []byte) bool {
-	group, member, ok := new(broker.Decoder).Member(stored[h.Size:])
+	_, group, member, ok := new(broker.Decoder).Member(stored[h.Size:])
 	if ok {
 		out.add(script.OpEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
 	}
