@@ -2,7 +2,7 @@ package broker
 
 import "github.com/taskgen/taskgen/codec"
 
-// Member returns the group that a run is a member of, its queue as [Links] has it, and the
+// Member returns the group that a run is a member of, the queue that keeps the group, and the
 // run's place there, from a stored form that Decode cannot read: one that is damaged further
 // on, or of a newer version that kept these. It returns false if it finds no group, or if the
 // place may be in the part that cannot be read.
@@ -14,7 +14,7 @@ func (d *Decoder) Member(b []byte) (queue, group string, member int, ok bool) {
 	placed := false
 	for n := in.MapLen(); n > 0 && in.More(); n-- {
 		switch string(in.Key()) {
-		case "wq":
+		case "q", "wq": // the second comes after the first, and before the group
 			if name := in.Text(); checkName("queue", string(name[:min(len(name), MaxName+1)]), MaxName, false) == nil {
 				queue = string(name)
 			}
@@ -34,7 +34,7 @@ func (d *Decoder) Member(b []byte) (queue, group string, member int, ok bool) {
 		}
 	}
 	placed = placed || in.More()
-	if group == "" || !placed || member < 0 || member >= MaxGroup {
+	if queue == "" || group == "" || !placed || member < 0 || member >= MaxGroup {
 		return "", "", 0, false
 	}
 	return queue, group, member, true

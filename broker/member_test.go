@@ -25,7 +25,7 @@ func TestMember(t *testing.T) {
 			}
 			if ok {
 				require.Equal(t, "group", group, "group in the first %d bytes", n)
-				require.Equal(t, r.Links.GroupQueue, queue, "its queue in the first %d bytes", n)
+				require.Equal(t, r.GroupQueue(), queue, "its queue in the first %d bytes", n)
 				require.Equal(t, place, member, "place in the first %d bytes", n)
 			}
 		}

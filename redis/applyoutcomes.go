@@ -102,9 +102,14 @@ func (b *Broker) finishArgs(q *queue, batches int) (keys []string, args []any) {
 // blocks until the outbox is moved, for longestMoveWait at most.
 func (b *Broker) applyEffects(ctx context.Context, q *queue, reply script.FinishReply) {
 	b.notifyWaiters(ctx, q, reply.Waiters)
-	if !reply.Sent {
-		return
+	if reply.Sent {
+		b.awaitMove(ctx, q)
 	}
+}
+
+// awaitMove has the outbox of a queue moved. It blocks until it is moved, for longestMoveWait at
+// most.
+func (b *Broker) awaitMove(ctx context.Context, q *queue) {
 	over := q.mover.start()
 	if over == nil {
 		return

@@ -153,6 +153,11 @@ func (b *Broker) callsOfDead(ctx context.Context, q *queue, entries []string, ot
 			continue
 		}
 		run := renewed(letter.Run)
+		if len(run.Links.OrZero().Members) > 0 {
+			removed, err := b.moveDeadGroup(ctx, q, entry, run)
+			n, others.failed = n+removed, errors.Join(others.failed, err)
+			continue
+		}
 		// Before it can run: as long as a group whose members have just ended.
 		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
 		if run.Queue != q.Name {
@@ -167,6 +172,23 @@ func (b *Broker) callsOfDead(ctx context.Context, q *queue, entries []string, ot
 		calls, runs = append(calls, call), append(runs, run)
 	}
 	return calls, runs, n, nil
+}
+
+// moveDeadGroup puts a dead letter that has the members of its group with it into the outbox
+// again. It returns 1 if it did.
+func (b *Broker) moveDeadGroup(ctx context.Context, q *queue, letter string, run *broker.TaskRun) (int, error) {
+	entry, err := outboxEntry(run)
+	if err != nil {
+		return 0, err
+	}
+	out := new(outcome)
+	out.add(script.OpSend, "", entry)
+	reply, _, err := b.endAt(ctx, q, q.Dead, letter, out)
+	if err != nil || !reply.Ended {
+		return 0, err
+	}
+	b.awaitMove(ctx, q)
+	return 1, nil
 }
 
 // renewed returns the run of a dead letter as a new one: else it could be expired.
@@ -249,7 +271,7 @@ func (s *sentDead) move(ctx context.Context, entry string, run *broker.TaskRun) 
 		return 0, err
 	}
 	sum := sha256.Sum256([]byte(entry))
-	moved := []string{to.Base + "moved:" + hex.EncodeToString(sum[:wire.TokenDigits/2])}
+	moved := []string{to.Moved(hex.EncodeToString(sum[:wire.TokenDigits/2]))}
 	call.source, call.canRetry, call.owners = []byte("ms"), true, slices.Concat(moved, call.owners)
 	if err = s.b.registerQueue(ctx, to); err == nil {
 		err = s.b.storeDecided(ctx, to, []*enqueueCall{call})

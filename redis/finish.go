@@ -152,8 +152,14 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 		return nil
 	}
 	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
+	if len(o.Successors) > 0 && state == broker.StateSucceeded {
+		var err error
+		if record, err = wire.AppendReplaced(wire.StartRecord(nil, state), run, o.Successors); err != nil {
+			return err
+		}
+	}
 	if links.Group != "" && !passed {
-		out.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+		out.endMemberOf(q, run, record)
 	}
 	if run.Keep > 0 {
 		out.endRecord(q, run.ID, run.Keep, record)
@@ -191,8 +197,8 @@ func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.freeHeld(q, run)
 	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
-	if links := run.Links.OrZero(); links.Group != "" {
-		end.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+	if run.Links.OrZero().Group != "" {
+		end.endMemberOf(q, run, record)
 	}
 	if run.Keep > 0 {
 		end.add(script.OpEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
@@ -295,11 +301,26 @@ func (out *outcome) byHeader(q *queue, h wire.Header, stored, record []byte) {
 // endMember adds the operation that ends a stored run as the member of a group, if it is one.
 // It reports whether it is.
 func (out *outcome) endMember(q *queue, h wire.Header, stored, record []byte) bool {
-	_, group, member, ok := new(broker.Decoder).Member(stored[h.Size:])
+	home, group, member, ok := new(broker.Decoder).Member(stored[h.Size:])
 	if ok {
-		out.add(script.OpEndMember, q.Group(group), member, wire.AppendMember(string(h.ID), record))
+		out.endPlace(q, home, group, member, wire.AppendMember(string(h.ID), record))
 	}
 	return ok
+}
+
+// endMemberOf adds the operation that ends a run of the queue as the member of its group.
+func (out *outcome) endMemberOf(q *queue, run *broker.TaskRun, record []byte) {
+	out.endPlace(q, run.GroupQueue(), run.Links.Group, run.Links.Member, wire.AppendMember(run.ID, record))
+}
+
+// endPlace adds the operation that ends a place in a group, or that has the outbox end it in the
+// queue that keeps the group.
+func (out *outcome) endPlace(q *queue, home, group string, member int, ended []byte) {
+	if home == q.Name {
+		out.add(script.OpEndMember, q.Group(group), member, ended)
+		return
+	}
+	out.add(script.OpSend, "", wire.AppendEnded(nil, home, group, member, ended))
 }
 
 // unreadableKept is how long the record of an unreadable run is kept: its own Keep cannot be

@@ -11,7 +11,6 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
-	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -181,9 +180,8 @@ var errTaken = broker.Failure{Kind: broker.FailureFailed, Message: "the run was 
 func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.batch.lease.q
 	out.freeHeld(q, run)
-	if links := run.Links.OrZero(); links.Group != "" {
-		record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken)
-		out.add(script.OpEndMember, q.Group(links.Group), links.Member, wire.AppendMember(run.ID, record))
+	if run.Links.OrZero().Group != "" {
+		out.endMemberOf(q, run, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken))
 	}
 	if run.Keep > 0 {
 		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))

@@ -23,14 +23,14 @@ const (
 // pendingGroup is a group on its way into its queue, and the run that awaits it.
 type pendingGroup struct {
 	b       *Broker
-	q, to   *queue // of the members, and the run's own
+	q, to   *queue // that keeps the group, and the run's own
 	then    *broker.TaskRun
 	runs    []*broker.TaskRun // the members
-	members *enqueueCall
-	group   []string // its key
+	members *enqueueCall      // nil if the members are sent
 	pending pendingRun
 	token   string
 	entry   []byte
+	moves   bool // it has come from an entry of an outbox
 }
 
 // QueueGroup queues members, and the run that awaits them. If a live group has the same
@@ -41,7 +41,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
-	if len(members) > 0 && len(p.members.claims.refused) > 0 {
+	if p.members != nil && len(p.members.claims.refused) > 0 {
 		return b.refuseTwice(ctx, &p.members.claims, members)
 	}
 	if err := b.clients.WhileLoading(ctx, func() error { return b.registerQueue(ctx, p.to) }); err != nil {
@@ -70,33 +70,41 @@ func (b *Broker) newPendingGroup(then *broker.TaskRun, members []*broker.TaskRun
 	if err != nil {
 		return nil, err
 	}
-	entry, err := outboxEntry(then)
+	token, err := newID()
 	if err != nil {
 		return nil, err
 	}
-	p := &pendingGroup{
-		b: b, q: q, to: to, then: then, runs: members,
-		group: []string{q.Group(then.Links.Awaits.ID)},
-		token: string(entry[:wire.TokenDigits]),
-		entry: append([]byte(wire.GatheringOpens), entry...),
-	}
-	p.pending = pendingRun{b: b, q: to, id: then.ID, token: p.token, unique: then.Rules.OrZero().Unique}
-	if len(members) == 0 {
-		return p, nil
+	p := &pendingGroup{b: b, q: q, to: to, then: then, runs: members, token: token}
+	if err := p.init(); err != nil || len(members) == 0 || p.sendsMembers() {
+		return p, err
 	}
 	if p.members, err = newEnqueueCall(&q.QueueKeys, members); err != nil {
 		return nil, err
 	}
 	p.members.source = []byte("b" + p.token)
-	p.members.owners = append(p.group[:1:1], p.members.owners...)
+	p.members.owners = append([]string{p.key()}, p.members.owners...)
 	p.members.canRetry = true
 	return p, nil
 }
 
+// init sets what follows from the token and the run that awaits the group.
+func (p *pendingGroup) init() error {
+	entry, err := entryOf(p.token, p.then)
+	if err != nil {
+		return err
+	}
+	p.entry = append([]byte(wire.GatheringOpens), entry...)
+	p.pending = pendingRun{b: p.b, q: p.to, id: p.then.ID, token: p.token, unique: p.then.Rules.OrZero().Unique}
+	return nil
+}
+
+// key returns the group's key.
+func (p *pendingGroup) key() string { return p.q.Group(p.then.Links.Awaits.ID) }
+
 // reserveAll reserves the group, then stores the run that awaits it in the run's own
 // queue. If only the run is there, the members never were stored, and never will be.
 func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
-	if err := p.reserve(ctx, size, p.entry, groupReserved); err != nil {
+	if _, err := p.reserve(ctx, size, p.entry, groupReserved); err != nil {
 		return err
 	}
 	holder, err := p.keepPending(ctx)
@@ -116,42 +124,54 @@ func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 	return fmt.Errorf("run %s: %w", p.then.ID, &broker.DuplicateError{Runs: []broker.Duplicate{*holder}})
 }
 
-// reserve stores the group, for the given time at first.
-func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d time.Duration) error {
+// reserve stores the group, for the given time at first. It reports whether a group that has
+// come from an entry of an outbox came before, and is over.
+func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d time.Duration) (over bool, err error) {
 	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
+	args := &script.GroupArgs{
+		Action: "reserve", Token: p.token, Size: size, Entry: entry,
+		Keep: wire.Millis(d), KeepEnded: wire.Millis(after), MovedKept: p.movedKept(),
+	}
 	var v any
-	err := p.b.clients.WhileLoading(ctx, func() (err error) {
-		v, err = p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group,
-			(&script.GroupArgs{Action: "reserve", Token: p.token, Size: size, Entry: entry, Keep: wire.Millis(d), KeepEnded: wire.Millis(after)}).Append(nil)...)
+	err = p.b.clients.WhileLoading(ctx, func() (err error) {
+		v, err = p.do(ctx, args)
 		return err
 	})
-	var other bool
+	var reply script.GroupReply
 	if err == nil {
-		other, err = script.ParseReserveGroup(v)
+		reply, err = script.ParseReserveGroup(v)
 	}
 	if err != nil {
-		return p.b.fail(ctx, "reserve group "+p.then.Links.Awaits.ID, err)
+		return false, p.b.fail(ctx, "reserve group "+p.then.Links.Awaits.ID, err)
 	}
-	if other {
-		return fmt.Errorf("group %s: %w", p.then.Links.Awaits.ID, broker.ErrDuplicate)
+	if reply.Other {
+		return false, fmt.Errorf("group %s: %w", p.then.Links.Awaits.ID, broker.ErrDuplicate)
 	}
-	return nil
+	return reply.Over, nil
+}
+
+// do executes the group's script, with entries of members to send.
+func (p *pendingGroup) do(ctx context.Context, args *script.GroupArgs, members ...any) (any, error) {
+	keys := script.GroupKeys(&p.q.QueueKeys, p.then.Links.Awaits.ID, p.token)
+	return p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, keys, append(args.Append(nil), members...)...)
+}
+
+// movedKept returns for how long, in ms, is remembered that an entry of an outbox was moved.
+func (p *pendingGroup) movedKept() int64 {
+	if !p.moves {
+		return 0
+	}
+	return wire.Millis(stayedKept)
 }
 
 // keepPending stores the pending run. It returns the live run that is in its way, nil if
 // there is none.
 func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, error) {
-	args := &script.PendingArgs{
-		Action: "reserve", Token: p.token, ID: p.then.ID,
-		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
-	}
-	if p.then.Keep > 0 { // delayed, until nobody knows when
-		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
-	}
+	args := p.pendingArgs()
 	var reply script.PendingReply
 	err := p.b.clients.WhileLoading(ctx, func() error {
 		for {
-			v, err := p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.pending.keys(), args.Append(nil)...)
+			v, err := p.b.repeat(ctx, p.b.scripts.Pending, p.b.clients.Work, p.pending.keys(), args...)
 			if reply = script.ParsePending(v); !reply.Undecided {
 				return err
 			}
@@ -160,32 +180,57 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 			}
 		}
 	})
+	return p.holderIn(reply), err
+}
+
+// pendingArgs returns the arguments that store the pending run.
+func (p *pendingGroup) pendingArgs() []any {
+	args := &script.PendingArgs{
+		Action: "reserve", Token: p.token, ID: p.then.ID,
+		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
+		MovedKept: p.movedKept(),
+	}
+	if p.then.Keep > 0 { // delayed, until nobody knows when
+		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
+	}
+	return args.Append(nil)
+}
+
+// holderIn returns the live run that a reply says is in the way of the pending run.
+func (p *pendingGroup) holderIn(reply script.PendingReply) *broker.Duplicate {
 	switch {
 	case reply.Holder != "":
-		return &broker.Duplicate{Index: -1, ID: reply.Holder}, err
+		return &broker.Duplicate{Index: -1, ID: reply.Holder}
 	case reply.IDLives:
-		return &broker.Duplicate{Index: -1, ID: p.then.ID}, err
+		return &broker.Duplicate{Index: -1, ID: p.then.ID}
 	}
-	return nil, err
+	return nil
 }
 
 // begin stores the members while the group is reserved, and keeps the group.
 func (p *pendingGroup) begin(ctx context.Context) error {
+	if p.members == nil {
+		return p.beginSending(ctx)
+	}
 	err := p.b.clients.WhileLoading(ctx, func() error {
 		if err := p.b.registerQueue(ctx, p.q); err != nil {
 			return err
 		}
 		if isLarge(p.runs) {
-			return p.b.queueStaged(ctx, p.q, p.runs, p.group[0], p.token)
+			return p.b.queueStaged(ctx, p.q, p.runs, p.key(), p.token)
 		}
 		p.members.result = nil
 		return p.b.enqueue(ctx, p.q, p.members, "queue members")
 	})
 	if err == nil && p.members.status == script.SourceGone {
-		return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
-			broker.ErrOutcomeUnknown, p.then.Links.Awaits.ID)
+		return p.notReserved()
 	}
 	return err
+}
+
+func (p *pendingGroup) notReserved() error {
+	return fmt.Errorf("%w: group %s is not reserved any more: it took too long, was cancelled, or has ended",
+		broker.ErrOutcomeUnknown, p.then.Links.Awaits.ID)
 }
 
 // undo drops what was reserved, unless the members are stored, which it reports. Members
@@ -193,7 +238,7 @@ func (p *pendingGroup) begin(ctx context.Context) error {
 // and the next recovery decides about the pending run.
 func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 	ctx = context.WithoutCancel(ctx)
-	v, err := p.b.repeat(ctx, p.b.scripts.Group, p.b.clients.Work, p.group, (&script.GroupArgs{Action: "drop", Token: p.token}).Append(nil)...)
+	v, err := p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token})
 	if err == nil {
 		begun, err = script.ParseDropGroup(v)
 	}
@@ -210,7 +255,7 @@ func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 
 // gatherNone queues a run that awaits no members.
 func (p *pendingGroup) gatherNone(ctx context.Context) error {
-	if err := p.reserve(ctx, 0, nil, groupKept); err != nil {
+	if _, err := p.reserve(ctx, 0, nil, groupKept); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
 	err := p.b.QueueTasks(ctx, p.then)
@@ -230,27 +275,32 @@ func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q,
 	if q, err = b.queue(gathers.Queue); err != nil {
 		return nil, nil, err
 	}
-	if len(members) > 0 {
-		if q, err = b.check(members); err != nil {
-			return nil, nil, err
-		}
-	}
 	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
 		return nil, nil, err
 	}
-	if gathers.ID == "" || gathers.Queue != q.Name || gathers.Size != len(members) {
+	if gathers.ID == "" || gathers.Size != len(members) || len(then.Links.Members) > 0 {
 		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.Name)
 	}
-	return q, to, checkMembers(gathers, members)
+	if err := checkMembers(gathers, members); err != nil {
+		return nil, nil, err
+	}
+	return q, to, broker.CheckBatch(members)
 }
 
-// checkMembers refuses members of another group, and two with the same number.
+// checkMembers refuses members that cannot be stored, members of another group, and two with
+// the same number.
 func checkMembers(group broker.Group, members []*broker.TaskRun) error {
 	seen := make([]bool, len(members))
-	for _, m := range members {
+	for i, m := range members {
+		if m == nil {
+			return fmt.Errorf("member %d is no run", i)
+		}
+		if err := m.Validate(); err != nil {
+			return fmt.Errorf("run %.64q: %w", m.ID, err)
+		}
 		links := m.Links.OrZero()
-		if links.Group != group.ID || links.Member >= len(members) || seen[links.Member] {
-			return fmt.Errorf("run %s is not member %d of the group, or not the only one", m.ID, links.Member)
+		if links.Group != group.ID || m.GroupQueue() != group.Queue || links.Member >= len(members) || seen[links.Member] {
+			return fmt.Errorf("run %s is not member %d of the group %s in queue %s, or not the only one", m.ID, links.Member, group.ID, group.Queue)
 		}
 		seen[links.Member] = true
 	}

@@ -428,8 +428,11 @@ func TestSmallCallWaitsForALargeOneThatIsNotDecided(t *testing.T) {
 // TestLargeGroupIsStoredWhole as any large call, while the group is reserved.
 func TestLargeGroupIsStoredWhole(t *testing.T) {
 	t.Parallel()
-	for _, at := range []string{"", "payload of member-3999", commit, aMove} {
-		t.Run("cut "+strings.Trim(at, "\r\n$"), func(t *testing.T) {
+	for name, at := range map[string]string{
+		"not cut": "", "cut in a page": "payload of member-3999", "cut at the reservation": "\r\nreserve\r\n",
+		"cut at the commit": "\r\n$4\r\n4000\r\n$16\r\n", "cut at the move": aMove, // a commit's number of runs and token
+	} {
+		t.Run(name, func(t *testing.T) {
 			b, l := openLossy(t, shared)
 			gathering, members := group("q", "q", 4000)
 			setAll(members, func(i int, r *broker.TaskRun) {

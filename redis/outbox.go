@@ -137,6 +137,10 @@ func (m *moving) move(ctx context.Context, entries []string) {
 			m.cancel(ctx, entry)
 			continue
 		}
+		if strings.HasPrefix(entry, wire.EndedOpens) {
+			m.endElsewhere(ctx, entry)
+			continue
+		}
 		q, run, err := m.read(entry)
 		_, isNewer := wire.NewerID([]byte(wire.StoredRunIn(entry)), err)
 		switch {
@@ -148,6 +152,9 @@ func (m *moving) move(ctx context.Context, entries []string) {
 			continue
 		case m.unreachable[q]:
 			m.stay(1, nil)
+			continue
+		case len(run.Links.OrZero().Members) > 0:
+			m.moveGroup(ctx, entry, run)
 			continue
 		case to[q] == nil:
 			to[q] = &sending{to: q}
@@ -221,8 +228,11 @@ func (s *sending) setSource(call *enqueueCall, from *queue, entry string, isMemb
 	case s.to == from:
 		call.source = append([]byte{'o'}, entry...)
 	default:
-		key := s.to.Base + "moved:" + entry[:wire.TokenDigits]
+		key := s.to.Moved(entry[:wire.TokenDigits])
 		call.source, call.owners = []byte{'m'}, append([]string{key}, call.owners...)
+		if isMember {
+			call.source = []byte("ms")
+		}
 		s.moved = append(s.moved, key)
 	}
 }
@@ -230,7 +240,7 @@ func (s *sending) setSource(call *enqueueCall, from *queue, entry string, isMemb
 // alone returns the sending of one of the runs.
 func (s *sending) alone(i int) *sending {
 	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], calls: s.calls[i : i+1]}
-	if string(s.calls[i].source) == "m" {
+	if s.calls[i].source[0] == 'm' {
 		one.moved = s.calls[i].owners[:1]
 	}
 	return one
@@ -371,7 +381,7 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 		case call.status == script.SourceGone:
 			sent.over = append(sent.over, s.entries[i])
 		case errors.Is(call.result, broker.ErrDuplicate):
-			if call.source[0] == 'n' {
+			if source := string(call.source); source[0] == 'n' || source == "ms" {
 				sent.members = append(sent.members, i)
 				continue
 			}

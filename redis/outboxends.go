@@ -95,12 +95,19 @@ func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broke
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 		"it was to follow run %s, and queue %s cannot take it: %v; correct that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
-	if !m.dead(ctx, entry, run, failure) || run.Keep <= 0 {
+	if m.dead(ctx, entry, run, failure) {
+		m.b.recordUnqueued(ctx, to, run, failure)
+	}
+}
+
+// recordUnqueued sets the record of a run that was never queued. After an error there is none,
+// and a wait for it returns that.
+func (b *Broker) recordUnqueued(ctx context.Context, to *queue, run *broker.TaskRun, failure *broker.Failure) {
+	if run.Keep <= 0 {
 		return
 	}
-	// After an error there is no record, and a wait for it returns that.
 	record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
-	_, _ = m.b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep)
+	_, _ = b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep)
 }
 
 // skipMember ends a duplicate as the member of its group, and removes its entry in the same

@@ -38,5 +38,13 @@ func outboxEntry(run *broker.TaskRun) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	return entryOf(token, run)
+}
+
+// tokenOf returns the token of an entry.
+func tokenOf(entry string) string { return entry[:wire.TokenDigits] }
+
+// entryOf makes the entry of a run that has a token.
+func entryOf(token string, run *broker.TaskRun) ([]byte, error) {
 	return wire.AppendRun(append(make([]byte, 0, 256+len(run.Payload)), token...), run)
 }

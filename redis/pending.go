@@ -21,9 +21,9 @@ type pendingRun struct {
 
 func (p *pendingRun) keys() []string {
 	if p.unique == "" {
-		return script.PendingKeys(&p.q.QueueKeys, p.id)
+		return script.PendingKeys(&p.q.QueueKeys, p.id, p.token)
 	}
-	return script.PendingKeys(&p.q.QueueKeys, p.id, p.q.Unique(p.unique))
+	return script.PendingKeys(&p.q.QueueKeys, p.id, p.token, p.q.Unique(p.unique))
 }
 
 // decide keeps the pending run or drops it, as what says.

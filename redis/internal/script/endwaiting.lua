@@ -4,10 +4,12 @@
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
 --       running, outbox; place: the list or sorted set that has the run as an entry, or the
---       string that is the entry; then the keys of the operations, in their order
+--       string that is the entry, any key if there is no entry; then the keys of the operations,
+--       in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
---       the run's id; entry: as it is in the place; operations: of the run's outcome, letters
---       (operations.lua); then the arguments of the operations
+--       the run's id; entry: as it is in the place, '' to apply operations without one;
+--       operations: of the run's outcome, letters (operations.lua); then the arguments of the
+--       operations
 -- Returns an array of
 --       1. 1, or 0 if the entry is not there: then nothing is done
 --       2. in turn a waiter to notify, and the run's id
@@ -27,6 +29,9 @@
 -- that put it back if the operations fail.
 local function find()
   local function nothing() end
+  if A.entry == '' then
+    return true, nothing, nothing
+  end
   local keyType = redis.call('TYPE', K.place).ok
   if keyType == 'list' then
     -- Only its removal says whether a list has it. The entry goes first, and comes back at the tail.

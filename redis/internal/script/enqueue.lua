@@ -35,7 +35,8 @@
 --             pendingRun
 --         m   an entry of another queue's outbox; the first id key is set, and says that the
 --             entry can be removed there
---         ms  the same, but the key is not set if the run is skipped
+--         ms  the same, but the key is not set if the run is skipped: it is a dead letter, or to
+--             end as the member of its group
 --         b   none, but the runs are members of a group: b and the token that reserved the
 --             group; the first id key is the group
 -- Returns for each call

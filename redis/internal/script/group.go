@@ -1,25 +1,47 @@
 package script
 
+import "github.com/taskgen/taskgen/redis/internal/wire"
+
+// GroupKeys returns the keys of group.lua.
+func GroupKeys(q *wire.QueueKeys, group, token string) []string {
+	return []string{q.Group(group), q.Outbox, q.Moved(token)}
+}
+
 // GroupArgs has all but the first two only to reserve a group.
 type GroupArgs struct {
 	Action, Token   string
 	Size            int
 	Entry           []byte
 	Keep, KeepEnded int64 // milliseconds
+	MovedKept       int64 // milliseconds
 }
 
 // Append appends them in their order.
 func (a *GroupArgs) Append(args []any) []any {
-	return append(args, a.Action, a.Token, a.Size, a.Entry, a.Keep, a.KeepEnded)
+	return append(args, a.Action, a.Token, a.Size, a.Entry, a.Keep, a.KeepEnded, a.MovedKept)
 }
 
-// ParseReserveGroup parses the reply of group.lua to reserve: whether there is another such
-// group.
-func ParseReserveGroup(v any) (other bool, err error) { return conditionOf("group", v) }
+// GroupReply is the reply of group.lua to reserve.
+type GroupReply struct {
+	Other bool // there is another such group
+	Over  bool // the group came before, and is over
+}
+
+// ParseReserveGroup parses the reply of group.lua to reserve.
+func ParseReserveGroup(v any) (r GroupReply, err error) {
+	n, err := integerOf("group", v, 0, 2)
+	return GroupReply{Other: n == 1, Over: n == 2}, err
+}
 
 // ParseDropGroup parses the reply of group.lua to drop: whether the group stays because its
 // members are stored. Else it is gone.
 func ParseDropGroup(v any) (stays bool, err error) {
 	n, err := integerOf("group", v, 0, 2)
 	return n == 1, err
+}
+
+// ParseSendGroup parses the reply of group.lua to send: whether the group is there no more.
+func ParseSendGroup(v any) (gone bool, err error) {
+	n, err := integerOf("group", v, 0, 2)
+	return n == 2, err
 }

@@ -2,9 +2,10 @@ package script
 
 import "github.com/taskgen/taskgen/redis/internal/wire"
 
-// PendingKeys has the unique key only of a run that has one.
-func PendingKeys(q *wire.QueueKeys, id string, unique ...string) []string {
-	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending}, unique...)
+// PendingKeys has the unique key only of a run that has one. The group that the run awaits may
+// have the same token, and be kept in the same queue.
+func PendingKeys(q *wire.QueueKeys, id, token string, unique ...string) []string {
+	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending, q.Moved(token + wire.GatheringOpens)}, unique...)
 }
 
 // PendingArgs has all but the first three only to reserve.
@@ -15,11 +16,12 @@ type PendingArgs struct {
 	Record            []byte
 	Keep              int64 // milliseconds
 	Unique            string
+	MovedKept         int64 // milliseconds
 }
 
 // Append appends them in their order.
 func (a *PendingArgs) Append(args []any) []any {
-	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique)
+	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique, a.MovedKept)
 }
 
 // PendingReply is the reply of pending.lua to a reservation.

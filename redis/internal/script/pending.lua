@@ -3,12 +3,13 @@
 -- unique key, its record, and the key whose deletion cancels it. Until stay or drop it is in
 -- doubt whether the members of the group are stored.
 --
--- KEYS  pendingRun; id: the id's key; record; pending; unique: only of a run that has a
---       unique key
+-- KEYS  pendingRun; id: the id's key; record; pending; moved: the run has come from an entry of
+--       an outbox, which has the token; unique: only of a run that has a unique key
 -- ARGV  action: reserve, stay or drop; token: of its entry; id: the run's; of reserve: where:
 --       the queue and the name of its group; ownID: '1' if its id is its own; record: '' for
 --       none; keep: ms to keep them if neither stay nor drop follows; unique: its unique
---       key, '' for none
+--       key, '' for none; movedKept: ms to remember that the run has come from an entry of an
+--       outbox, 0 if it has not: then it is in no doubt, and is reserved once
 -- Returns one of
 --         0     it is done
 --         1     the id is live already
@@ -38,6 +39,10 @@ if A.action ~= 'reserve' then
   end
   return 0
 end
+local moves = A.movedKept ~= '0'
+if moves and redis.call('EXISTS', K.moved) == 1 then
+  return 0
+end
 if A.ownID == '1' and owner and string.sub(owner, 1, 6) == 'stage:' or by and string.sub(by, 1, 6) == 'stage:' then
   return 2
 end
@@ -48,15 +53,28 @@ if unique and string.sub(unique, 1, 1) ~= ' ' and by ~= 'pending:' .. A.token th
   return string.match(unique, '^(.*) ')
 end
 redis.call('HGET', K.pending, A.id) -- fails before anything is written
-if K.unique then
-  redis.call('SET', K.unique, A.id .. ' pending:' .. A.token, 'PX', A.keep)
+
+local function set(key, value)
+  if moves then
+    redis.call('SET', key, value)
+  else
+    redis.call('SET', key, value, 'PX', A.keep)
+  end
 end
-redis.call('SET', K.pendingRun, A.token .. A.where, 'PX', A.keep)
+
+if K.unique then
+  set(K.unique, A.id .. ' pending:' .. A.token)
+end
+set(K.pendingRun, A.token .. A.where)
 if A.ownID == '1' then
-  redis.call('SET', K.id, 'pending:' .. A.token, 'PX', A.keep)
+  set(K.id, 'pending:' .. A.token)
 end
 if A.record ~= '' then
-  redis.call('SET', K.record, A.record, 'PX', A.keep)
+  set(K.record, A.record)
 end
-redis.call('HSET', K.pending, A.id, A.token .. A.unique)
+if moves then
+  redis.call('SET', K.moved, '', 'PX', A.movedKept)
+else
+  redis.call('HSET', K.pending, A.id, A.token .. A.unique)
+end
 return 0

@@ -116,6 +116,7 @@ func TestRepliesOfOneNumberAreParsed(t *testing.T) {
 	number := func(parse func(any) (int64, error)) func(any) (any, error) {
 		return func(v any) (any, error) { return parse(v) }
 	}
+	reserved := func(v any) (any, error) { return ParseReserveGroup(v) }
 	for name, c := range map[string]struct {
 		parse func(any) (any, error)
 		good  map[int64]any
@@ -123,7 +124,8 @@ func TestRepliesOfOneNumberAreParsed(t *testing.T) {
 		"markbegun":        {yes(ParseMarkBegun), map[int64]any{0: false, 1: true}},
 		"freeunique":       {yes(ParseFreeUnique), map[int64]any{0: false, 1: true}},
 		"auditcopy":        {yes(ParseAuditCopy), map[int64]any{0: false, 1: true}},
-		"group to reserve": {yes(ParseReserveGroup), map[int64]any{0: false, 1: true}},
+		"group to reserve": {reserved, map[int64]any{0: GroupReply{}, 1: GroupReply{Other: true}, 2: GroupReply{Over: true}}},
+		"group to send":    {yes(ParseSendGroup), map[int64]any{0: false, 2: true}},
 		"group to drop":    {yes(ParseDropGroup), map[int64]any{0: false, 1: true, 2: false}},
 		"spare":            {number(ParseSpare), map[int64]any{0: int64(0), 9: int64(9)}},
 		"auditbury":        {number(ParseAuditBury), map[int64]any{0: int64(0), 9: int64(9)}},

@@ -135,6 +135,9 @@ func (q *QueueKeys) Progress(id string) string { return q.Base + "progress:" + i
 // PendingRun returns the key of a pending run, which awaits a group.
 func (q *QueueKeys) PendingRun(id string) string { return q.Base + "pending:" + id }
 
+// Moved returns the key by which a queue knows that it has got the entry of another's outbox.
+func (q *QueueKeys) Moved(token string) string { return q.Base + "moved:" + token }
+
 // Group returns the hash of a group.
 func (q *QueueKeys) Group(id string) string { return q.Base + "group:" + id }
 

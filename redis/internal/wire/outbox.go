@@ -32,6 +32,44 @@ func ParseCancelled(entry string) (failure *broker.Failure, stored string, err e
 // group. The run is queued or cancelled in the step that deletes this key.
 const GatheringOpens = "+"
 
+// EndedOpens begins an entry of the outbox that ends a member of a group that another queue
+// keeps. The length and the name of that queue follow, the length and the id of the group, the
+// member's place, and how it ended (AppendMember).
+const EndedOpens = "="
+
+// AppendEnded appends such an entry.
+func AppendEnded(b []byte, queue, group string, member int, ended []byte) []byte {
+	b = append(append(append(b, EndedOpens...), byte(len(queue))), queue...)
+	b = append(append(b, byte(len(group))), group...)
+	return append(binary.BigEndian.AppendUint32(b, uint32(member)), ended...)
+}
+
+// Ended is what such an entry says.
+type Ended struct {
+	Queue, Group string
+	Member       int
+	How          string
+}
+
+// ParseEnded reads such an entry.
+func ParseEnded(entry string) (e Ended, err error) {
+	rest := entry[min(len(entry), len(EndedOpens)):]
+	name := func() (s string) {
+		if rest == "" || len(rest) <= int(rest[0]) {
+			rest = ""
+			return ""
+		}
+		s, rest = rest[1:1+rest[0]], rest[1+rest[0]:]
+		return s
+	}
+	e.Queue, e.Group = name(), name()
+	if e.Queue == "" || e.Group == "" || len(rest) <= 4 {
+		return Ended{}, errors.New("decode entry of the outbox: the end of a member is cut off")
+	}
+	e.Member, e.How = int(binary.BigEndian.Uint32([]byte(rest))), rest[4:]
+	return e, nil
+}
+
 // TokenDigits is the length of the token that begins an entry of the outbox.
 const TokenDigits = 16
 

@@ -45,6 +45,37 @@ func StartRecord(b []byte, state broker.State) []byte {
 	return append(append(b, state[0]), "0000000000000"...)
 }
 
+// AppendReplaced appends the map of the record of a run that succeeded by returning a call.
+// State and due time precede it.
+func AppendReplaced(b []byte, run *broker.TaskRun, successors []broker.RunRef) ([]byte, error) {
+	if len(successors) > maxSuccessors {
+		return nil, fmt.Errorf("%d successors, at most %d are allowed", len(successors), maxSuccessors)
+	}
+	b = appendMap(b, run, 1)
+	b = codec.AppendArrayLen(codec.AppendString(b, "c"), 2*len(successors))
+	for _, s := range successors {
+		b = codec.AppendString(codec.AppendString(b, s.Queue), s.ID)
+	}
+	return b, nil
+}
+
+// readSuccessors reads the runs that a record names.
+func readSuccessors(r *codec.Reader) []broker.RunRef {
+	n := r.ArrayLen()
+	if n%2 != 0 || n > 2*maxSuccessors {
+		r.Fail(fmt.Errorf("%d values of successors, at most %d times 2 are allowed", n, maxSuccessors))
+		return nil
+	}
+	successors := make([]broker.RunRef, 0, n/2)
+	for ; n > 0 && r.More(); n -= 2 {
+		successors = append(successors, broker.RunRef{Queue: r.String(), ID: r.String()})
+	}
+	return successors
+}
+
+// maxSuccessors is how many a record can name.
+const maxSuccessors = broker.MaxThen + 1
+
 // AppendRecord appends the map of a run's record. State and due time precede it.
 func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
 	n := 0
@@ -148,6 +179,8 @@ func ParseRecord(b []byte, record *broker.Record) error {
 			record.ParentID = r.String()
 		case "r":
 			record.Result = r.Bytes()
+		case "c":
+			record.Successors = readSuccessors(r)
 		case "fk":
 			f.Kind, failed = broker.FailureKind(r.Bytes()), true
 		case "fm":

@@ -19,7 +19,8 @@
 --   r  RECORD             record        state, map; sets the record of a run that goes on,
 --                                       with the due time that an earlier d has set
 --   e  END_RECORD         record        record, ms to keep it; sets the record of an ended run
---   o  SEND                             entry; adds it to the outbox
+--   o  SEND                             entry; adds it to the outbox, for a cancelled run with
+--                                       the failure behind it, as END_RECORD does
 --   g  END_MEMBER         group         the member's place in the group; length of its run's id
 --                                       in a byte, the id, and the record of its end; the
 --                                       member has ended, see END_MEMBER below
@@ -185,7 +186,7 @@ local function newOperations()
   appliers[OP.SEND] = function(apply)
     local entry = nextArg()
     if apply then
-      send(entry)
+      send(entry .. cancelFailure)
     end
   end
 

@@ -1,0 +1,195 @@
+package redis
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/script"
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
+
+// Members of several queues, and those that gather groups of their own, cannot all be stored in
+// one step. They go into the outbox of the queue that keeps the group, in the step that makes the
+// group stay, and from there each to its queue, as follow-ups do. A member that gathers a group
+// stands there with its members: what moves it reserves that group, and sends these members in
+// the same way.
+
+// sendsMembers reports whether the members go through the outbox.
+func (p *pendingGroup) sendsMembers() bool {
+	return p.moves || slices.ContainsFunc(p.runs, func(m *broker.TaskRun) bool {
+		return m.Queue != p.q.Name || len(m.Links.Members) > 0
+	})
+}
+
+// beginSending puts the members into the outbox while the group is reserved, keeps the group,
+// and has the outbox moved. It does so once.
+func (p *pendingGroup) beginSending(ctx context.Context) error {
+	if err := p.b.registerQueue(ctx, p.q); err != nil {
+		return err
+	}
+	gone, err := p.send(ctx)
+	switch {
+	case err != nil:
+		return p.b.fail(ctx, "queue members of group "+p.then.Links.Awaits.ID, p.b.blameIn(ctx, err, p.q, p.key()))
+	case gone:
+		return p.notReserved()
+	}
+	p.b.awaitMove(ctx, p.q)
+	return nil
+}
+
+// send puts the members into the outbox, and reports whether the group is there no more.
+func (p *pendingGroup) send(ctx context.Context) (gone bool, err error) {
+	entries := make([]any, len(p.runs))
+	for i, m := range p.runs {
+		if entries[i], err = outboxEntry(m); err != nil {
+			return false, err
+		}
+	}
+	var v any
+	err = p.b.clients.WhileLoading(ctx, func() (err error) {
+		v, err = p.do(ctx, &script.GroupArgs{Action: "send", Token: p.token}, entries...)
+		return err
+	})
+	if err != nil {
+		return false, err
+	}
+	return script.ParseSendGroup(v)
+}
+
+// moveGroup moves the entry of a run that gathers a group: it stores the group and the pending
+// run, and sends the members. Each step is done once, however often it is repeated.
+func (m *moving) moveGroup(ctx context.Context, entry string, run *broker.TaskRun) {
+	p, err := m.b.movedGroup(entry, run)
+	if err != nil {
+		m.bury(ctx, entry, err)
+		return
+	}
+	over, err := m.storeGroup(ctx, p, entry)
+	switch {
+	case err != nil && refusesOne(err):
+		m.giveUpGroup(ctx, p, entry, err)
+		return
+	case err != nil:
+		m.stay(1, fmt.Errorf("group %s in queue %s: %w", run.Links.Awaits.ID, p.q.Name, err))
+		return
+	case !over:
+		return
+	}
+	keys := []string{p.q.Moved(p.token)}
+	if err := m.remove(ctx, &sending{to: p.q, moved: keys}, []string{entry}); err != nil {
+		m.stay(1, err)
+		return
+	}
+	_ = m.b.keepMoved(ctx, append(keys, p.pending.keys()[movedAt]), movedKept) // after an error they stay for longer
+	m.noteSent(p.q)
+}
+
+// movedAt is the place of the key moved among those of pending.lua.
+const movedAt = 4
+
+// movedGroup makes the group of an entry.
+func (b *Broker) movedGroup(entry string, run *broker.TaskRun) (*pendingGroup, error) {
+	then, links := *run, *run.Links
+	links.Members = nil
+	then.Links = &links
+	q, err := b.queue(links.Awaits.Queue)
+	if err != nil {
+		return nil, err
+	}
+	to, err := b.queue(then.Queue)
+	if err != nil {
+		return nil, err
+	}
+	p := &pendingGroup{b: b, q: q, to: to, then: &then, runs: run.Links.Members, token: tokenOf(entry), moves: true}
+	return p, p.init()
+}
+
+// storeGroup does the steps but for the last, which removes the entry. It returns false if the
+// entry stays for now, or is already removed.
+func (m *moving) storeGroup(ctx context.Context, p *pendingGroup, entry string) (over bool, err error) {
+	for _, q := range []*queue{p.q, p.to} {
+		if err := m.b.registerQueue(ctx, q); err != nil {
+			return false, err
+		}
+	}
+	if over, err = p.reserve(ctx, len(p.runs), p.entry, groupKept); over || err != nil {
+		return over, err
+	}
+	v, err := m.b.repeat(ctx, m.b.scripts.Pending, m.b.clients.Work, p.pending.keys(), p.pendingArgs()...)
+	if err != nil {
+		return false, err
+	}
+	reply := script.ParsePending(v)
+	if reply.Undecided {
+		m.stay(1, nil) // a recovery decides the large call that is in the way
+		return false, nil
+	}
+	if holder := p.holderIn(reply); holder != nil {
+		m.skipGroup(ctx, p, entry, holder)
+		return false, nil
+	}
+	_, err = p.send(ctx) // if the group is gone, its run was cancelled
+	return err == nil, err
+}
+
+// skipGroup ends a run that gathers a group as a duplicate, and drops the group.
+func (m *moving) skipGroup(ctx context.Context, p *pendingGroup, entry string, holder *broker.Duplicate) {
+	why := &broker.DuplicateError{Runs: []broker.Duplicate{*holder}}
+	failure := &broker.Failure{Kind: broker.FailureDuplicate, Message: holder.ID}
+	out := new(outcome)
+	m.endMember(out, entry, p.then, failure)
+	if m.apply(ctx, entry, out) {
+		m.b.skipped.note(p.then, why)
+		m.b.recordUnqueued(ctx, p.to, p.then, failure)
+	}
+	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token}) // after an error it expires
+}
+
+// giveUpGroup makes a dead letter of an entry whose group or pending run cannot be stored.
+func (m *moving) giveUpGroup(ctx context.Context, p *pendingGroup, entry string, why error) {
+	why = m.b.blameIn(ctx, why, p.q, p.key(), p.q.Outbox)
+	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token}) // after an error it expires
+	_ = p.pending.decide(ctx, "drop")
+	m.giveUp(ctx, p.to, entry, p.then, why)
+}
+
+// endElsewhere ends the member of a group that another queue keeps. To repeat it changes nothing.
+func (m *moving) endElsewhere(ctx context.Context, entry string) {
+	ended, err := wire.ParseEnded(entry)
+	var to *queue
+	if err == nil {
+		to, err = m.b.queue(ended.Queue)
+	}
+	if err != nil {
+		m.bury(ctx, entry, err)
+		return
+	}
+	out := new(outcome)
+	out.add(script.OpEndMember, to.Group(ended.Group), ended.Member, ended.How)
+	reply, _, err := m.b.endAt(ctx, to, to.Outbox, "", out)
+	if err != nil {
+		m.stay(1, fmt.Errorf("end member %d of group %s in queue %s: %w", ended.Member, ended.Group, to.Name, err))
+		return
+	}
+	if _, err := m.b.clients.Work.LRem(ctx, m.from.Outbox, 1, entry); err != nil {
+		m.stay(1, err)
+		return
+	}
+	if reply.Sent {
+		m.noteSent(to)
+	}
+}
+
+// noteSent has the outbox of a queue moved, as there are new entries in it.
+func (m *moving) noteSent(q *queue) {
+	if q != m.from {
+		q.mover.start()
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.added = true
+}
