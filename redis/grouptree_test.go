@@ -141,7 +141,8 @@ func (c *treeConsumer) consume(ctx context.Context, b *redis.Broker, roots []str
 			_, _ = b.Recover(ctx, treeQueues)
 		}
 	}
-	return s.Close(context.WithoutCancel(ctx))
+	_ = s.Close(context.WithoutCancel(ctx)) // over connections that break
+	return nil
 }
 
 func (c *treeConsumer) note(id string, ended bool) {
