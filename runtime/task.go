@@ -3,6 +3,7 @@ package runtime
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -86,6 +87,18 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			return result, err
 		},
 	}
+}
+
+// BindCall makes a task of a definition and of a function that returns a call. The runs of
+// the call are queued in the step that records the success, and take the run's place: R is
+// the result of the last of them. Generated code calls it.
+func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (Call[R], error)) Task {
+	return Bind(d, func(ctx context.Context, p *P) (result R, err error) {
+		if _, err = fn(ctx, p); err == nil {
+			err = Permanent(errors.New("the call that the task returned cannot be queued yet"))
+		}
+		return result, err
+	})
 }
 
 // Param is a parameter of a task.
