@@ -76,7 +76,7 @@ func (opts *options) declareFlags() *flagSet {
 	f.modes = map[mode]*bool{
 		check:    set.Bool("check", false, "write nothing; print each file that is stale, missing or orphaned, and exit 1 if there is any;\nthis includes the clients that go:generate lines of the packages write"),
 		showDiff: set.Bool("diff", false, "write nothing; print the changes as a unified diff, and exit 1 if there are any"),
-		list:     set.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; and for each\nschedule its words, its next instants and the effects of this year's clock changes"),
+		list:     set.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; whether it\nreturns a call; and for each schedule its words, its next instants and the effects of this\nyear's clock changes"),
 	}
 	set.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
 	set.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")

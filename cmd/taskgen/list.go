@@ -47,6 +47,9 @@ func writeTable(w io.Writer, tasks []taskgen.Task) error {
 	rows := strings.SplitAfter(table.String(), "\n")
 	for i, t := range tasks {
 		out.WriteString(rows[i])
+		if t.ReturnsCall {
+			out.WriteString("    returns a call\n")
+		}
 		for _, line := range t.Schedule.Lines() {
 			out.WriteString("    " + line + "\n")
 		}

@@ -15,7 +15,7 @@ import (
 
 // The imports of generated code.
 const (
-	runtimePath = "github.com/taskgen/taskgen/runtime"
+	runtimePath = scan.RuntimePath
 	codecPath   = "github.com/taskgen/taskgen/codec"
 	msgpackPath = "github.com/vmihailenco/msgpack/v5"
 )

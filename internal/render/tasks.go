@@ -79,14 +79,17 @@ func (g *generator) bind(t *scan.Task, receivers []*receiver) *jen.Statement {
 	if len(t.Params) == 0 {
 		p = "_"
 	}
-	call := function(t, receivers).Call(args...)
-	if t.Result == nil {
+	call, bind, returned := function(t, receivers).Call(args...), "Bind", g.result(t)
+	switch {
+	case t.ReturnsCall:
+		bind, returned = "BindCall", g.runtime("Call").Types(returned)
+	case t.Result == nil:
 		call = jen.List(g.runtime("None").Values(), call)
 	}
-	return g.runtime("Bind").Call(
+	return g.runtime(bind).Call(
 		jen.Id(t.DefinitionName()),
 		jen.Func().Params(jen.Id(ctx).Add(g.context()), jen.Id(p).Op("*").Id(t.ParamsName())).
-			Params(g.result(t), jen.Error()).Block(jen.Return(call)),
+			Params(returned, jen.Error()).Block(jen.Return(call)),
 	)
 }
 

@@ -91,12 +91,14 @@ type Task struct {
 	Exported bool
 	Doc      string // the doc comment without directives
 	Params   []*Param
-	Result   *Type // nil if the function returns only an error
+	Result   *Type // what the function returns beside an error, or the call that it returns; nil for none
 	Unique   []*Key
 	Limit    []*Key // of //task:concurrency
 	Rate     []*Key
 	Fair     *Key // nil: first in, first out
 	Pos      token.Position
+
+	ReturnsCall bool // the function returns a call, whose result is Result
 
 	namePos token.Pos
 }

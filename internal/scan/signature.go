@@ -227,7 +227,7 @@ func (b *builder) param(p parameter) *Param {
 	return &Param{Name: name, Field: field, Type: t, expr: p.expr, pos: p.pos()}
 }
 
-// results checks the results: error or (R, error).
+// results checks the results: error, (R, error) or (taskrt.Call[R], error).
 func (b *builder) results(sig *types.Signature) {
 	pos := b.fn.Type.End()
 	if b.fn.Type.Results != nil {
@@ -238,12 +238,13 @@ func (b *builder) results(sig *types.Signature) {
 		b.fail(pos, "task %s must return an error last; %s", b.made.Func, shapeHint)
 		return
 	}
-	if n > 2 {
+	switch {
+	case n > 2 && hasCall(sig.Results()):
+		b.fail(pos, "task %s returns %d values; beside a call, return only an error", b.made.Func, n)
+	case n > 2:
 		b.fail(pos, "task %s returns %d values; return a struct and an error", b.made.Func, n)
-		return
-	}
-	if n == 2 {
-		b.made.Result = b.convert(flatten(b.fn.Type.Results, sig.Results())[0], "result", "result")
+	case n == 2:
+		b.result(flatten(b.fn.Type.Results, sig.Results())[0])
 	}
 }
 
@@ -282,6 +283,9 @@ func (b *builder) refuse(p parameter, what, path string, bad *culprit) {
 	}
 	if bad.path == path {
 		bad.path = "it"
+	}
+	if bad.runtime != "" {
+		bad.why += insteadOf(bad.runtime, what != "result")
 	}
 	b.fail(p.pos(), "%s cannot be encoded: %s", what, bad)
 }

@@ -90,6 +90,7 @@ type culprit struct {
 
 	undeclared bool   // the reason is not known yet
 	generated  string // the generated type, if it is of one
+	runtime    string // the runtime's type, if it is of one that stands for runs
 }
 
 func (c *culprit) String() string { return c.path + " " + c.why }
@@ -112,8 +113,11 @@ func newConverter(pkg *types.Package, s *pass) *converter {
 
 // qualify qualifies types as code in the package would.
 func (c *converter) qualify(p *types.Package) string {
-	if p.Path() == c.pkg.Path() {
+	switch p.Path() {
+	case c.pkg.Path():
 		return ""
+	case RuntimePath:
+		return "taskrt"
 	}
 	return p.Name()
 }
@@ -126,7 +130,7 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 	if named == nil {
 		return c.shape(t, path)
 	}
-	if bad := c.reach(named, path); bad != nil {
+	if bad := cmp.Or(c.ofRuntime(named, path), c.reach(named, path)); bad != nil {
 		return nil, bad
 	}
 	id := types.TypeString(named, nil)

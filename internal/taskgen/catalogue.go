@@ -34,10 +34,11 @@ type Task struct {
 	Doc         string          `json:"doc,omitempty"`
 	Function    string          `json:"function"` // FetchData, Mailer.Send
 	Stub        string          `json:"stub"`
-	Package     string          `json:"package"`          // its import path
-	Position    string          `json:"position"`         // file:line:col, as in problems
-	Params      json.RawMessage `json:"params"`           // a JSON Schema
-	Result      json.RawMessage `json:"result,omitempty"` // a JSON Schema; empty without a result
+	Package     string          `json:"package"`                // its import path
+	Position    string          `json:"position"`               // file:line:col, as in problems
+	Params      json.RawMessage `json:"params"`                 // a JSON Schema
+	Result      json.RawMessage `json:"result,omitempty"`       // a JSON Schema; empty without a result
+	ReturnsCall bool            `json:"returns_call,omitempty"` // the function returns a call, whose result is Result
 }
 
 // Schedule is the schedule of a task.
@@ -121,6 +122,7 @@ func newTask(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 		Stub:        t.StubName(),
 		Package:     pkg.Path,
 		Position:    scan.Relative(cfg.Dir, t.Pos).String(),
+		ReturnsCall: t.ReturnsCall,
 	}
 	if o.Fair != nil {
 		task.Fair = o.Fair.Text
