@@ -69,6 +69,28 @@ type (
 		Fair       string            `json:"fair,omitempty"`
 		Headers    map[string]string `json:"headers,omitempty"`
 		Payload    string            `json:"payload,omitempty"`
+		Links      *wireLinks        `json:"links,omitempty"`
+	}
+	wireLinks struct {
+		Group      string         `json:"group,omitempty"`
+		GroupQueue string         `json:"group_queue,omitempty"`
+		Member     int            `json:"member,omitempty"`
+		Awaits     *wireGroup     `json:"awaits,omitempty"`
+		Members    []wireRun      `json:"members,omitempty"`
+		Then       []wireFollowUp `json:"then,omitempty"`
+		Returned   int            `json:"returned,omitempty"`
+	}
+	wireGroup struct {
+		ID      string `json:"id"`
+		Queue   string `json:"queue"`
+		Size    int    `json:"size"`
+		Param   string `json:"param,omitempty"`
+		Partial bool   `json:"partial,omitempty"`
+	}
+	wireFollowUp struct {
+		Param string  `json:"param,omitempty"`
+		Keyed bool    `json:"keyed,omitempty"`
+		Run   wireRun `json:"run"`
 	}
 	wireLimit struct {
 		Key string        `json:"key"`
@@ -83,6 +105,17 @@ type (
 		Attempt  int          `json:"attempt,omitempty"`
 		Result   string       `json:"result,omitempty"`
 		Failure  *wireFailure `json:"failure,omitempty"`
+
+		Successors []wireRef `json:"successors,omitempty"`
+	}
+	wireRef struct {
+		Queue string `json:"queue"`
+		ID    string `json:"id"`
+	}
+	outboxVector struct {
+		Name string   `json:"name"`
+		Run  *wireRun `json:"run"`
+		Hex  string   `json:"hex"`
 	}
 	wireFailure struct {
 		Kind    string `json:"kind"`
@@ -115,8 +148,32 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
 		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
-		Rules: rules,
+		Rules: rules, Links: w.Links.links(t),
 	}
+}
+
+func (w *wireLinks) links(t *testing.T) *broker.Links {
+	if w == nil {
+		return nil
+	}
+	links := &broker.Links{Group: w.Group, GroupQueue: w.GroupQueue, Member: w.Member, Returned: w.Returned}
+	if w.Awaits != nil {
+		links.Awaits = broker.Group(*w.Awaits)
+	}
+	for _, m := range w.Members {
+		links.Members = append(links.Members, m.run(t))
+	}
+	for _, f := range w.Then {
+		links.Then = append(links.Then, broker.FollowUp{Param: f.Param, Keyed: f.Keyed, Run: f.Run.run(t)})
+	}
+	return links
+}
+
+func (w *wireRecord) successors() (refs []broker.RunRef) {
+	for _, s := range w.Successors {
+		refs = append(refs, broker.RunRef(s))
+	}
+	return refs
 }
 
 func (f *wireFailure) failure() *broker.Failure {
@@ -279,7 +336,7 @@ func TestWireRecords(t *testing.T) {
 			case broker.StateDelayed:
 				r.Due = time.UnixMilli(v.Record.Due)
 			case broker.StateSucceeded:
-				outcome.Verdict = broker.Succeeded
+				outcome.Verdict, outcome.Successors = broker.Succeeded, v.Record.successors()
 			case broker.StateFailed:
 				outcome.Verdict = broker.Dead
 			}
@@ -305,7 +362,7 @@ func TestWireRecords(t *testing.T) {
 			require.NoError(t, err)
 			want := &broker.Record{
 				ID: "a", Queue: "q", Task: v.Record.Task, ParentID: v.Record.ParentID, State: v.Record.State, Attempt: v.Record.Attempt,
-				Result: result, Failure: v.Record.Failure.failure(),
+				Result: result, Failure: v.Record.Failure.failure(), Successors: v.Record.successors(),
 			}
 			require.Equal(t, want, got)
 		})
@@ -335,6 +392,37 @@ func TestWireDeadLetters(t *testing.T) {
 			require.Equal(t, []*broker.DeadLetter{{
 				ID: want.ID, Run: want, Failure: *v.Dead.Failure.failure(), At: time.UnixMilli(v.Dead.At).UTC(),
 			}}, dead)
+		})
+}
+
+// TestWireOutbox has a recovery read entries. Each ends in the queue q with one run that is due,
+// whose id is "due".
+func TestWireOutbox(t *testing.T) {
+	wireVectors(t, "outbox.json", func(v *outboxVector) string { return v.Name },
+		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *outboxVector) {
+			entry := string(unhex(t, v.Hex))
+			if v.Run != nil {
+				run := v.Run.run(t)
+				head := entry[:16] + "\x01\x00\x00\x01\x00\x00\x00\x00" + string(byte(len(run.ID))) + run.ID
+				run.ID = ""
+				envelope, err := run.AppendBinary([]byte(head))
+				require.NoError(t, err)
+				requireBytes(t, &v.Hex, string(envelope))
+			} else {
+				gathering := run("due", "q")
+				gathering.EnsureLinks().Awaits = broker.Group{ID: "g", Queue: "q", Size: 1}
+				member := run("member", "q")
+				member.EnsureLinks().Group = "g"
+				require.NoError(t, b.QueueGroup(t.Context(), gathering, member))
+				require.Equal(t, "member", takeAll(t, join(t, b, time.Minute), "q", 1)[0].ID)
+			}
+			require.NoError(t, c.RPush(t.Context(), prefix(t)+":{other}:outbox", unhex(t, v.Hex)).Err())
+			for range 3 { // a group in another one is moved by the second
+				_, err := b.Recover(t.Context(), []string{"other", "q"})
+				require.NoError(t, err)
+			}
+			require.Zero(t, c.LLen(t.Context(), prefix(t)+":{other}:outbox").Val(), "entries that stay")
+			require.Equal(t, "due", takeAll(t, join(t, b, time.Minute), "q", 1)[0].ID)
 		})
 }
 

@@ -23,8 +23,15 @@ for (const v of vectors("records.json")) {
   const f = v.record.failure, map = { t: v.record.task, a: v.record.attempt ?? 0 };
   if (v.record.parent_id) map.p = v.record.parent_id;
   if (v.record.result) map.r = bytes(v.record.result);
+  if (v.record.successors) map.c = v.record.successors.flatMap((s) => [s.queue, s.id]);
   if (f) Object.assign(map, { fk: Buffer.from(f.kind), fm: Buffer.from(f.message ?? ""), fs: Buffer.from(f.stack ?? "") });
   assert.equal(record(v.record.state[0], v.record.due_ms ?? 0, map).toString("hex"), v.hex, v.name);
+  n++;
+}
+for (const v of vectors("outbox.json")) {
+  if (!v.run) continue; // the end of a member has no run
+  const stored = storedRun({ ...v.run, payload: bytes(v.run.payload) });
+  assert.equal(bytes(v.hex).subarray(16).toString("hex"), stored.toString("hex"), v.name);
   n++;
 }
 console.log(n);

@@ -34,23 +34,40 @@ export function ulid() {
 // storedRun encodes a run as it is stored. Its fields are those of stored-runs.json,
 // but the payload is bytes; zero ones can be missing.
 export function storedRun(run) {
-  const id = Buffer.from(run.id), keep = BigInt(run.keep ?? 0);
-  const limits = run.limits ?? [], lined = run.fair || limits.length > 0;
-  const flags = (keep > 0n ? 1 : 0) | (run.own_id ? 2 : 0) | (run.unique ? 4 : 0) | (lined ? 8 : 0);
+  const { limits, flags } = policies(run);
+  const id = Buffer.from(run.id);
   const head = Buffer.from([1, flags, run.kind ?? 0, 1 + (run.priority ?? 0), 0, 0, 0, 0, id.length]);
   head.writeUInt32BE(run.deliveries ?? 0, 4);
+  return Buffer.concat([head, id, flags & 12 ? extension(run, limits) : "", envelope(run)].map((b) => Buffer.from(b)));
+}
+
+// policies returns a run's limits, and the flags of its header.
+function policies(run) {
+  const limits = run.limits ?? [], lined = run.fair || limits.length > 0;
+  return { limits, flags: (BigInt(run.keep ?? 0) > 0n ? 1 : 0) | (run.own_id ? 2 : 0) | (run.unique ? 4 : 0) | (lined ? 8 : 0) };
+}
+
+// envelope encodes a run without a header. A run within another has its id there.
+function envelope(run, within = false) {
+  const keep = BigInt(run.keep ?? 0);
+  const { limits } = policies(run), links = run.links ?? {}, awaits = links.awaits ?? {};
+  const inner = (r) => Buffer.from(envelope({ ...r, payload: r.payload && Buffer.from(r.payload, "hex") }, true));
   const fields = [
-    ["t", run.task], ["q", run.queue], ["k", run.kind], ["p", run.priority],
+    ["i", within && run.id], ["t", run.task], ["q", run.queue], ["k", run.kind], ["p", run.priority],
     ["c", BigInt(run.queued_at ?? 0)], ["u", BigInt(run.due ?? 0)], ["y", BigInt(run.delay ?? 0)],
     ["x", BigInt(run.expire ?? 0)], ["e", keep], ["o", run.own_id ? 1 : 0], ["a", run.attempt],
     ["d", run.deliveries], ["f", run.parent_id], ["r", run.root_id],
     ["n", run.unique], ["m", BigInt(run.unique_for ?? 0)],
     ["l", limits.length > 0 && limits.flatMap((l) => [l.key, l.max, BigInt(l.per ?? 0)])], ["g", run.fair],
+    ["wq", links.group_queue], ["w", links.group], ["v", links.member], ["z", awaits.id], ["zq", awaits.queue], ["zn", awaits.size],
+    ["zk", awaits.param], ["zp", awaits.partial ? 1 : 0], ["cn", links.returned],
   ].filter(([, v]) => v);
   const headers = Object.entries(run.headers ?? {}).sort(([a], [b]) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
   if (headers.length > 0) fields.push(["h", new Map(headers)]);
+  if (links.members) fields.push(["zm", links.members.map(inner)]);
+  if (links.then) fields.push(["s", links.then.flatMap((f) => [f.param ?? "", f.keyed ?? false, inner(f.run)])]);
   fields.push(["b", run.payload]);
-  return Buffer.concat([head, id, flags & 12 ? extension(run, limits) : "", Buffer.from([1]), pack(new Map(fields))].map((b) => Buffer.from(b)));
+  return Buffer.concat([Buffer.from([1]), Buffer.from(pack(new Map(fields)))]);
 }
 
 // extension encodes what scripts are to know of a run.
