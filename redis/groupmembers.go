@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
@@ -67,13 +68,17 @@ func (m *moving) moveGroup(ctx context.Context, entry string, run *broker.TaskRu
 		m.bury(ctx, entry, err)
 		return
 	}
-	over, err := m.storeGroup(ctx, p, entry)
+	if m.isDown(p.q) || m.isDown(p.to) {
+		m.stay(1, nil)
+		return
+	}
+	over, at, err := m.storeGroup(ctx, p, entry)
 	switch {
-	case err != nil && refusesOne(err):
+	case err != nil && refusesOne(err) && (tooLong(err) || m.isGroupToBlame(ctx, p)):
 		m.giveUpGroup(ctx, p, entry, err)
 		return
 	case err != nil:
-		m.stay(1, fmt.Errorf("group %s in queue %s: %w", run.Links.Awaits.ID, p.q.Name, err))
+		m.stayDown(at, fmt.Errorf("group %s: %w", run.Links.Awaits.ID, err))
 		return
 	case !over:
 		return
@@ -108,31 +113,31 @@ func (b *Broker) movedGroup(entry string, run *broker.TaskRun) (*pendingGroup, e
 }
 
 // storeGroup does the steps but for the last, which removes the entry. It returns false if the
-// entry stays for now, or is already removed.
-func (m *moving) storeGroup(ctx context.Context, p *pendingGroup, entry string) (over bool, err error) {
+// entry stays for now, or is already removed. An error is of the queue that it returns.
+func (m *moving) storeGroup(ctx context.Context, p *pendingGroup, entry string) (over bool, at *queue, err error) {
 	for _, q := range []*queue{p.q, p.to} {
 		if err := m.b.registerQueue(ctx, q); err != nil {
-			return false, err
+			return false, q, err
 		}
 	}
 	if over, err = p.reserve(ctx, len(p.runs), p.entry, groupKept); over || err != nil {
-		return over, err
+		return over, p.q, err
 	}
 	v, err := m.b.repeat(ctx, m.b.scripts.Pending, m.b.clients.Work, p.pending.keys(), p.pendingArgs()...)
 	if err != nil {
-		return false, err
+		return false, p.to, err
 	}
 	reply := script.ParsePending(v)
 	if reply.Undecided {
 		m.stay(1, nil) // a recovery decides the large call that is in the way
-		return false, nil
+		return false, nil, nil
 	}
 	if holder := p.holderIn(reply); holder != nil {
 		m.skipGroup(ctx, p, entry, holder)
-		return false, nil
+		return false, nil, nil
 	}
 	_, err = p.send(ctx) // if the group is gone, its run was cancelled
-	return err == nil, err
+	return err == nil, p.q, err
 }
 
 // skipGroup ends a run that gathers a group as a duplicate, and drops the group.
@@ -146,6 +151,24 @@ func (m *moving) skipGroup(ctx context.Context, p *pendingGroup, entry string, h
 		m.b.recordUnqueued(ctx, p.to, p.then, failure)
 	}
 	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token}) // after an error it expires
+}
+
+// isGroupToBlame reports whether a key of the group or of the run that awaits it is of a wrong
+// type.
+func (m *moving) isGroupToBlame(ctx context.Context, p *pendingGroup) bool {
+	pipe := m.b.clients.Work.Pipeline()
+	ofGroup := pipe.Type(ctx, p.key())
+	var types []conn.Reply[string]
+	for i, key := range p.pending.keys() {
+		if key != p.to.Pending && i != movedAt {
+			types = append(types, pipe.Type(ctx, key))
+		}
+	}
+	if m.b.clients.ReadAll(ctx, pipe) != nil {
+		return false
+	}
+	wrong := func(t conn.Reply[string], want string) bool { return t.Val() != "none" && t.Val() != want }
+	return wrong(ofGroup, "hash") || slices.ContainsFunc(types, func(t conn.Reply[string]) bool { return wrong(t, "string") })
 }
 
 // giveUpGroup makes a dead letter of an entry whose group or pending run cannot be stored.
@@ -167,11 +190,15 @@ func (m *moving) endElsewhere(ctx context.Context, entry string) {
 		m.bury(ctx, entry, err)
 		return
 	}
+	if m.isDown(to) {
+		m.stay(1, nil)
+		return
+	}
 	out := new(outcome)
 	out.add(script.OpEndMember, to.Group(ended.Group), ended.Member, ended.How)
 	reply, _, err := m.b.endAt(ctx, to, to.Outbox, "", out)
 	if err != nil {
-		m.stay(1, fmt.Errorf("end member %d of group %s in queue %s: %w", ended.Member, ended.Group, to.Name, err))
+		m.stayDown(to, fmt.Errorf("end member %d of group %s: %w", ended.Member, ended.Group, err))
 		return
 	}
 	if _, err := m.b.clients.Work.LRem(ctx, m.from.Outbox, 1, entry); err != nil {

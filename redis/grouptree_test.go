@@ -2,6 +2,7 @@ package redis_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -117,8 +118,10 @@ func (c *treeConsumer) outcome(ctx context.Context, b *redis.Broker, r *broker.T
 // consume executes runs until these have ended, or ctx has.
 func (c *treeConsumer) consume(ctx context.Context, b *redis.Broker, roots []string) error {
 	s, err := b.OpenSession(ctx, time.Minute)
-	if err != nil {
-		return err
+	for ; err != nil; s, err = b.OpenSession(ctx, time.Minute) {
+		if ctx.Err() != nil {
+			return err
+		}
 	}
 	for !c.haveEnded(roots) && ctx.Err() == nil {
 		soon, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
@@ -185,7 +188,17 @@ func TestTreesUnderRandomCuts(t *testing.T) {
 			}
 			require.Greater(t, len(roots), trees/3)
 			ctx := within(t, 100*time.Second)
-			require.NoError(t, c.consume(ctx, b, roots))
+			errs := make([]error, 4)
+			var consumers sync.WaitGroup
+			for i := range errs {
+				with := b
+				if i%2 == 1 {
+					with = openWith(t, shared, prefix(t))
+				}
+				consumers.Go(func() { errs[i] = c.consume(ctx, with, roots) })
+			}
+			consumers.Wait()
+			require.NoError(t, errors.Join(errs...))
 			l.restore()
 			require.NoError(t, ctx.Err())
 			for _, id := range all {
@@ -206,4 +219,43 @@ func TestTreesUnderRandomCuts(t *testing.T) {
 
 func withoutRecords(keys []string) []string {
 	return slices.DeleteFunc(keys, func(key string) bool { return strings.Contains(key, "}:rec:") })
+}
+
+// TestAGroupThatCannotBeStoredBecomesADeadLetter with its members, which are queued with it again
+// once what is in its way is gone.
+func TestAGroupThatCannotBeStoredBecomesADeadLetter(t *testing.T) {
+	for name, key := range map[string]string{"group": "{b}:group:inner", "pending run": "{c}:pending:inner"} {
+		t.Run(name, func(t *testing.T) {
+			b, c := open(t, shared, redis.Config{}), raw(t, shared)
+			key = prefix(t) + ":" + key
+			require.NoError(t, c.RPush(t.Context(), key, "neither").Err())
+			outer, inner, x := run("outer", "a"), run("inner", "c"), run("x", "b")
+			outer.EnsureLinks().Awaits = broker.Group{ID: "outer", Queue: "a", Size: 1}
+			inner.Links = &broker.Links{
+				Group: "outer", GroupQueue: "a", Awaits: broker.Group{ID: "inner", Queue: "b", Size: 1}, Members: []*broker.TaskRun{x},
+			}
+			x.EnsureLinks().Group = "inner"
+			require.NoError(t, b.QueueGroup(t.Context(), outer, inner))
+			s := join(t, b, time.Minute)
+			require.Equal(t, []string{"outer"}, ids(takeAll(t, s, "a", 1)))
+			ended, err := b.Members(t.Context(), outer.Links.Awaits)
+			require.NoError(t, err)
+			require.Equal(t, broker.StateFailed, ended[0].State)
+			letters, err := b.DeadLetters(t.Context(), "a", 10)
+			require.NoError(t, err)
+			require.Len(t, letters, 1)
+			require.Equal(t, []string{"x"}, ids(letters[0].Run.Links.Members))
+			require.Contains(t, letters[0].Failure.Message, "dead retry")
+
+			require.NoError(t, c.Del(t.Context(), key).Err())
+			n, err := b.RequeueDead(t.Context(), "a", "inner")
+			require.NoError(t, err)
+			require.Equal(t, 1, n)
+			finishAll(t, s, takeAll(t, s, "b", 1))
+			finishAll(t, s, takeAll(t, s, "c", 1))
+			ended, err = b.Members(t.Context(), outer.Links.Awaits)
+			require.NoError(t, err)
+			require.Equal(t, broker.StateSucceeded, ended[0].State, "the success of a dead letter counts instead")
+		})
+	}
 }

@@ -228,6 +228,9 @@ func (l *life) live() {
 	if l.try(l.b.QueueGroup(ctx, gathering, members...)) {
 		l.accepted["gathering"], l.accepted["member0"], l.accepted["member1"] = true, true, true
 	}
+	if name := l.Name(); strings.HasSuffix(name, "/group") || strings.HasSuffix(name, "/pending") || strings.HasSuffix(name, "/endwaiting") {
+		l.nested()
+	}
 	l.try(func() error { _, err := l.b.Record(ctx, l.q, "kept"); return err }())
 
 	first := l.join()
@@ -265,6 +268,38 @@ func (l *life) large() {
 	big := func(r *broker.TaskRun) { r.Payload = make([]byte, 700_000) }
 	l.queue(l.make("large0", big, withOwn, withKept, withUnique), l.make("large1", big, withFair("c")),
 		l.make("large2", big, withUnique, withSoon, withKept), l.make("large3", big, withLimited("h", 1, 0)))
+}
+
+// nested queues a group within another, and behind it a run that a live one is in the way of:
+// the first of the two that is stored is in the way of the other, unless its script fails.
+func (l *life) nested() {
+	outer, inner := l.make("outer", withKept), l.make("inner", withOwn, withKept)
+	skipped := l.make("skipped", withKept)
+	skipped.ID, skipped.OwnID = "inner", true
+	of := func(r *broker.TaskRun, group string, place int) *broker.TaskRun {
+		links := r.EnsureLinks()
+		links.Group, links.Member = group+l.q, place
+		return r
+	}
+	gathers := func(r *broker.TaskRun, group string, members ...*broker.TaskRun) *broker.TaskRun {
+		links := r.EnsureLinks()
+		links.Awaits = broker.Group{ID: group + l.q, Queue: l.q, Size: len(members)}
+		links.Members = members
+		return r
+	}
+	gathers(inner, "i", of(l.make("x0"), "i", 0), of(l.make("x1"), "i", 1))
+	members := []*broker.TaskRun{of(l.make("o0"), "o", 0), of(inner, "o", 1)}
+	if !strings.HasSuffix(l.Name(), "/pending") {
+		members = append(members, of(gathers(skipped, "s", of(l.make("never"), "s", 0)), "o", 2))
+	}
+	gathers(outer, "o", members...).Links.Members = nil
+	if !l.try(l.b.QueueGroup(l.Context(), outer, members...)) {
+		return
+	}
+	for _, id := range []string{"outer", "inner", "x0", "x1", "o0"} {
+		l.accepted[id] = true
+	}
+	l.refused["never"] = true
 }
 
 // cancelWaiting cancels runs wherever they wait, and repeats what fails.

@@ -273,11 +273,17 @@ func (m *moving) send(ctx context.Context, s *sending) {
 		}
 		m.giveUp(ctx, s.to, s.entries[0], s.runs[0], err)
 	default:
-		m.mu.Lock()
-		m.unreachable[s.to] = true
-		m.mu.Unlock()
-		m.stay(len(s.entries), fmt.Errorf("to queue %s: %w", s.to.Name, err))
+		m.stayDown(s.to, err)
+		m.stay(len(s.entries)-1, nil)
 	}
+}
+
+// stayDown notes that an entry stays, and that its queue cannot be reached.
+func (m *moving) stayDown(q *queue, err error) {
+	m.mu.Lock()
+	m.unreachable[q] = true
+	m.mu.Unlock()
+	m.stay(1, fmt.Errorf("to queue %s: %w", q.Name, err))
 }
 
 // repairGathering quarantines keys of a run that gathers a group, and reports whether there

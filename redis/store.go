@@ -70,6 +70,9 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 		if err := run.Validate(); err != nil {
 			return nil, err
 		}
+		if len(run.Links.OrZero().Members) > 0 {
+			return nil, fmt.Errorf("run %s has the members of its group with it: QueueGroup queues them", run.ID)
+		}
 		if run.Queue != q.Name {
 			return nil, fmt.Errorf("runs of the queues %q and %q in one call", q.Name, run.Queue)
 		}
