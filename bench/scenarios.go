@@ -101,6 +101,12 @@ func running(e *environment) []scenario {
 			subjects: of(drain(10), ours, peer),
 			goals:    []goal{{figure: tasksRate, against: asynq, atLeast: 25}},
 			chart:    []charted{{tasksRate, "drain, 10 slots"}},
+		}, {
+			name:     "groups of 10,000 chains of 3, 64 slots",
+			about:    "4 groups of 10,000 members, each of which is three tasks that follow each other, are queued first; then as above. The other has no such thing.",
+			subjects: []subject{{ours.name(), drainGroups}},
+			goals:    []goal{{figure: tasksRate, atLeast: 20_000}},
+			chart:    []charted{{tasksRate, "drain of groups of chains"}},
 		},
 	}
 }
