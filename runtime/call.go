@@ -146,10 +146,6 @@ func (n *callNode) behind(set func(first *callNode)) *callNode {
 		c.before = n.before.behind(set)
 		return &c
 	}
-	if n.members != nil {
-		c.members = nil
-		c.invalid = errors.New("it gathers a group, and a group cannot follow: its members are queued at once; let the task before it queue the group")
-	}
 	set(&c)
 	return &c
 }
@@ -164,13 +160,13 @@ func (n *callNode) queue(ctx context.Context) (predecessor, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	built, err := newBuilder(ctx, c).build(n)
+	made, err := newBuilder(ctx, c).build(n, 0)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
-	built.keepAll()
-	err = c.submit(ctx, built.call)
-	handle := n.beside(c, built, err)
+	made.keepAll()
+	err = c.submit(ctx, newEnqueueCall(made[0].run))
+	handle := n.beside(c, made, err)
 	switch {
 	case err == nil:
 		return handle, nil
@@ -197,28 +193,39 @@ func (n *callNode) named(err error) error {
 }
 
 // beside returns the handle that [Call.Queue] returns beside err, or without one.
-func (n *callNode) beside(c *Client, built built, err error) predecessor {
+func (n *callNode) beside(c *Client, made chain, err error) predecessor {
 	var duplicates *DuplicateError
 	switch {
 	case err == nil || errors.Is(err, ErrNotReplicated):
-		return built.handle(c)
+		return made.handle(c)
 	case n.before != nil || !errors.Is(err, ErrDuplicate):
 		return nil
 	case errors.As(err, &duplicates) && len(duplicates.Runs) > 0:
 		if n.members != nil && duplicates.Runs[0].Index != -1 {
 			return nil
 		}
-		built.last().ID = duplicates.Runs[0].ID
+		made.last().ID = duplicates.Runs[0].ID
 	case n.members != nil:
 		return nil
 	}
-	return built.handle(c)
+	return made.handle(c)
 }
 
-// enqueueCall is the runs that one request queues.
+// enqueueCall is the runs that one request queues. Others may be within them.
 type enqueueCall struct {
 	runs      []*broker.TaskRun
 	gathering *broker.TaskRun // the run that gathers the others as members of a group, or nil
+}
+
+// newEnqueueCall returns the request for a run and those within it. If the run gathers a
+// group, it takes the members out of the run.
+func newEnqueueCall(first *broker.TaskRun) enqueueCall {
+	members := first.Links.OrZero().Members
+	if members == nil {
+		return enqueueCall{runs: []*broker.TaskRun{first}}
+	}
+	first.Links.Members = nil
+	return enqueueCall{runs: members, gathering: first}
 }
 
 // all returns the runs of a call, the gathering one last.
@@ -229,32 +236,29 @@ func (c enqueueCall) all() []*broker.TaskRun {
 	return append(c.runs[:len(c.runs):len(c.runs)], c.gathering)
 }
 
-// built is a call whose runs are made.
-type built struct {
-	call  enqueueCall
-	chain []link
-}
+// chain is the runs of a call that follow each other, in order. Members of the groups that
+// they gather are within them.
+type chain []link
 
-// link is one of the runs that follow each other, in order.
 type link struct {
 	node *callNode
 	run  *broker.TaskRun
 }
 
-func (b built) last() *broker.TaskRun { return b.chain[len(b.chain)-1].run }
+func (c chain) last() *broker.TaskRun { return c[len(c)-1].run }
 
 // keepAll keeps the record of each run as long as that of the last: who waits for the last
 // has to learn how those before it ended.
-func (b built) keepAll() {
-	for i := len(b.chain) - 2; i >= 0; i-- {
-		b.chain[i].run.Keep = max(b.chain[i].run.Keep, b.chain[i+1].run.Keep)
+func (c chain) keepAll() {
+	for i := len(c) - 2; i >= 0; i-- {
+		c[i].run.Keep = max(c[i].run.Keep, c[i+1].run.Keep)
 	}
 }
 
 // handle returns the handle of the last run.
-func (b built) handle(c *Client) (h predecessor) {
-	for _, l := range b.chain {
-		h = l.node.task.handle(c, l.run, h)
+func (c chain) handle(client *Client) (h predecessor) {
+	for _, l := range c {
+		h = l.node.task.handle(client, l.run, h)
 	}
 	return h
 }
@@ -264,6 +268,7 @@ type builder struct {
 	client *Client
 	parent *Run // the run that queues the call, or nil
 	now    time.Time
+	made   int // runs, follow-ups not counted
 }
 
 func newBuilder(ctx context.Context, c *Client) *builder {
@@ -271,25 +276,32 @@ func newBuilder(ctx context.Context, c *Client) *builder {
 	return &builder{client: c, parent: parent, now: time.Now()}
 }
 
-// build makes the runs of a call. Its errors name the place in the call.
-func (b *builder) build(n *callNode) (built, error) {
+// build makes the runs of a call that is within so many groups. Its errors name the place
+// in the call.
+func (b *builder) build(n *callNode, nesting int) (chain, error) {
 	if n.before != nil {
-		return b.buildThen(n)
+		return b.buildThen(n, nesting)
 	}
+	if b.made++; b.made > broker.MaxRuns {
+		return nil, fmt.Errorf("%w: more than %d runs in one call; queue fewer at once", ErrPayloadTooLarge, broker.MaxRuns)
+	}
+	run, err := b.buildRun(n, nesting)
+	if err != nil {
+		return nil, err
+	}
+	return chain{{n, run}}, nil
+}
+
+// buildRun makes the run of a node, with the members of the group that it gathers.
+func (b *builder) buildRun(n *callNode, nesting int) (*broker.TaskRun, error) {
 	run, err := b.newRun(n)
 	switch {
-	case err != nil && n.members != nil:
-		return built{}, fmt.Errorf("what gathers: %w", n.named(err))
+	case n.members == nil:
+		return run, err
 	case err != nil:
-		return built{}, err
+		return nil, fmt.Errorf("what gathers: %w", n.named(err))
 	}
-	made := built{call: enqueueCall{runs: []*broker.TaskRun{run}}, chain: []link{{n, run}}}
-	if n.members != nil {
-		if made.call, err = b.buildGroup(n, run); err != nil {
-			return built{}, err
-		}
-	}
-	return made, nil
+	return run, b.buildGroup(n, run, nesting)
 }
 
 // newRun makes the run of a node.

@@ -117,25 +117,21 @@ func TestErrorsNameThePlaceInTheCall(t *testing.T) {
 	}
 	large := strings.Repeat("x", 2<<20)
 	for want, err := range map[string]error{
-		"queue task half: delay -1ns is negative":                                            queue(tasks.CallHalf(2).With(bad)),
-		"queue a call: task half: delay -1ns is negative":                                    queue(taskrt.Then(tasks.CallHalf(2).With(bad), tasks.NextHalf())),
-		"queue a call: then: task half: delay -1ns is negative":                              queue(chain(bad)),
-		"queue a call: group member 2: task half: delay -1ns is negative":                    queueText(group(bad)),
-		"queue a call: what gathers: task sum: delay -1ns is negative":                       queueText(group().With(bad)),
-		"queue a call: group member 2: task half: option 1 is nil":                           queueText(group(nil)),
-		"queue a call: the call is the zero value; make it with a generated Call":            queue(zero),
-		"queue a call: then: what follows is the zero value":                                 queue(taskrt.Then(tasks.CallHalf(2), none)),
-		"queue a call: group member 1: the call is the zero value":                           queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), zero}, sums())),
-		"queue a call: group member 0: it has a group of its own":                            queueText(taskrt.Group([]taskrt.Call[string]{group()}, taskrt.After[[]string](tasks.CallSum(nil, "")))),
-		"queue a call: the group has no members; where there is nothing to wait for":         queueText(taskrt.Group(halves(), sums())),
-		"queue a call: then: task sum: it gathers a group, and a group cannot follow":        queueText(taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](group()))),
-		"queue a call: group member 1: task half: it is for queue other, and others are for": queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), tasks.CallHalf(2).With(taskrt.OnQueue("other"))}, sums())),
-		"queue a call: group member 0: task half: it is for queue other":                     queueText(taskrt.Group([]taskrt.Call[int64]{chain(taskrt.OnQueue("other"))}, sums())),
-		"queue a call: group member 1: then: task half: delay -1ns is negative":              queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), chain(bad)}, sums())),
-		"queue a call: the option SkipFailed":                                                queue(chain(taskrt.SkipFailed())),
-		"queue a call: task sum: payload too large: ":                                        queueText(taskrt.Then(tasks.CallSum(nil, large), taskrt.After[string](tasks.CallSum(nil, "")))),
-		"queue task sum: payload too large: the parameters take 2097":                        queueText(tasks.CallSum(nil, large)),
-		"queue a call: then: task half: at most 16 runs can follow a first one; let one":     queue(deep(17)),
+		"queue task half: delay -1ns is negative":                                        queue(tasks.CallHalf(2).With(bad)),
+		"queue a call: task half: delay -1ns is negative":                                queue(taskrt.Then(tasks.CallHalf(2).With(bad), tasks.NextHalf())),
+		"queue a call: then: task half: delay -1ns is negative":                          queue(chain(bad)),
+		"queue a call: group member 2: task half: delay -1ns is negative":                queueText(group(bad)),
+		"queue a call: what gathers: task sum: delay -1ns is negative":                   queueText(group().With(bad)),
+		"queue a call: group member 2: task half: option 1 is nil":                       queueText(group(nil)),
+		"queue a call: the call is the zero value; make it with a generated Call":        queue(zero),
+		"queue a call: then: what follows is the zero value":                             queue(taskrt.Then(tasks.CallHalf(2), none)),
+		"queue a call: group member 1: the call is the zero value":                       queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), zero}, sums())),
+		"queue a call: the group has no members; where there is nothing to wait for":     queueText(taskrt.Group(halves(), sums())),
+		"queue a call: group member 1: then: task half: delay -1ns is negative":          queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), chain(bad)}, sums())),
+		"queue a call: the option SkipFailed":                                            queue(chain(taskrt.SkipFailed())),
+		"queue a call: task sum: payload too large: ":                                    queueText(taskrt.Then(tasks.CallSum(nil, large), taskrt.After[string](tasks.CallSum(nil, "")))),
+		"queue task sum: payload too large: the parameters take 2097":                    queueText(tasks.CallSum(nil, large)),
+		"queue a call: then: task half: at most 16 runs can follow a first one; let one": queue(deep(17)),
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -241,7 +237,7 @@ func TestMiddlewareSeesAllRunsThatBelongTogether(t *testing.T) {
 
 		leave = 1
 		_, err = call.Queue(ctx)
-		require.ErrorContains(t, err, "a middleware added, left out or replaced runs that follow each other")
+		require.ErrorContains(t, err, "a middleware added, left out or replaced runs that belong together")
 		_, err = taskrt.Group(halves(2), sums()).Queue(ctx)
 		require.ErrorContains(t, err, "a middleware added or left out runs of a group")
 		lengths, err := b.QueueLength(ctx)

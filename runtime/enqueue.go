@@ -48,7 +48,10 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 		return err
 	}
 	for _, run := range runs {
-		if err := refuseSkipFailed(run); err != nil {
+		if run.Links == nil {
+			continue
+		}
+		if err := c.checkLinks(run); err != nil {
 			return err
 		}
 	}
@@ -59,35 +62,60 @@ func (c *Client) check(runs []*broker.TaskRun) error {
 		return nil
 	}
 	for _, run := range runs {
-		if err := refusePolicies(run, c.policies); err != nil {
+		if err := visit(run, c.refuseUnkept); err != nil {
 			return err
-		}
-		// A broker without leases delivers at most once anyway: there the consumer queues the
-		// follow-ups itself, once the run has succeeded.
-		_, leased := c.broker.(broker.Leaser)
-		if leased && c.policies&broker.PolicyNext == 0 && len(run.Links.OrZero().Then) > 0 {
-			return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
-				"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 		}
 	}
 	return nil
 }
 
-// wrap puts the middleware around the queueing of runs. The middleware sees their
-// follow-ups too, which travel within the runs.
+// visit calls f for a run and those within it: the members of its group, its follow-ups,
+// and theirs. It returns the first error.
+func visit(run *broker.TaskRun, f func(*broker.TaskRun) error) error {
+	if err := f(run); err != nil || run.Links == nil {
+		return err
+	}
+	for _, m := range run.Links.Members {
+		if err := visit(m, f); err != nil {
+			return err
+		}
+	}
+	for _, c := range run.Links.Then {
+		if err := visit(c.Run, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// checkLinks refuses links to others that mean nothing, or that this broker does not keep.
+func (c *Client) checkLinks(run *broker.TaskRun) error {
+	_, groups := c.broker.(groupQueuer)
+	return visit(run, func(run *broker.TaskRun) error {
+		if len(run.Links.OrZero().Members) > 0 && !groups {
+			return errNoGroups
+		}
+		return refuseSkipFailed(run)
+	})
+}
+
+var errNoGroups = errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
+
+// wrap puts the middleware around the queueing of runs. The middleware sees those within
+// them too.
 func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx context.Context) error {
 	if len(c.middleware) == 0 {
 		return func(ctx context.Context) error { return queue(ctx, runs...) }
 	}
 	all := runs[:len(runs):len(runs)]
 	for _, run := range runs {
-		all = appendFollowing(all, run)
+		all = appendWithin(all, run)
 	}
 	handler := queue
 	if len(all) > len(runs) {
 		handler = func(ctx context.Context, given ...*broker.TaskRun) error {
 			if !slices.Equal(given, all) {
-				return errors.New("a middleware added, left out or replaced runs that follow each other; it may change their headers, or refuse them all by an error")
+				return errors.New("a middleware added, left out or replaced runs that belong together; it may change their headers, or refuse them all by an error")
 			}
 			return queue(ctx, runs...)
 		}
@@ -98,12 +126,14 @@ func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx conte
 	return func(ctx context.Context) error { return handler(ctx, all...) }
 }
 
-// appendFollowing appends the follow-ups of a run, and theirs.
-func appendFollowing(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
-	for _, c := range run.Links.OrZero().Then {
-		runs = appendFollowing(append(runs, c.Run), c.Run)
-	}
-	return runs
+// appendWithin appends the runs within a run.
+func appendWithin(runs []*broker.TaskRun, run *broker.TaskRun) []*broker.TaskRun {
+	at := len(runs)
+	_ = visit(run, func(r *broker.TaskRun) error {
+		runs = append(runs, r)
+		return nil
+	})
+	return slices.Delete(runs, at, at+1)
 }
 
 // advise adds to ErrNotReplicated what to do: the obvious, queueing again, may execute the
@@ -163,10 +193,8 @@ func (c *Client) completeRun(run *broker.TaskRun, spec *Spec, now time.Time, par
 
 // submit queues the runs of a call that are not too large.
 func (c *Client) submit(ctx context.Context, call enqueueCall) error {
-	for _, run := range call.all() {
-		if err := c.checkSize(run); err != nil {
-			return err
-		}
+	if err := c.checkSizes(call.all()); err != nil {
+		return err
 	}
 	return c.queueCall(ctx, call)
 }
@@ -178,7 +206,7 @@ func (c *Client) queueCall(ctx context.Context, call enqueueCall) error {
 	}
 	groups, ok := c.broker.(groupQueuer)
 	if !ok {
-		return errors.New("this broker has no broker.Groups; use one that has, such as the embedded one or Redis")
+		return errNoGroups
 	}
 	queue := func(ctx context.Context, runs ...*broker.TaskRun) error {
 		if len(runs) != len(call.runs)+1 {
@@ -193,6 +221,16 @@ func (c *Client) queueCall(ctx context.Context, call enqueueCall) error {
 	return c.wrap(queue, runs)(ctx)
 }
 
+// checkSizes refuses runs that are too large, or have too large ones within them.
+func (c *Client) checkSizes(runs []*broker.TaskRun) error {
+	for _, run := range runs {
+		if err := visit(run, c.checkSize); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // checkSize refuses a run that is too large together with its follow-ups.
 func (c *Client) checkSize(run *broker.TaskRun) error {
 	if len(run.Links.OrZero().Then) == 0 {
@@ -204,31 +242,26 @@ func (c *Client) checkSize(run *broker.TaskRun) error {
 	return nil
 }
 
-// refuseSkipFailed refuses the option SkipFailed for a run that gathers no group, and for
-// its follow-ups.
+// refuseSkipFailed refuses the option SkipFailed for a run that gathers no group.
 func refuseSkipFailed(run *broker.TaskRun) error {
-	if run.Links == nil {
-		return nil
-	}
-	if gathers := run.Links.Awaits; gathers.Partial && gathers.ID == "" {
+	if gathers := run.Links.OrZero().Awaits; gathers.Partial && gathers.ID == "" {
 		return fmt.Errorf("the option SkipFailed is for the run that gathers a group, and run %s of task %s gathers none; give it to the Next of a Group, or to the Group's Call", run.ID, run.Task)
-	}
-	for _, c := range run.Links.Then {
-		if err := refuseSkipFailed(c.Run); err != nil {
-			return err
-		}
 	}
 	return nil
 }
 
-// refusePolicies refuses a run with a policy that its broker does not have, so that no
-// policy is silently ignored. The policies of its follow-ups count too.
-func refusePolicies(run *broker.TaskRun, kept broker.PolicySet) error {
-	for _, c := range run.Links.OrZero().Then {
-		if err := refusePolicies(c.Run, kept); err != nil {
-			return err
-		}
+// refuseUnkept refuses a run that this broker would not treat as its task says.
+func (c *Client) refuseUnkept(run *broker.TaskRun) error {
+	if len(run.Links.OrZero().Then) > 0 && !c.keepsNext() {
+		return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
+			"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 	}
+	return refusePolicies(run, c.policies)
+}
+
+// refusePolicies refuses a run with a policy that its broker does not have, so that no
+// policy is silently ignored.
+func refusePolicies(run *broker.TaskRun, kept broker.PolicySet) error {
 	rules := run.Rules.OrZero()
 	limited := len(rules.Limits) > 0 && kept&broker.PolicyLimits == 0
 	var directive string
@@ -245,4 +278,11 @@ func refusePolicies(run *broker.TaskRun, kept broker.PolicySet) error {
 		return nil
 	}
 	return fmt.Errorf("task %s has //task:%s, which this broker does not keep; use one that has broker.Policies, such as the embedded one or Redis", run.Task, directive)
+}
+
+// keepsNext reports whether follow-ups are queued once a run has succeeded. A broker without
+// leases delivers at most once anyway: there the consumer queues them itself.
+func (c *Client) keepsNext() bool {
+	_, leased := c.broker.(broker.Leaser)
+	return !leased || c.policies&broker.PolicyNext != 0
 }

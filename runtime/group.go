@@ -40,49 +40,50 @@ func Group[A, R any](members []Call[A], next Next[[]A, R]) Call[R] {
 	for i, m := range members {
 		nodes[i] = m.orInvalid()
 	}
-	return Call[R]{next.orInvalid().behind(func(n *callNode) { n.members = nodes })}
+	return Call[R]{next.orInvalid().behind(func(n *callNode) {
+		if n.members != nil {
+			n.invalid = errors.New("it gathers a group of its own, and a run gathers one group; gather the first by a run that the second follows")
+		}
+		n.members = nodes
+	})}
 }
 
-// buildGroup makes the members of a group, and the run that gathers them one that does.
-func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun) (enqueueCall, error) {
-	call := enqueueCall{gathering: gathering}
+// buildGroup makes the members of a group that is within so many others, and the run that
+// gathers them one that does.
+func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun, nesting int) error {
 	switch size := len(n.members); {
 	case size == 0:
-		return call, errors.New("the group has no members; where there is nothing to wait for, queue what gathers by itself")
+		return errors.New("the group has no members; where there is nothing to wait for, queue what gathers by itself")
 	case size > broker.MaxGroup:
-		return call, fmt.Errorf("the group has %d members, at most %d are allowed; let each do more", size, broker.MaxGroup)
+		return fmt.Errorf("the group has %d members, at most %d are allowed; let each do more", size, broker.MaxGroup)
+	case nesting >= broker.MaxNesting:
+		return fmt.Errorf("groups are one in the other %d deep, at most %d are allowed; let a task return the inner ones", nesting+1, broker.MaxNesting)
 	}
 	if err := n.checkPolicies(); err != nil {
-		return call, err
+		return err
 	}
-	id := ulid.New(b.now)
+	links := gathering.EnsureLinks()
+	group := &links.Awaits
+	group.ID, group.Size, group.Param = ulid.New(b.now), len(n.members), n.param
 	for i, m := range n.members {
-		chain, err := b.newMember(m)
+		member, err := b.newMember(m, nesting+1)
 		if err != nil {
-			return call, fmt.Errorf("group member %d: %w", i, err)
+			return fmt.Errorf("group member %d: %w", i, err)
 		}
-		call.runs = append(call.runs, chain[0].run)
-		for _, l := range chain {
-			if queue := call.runs[0].Queue; l.run.Queue != queue {
-				return call, fmt.Errorf("group member %d: %w", i, l.node.named(fmt.Errorf("it is for queue %s, and others are for queue %s; a group is in one queue", l.run.Queue, queue)))
-			}
-			links := l.run.EnsureLinks()
-			links.Group, links.Member = id, i
+		if i == 0 {
+			group.Queue = member[0].run.Queue
 		}
+		for _, l := range member {
+			setMember(l.run, group.Queue, group.ID, i)
+		}
+		links.Members = append(links.Members, member[0].run)
 	}
-	gathers := &gathering.EnsureLinks().Awaits
-	gathers.ID, gathers.Queue, gathers.Size, gathers.Param = id, call.runs[0].Queue, len(call.runs), n.param
-	return call, nil
+	return nil
 }
 
 // newMember makes the runs of a group's member, which follow each other.
-func (b *builder) newMember(n *callNode) ([]link, error) {
-	for m := n; m != nil; m = m.before {
-		if m.members != nil {
-			return nil, errors.New("it has a group of its own, and a member is a run or runs that follow each other; let what gathers the inner group queue the outer one")
-		}
-	}
-	made, err := b.build(n)
+func (b *builder) newMember(n *callNode, nesting int) (chain, error) {
+	made, err := b.build(n, nesting)
 	switch {
 	case err != nil && n.isSingle():
 		return nil, n.named(err)
@@ -90,7 +91,16 @@ func (b *builder) newMember(n *callNode) ([]link, error) {
 		return nil, err
 	}
 	made.keepAll()
-	return made.chain, nil
+	return made, nil
+}
+
+// setMember gives a run its place in a group that the queue keeps. An empty id is no group.
+func setMember(run *broker.TaskRun, queue, id string, member int) {
+	links := run.EnsureLinks()
+	links.Group, links.GroupQueue, links.Member = id, "", member
+	if id != "" && run.Queue != queue {
+		links.GroupQueue = queue
+	}
 }
 
 // checkPolicies refuses a gathering run whose policies go by the results: its keys must be

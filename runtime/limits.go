@@ -65,7 +65,8 @@ func (l *CodecLimits) memory(payload []byte) int {
 	return codec.MemoryFactor * min(max(l.Payload, len(payload)), math.MaxInt/codec.MemoryFactor)
 }
 
-// totalPayload is how many bytes the parameters of a run and of what follows it take.
+// totalPayload is how many bytes the parameters of a run and of what follows it take. Members
+// of groups count by themselves.
 func totalPayload(run *broker.TaskRun) int {
 	size := len(run.Payload)
 	for _, c := range run.Links.OrZero().Then {

@@ -19,7 +19,7 @@ func serveCalls(c *Client) func(ctx context.Context, run *broker.TaskRun, method
 type relayBackend struct{ client *Client }
 
 func (b relayBackend) Queue(ctx context.Context, runs ...*broker.TaskRun) error {
-	if err := b.checkSizes(runs); err != nil {
+	if err := b.client.checkSizes(runs); err != nil {
 		return err
 	}
 	return b.client.queue(ctx, runs...)
@@ -27,19 +27,10 @@ func (b relayBackend) Queue(ctx context.Context, runs ...*broker.TaskRun) error 
 
 func (b relayBackend) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
 	call := enqueueCall{runs: members, gathering: then}
-	if err := b.checkSizes(call.all()); err != nil {
+	if err := b.client.checkSizes(call.all()); err != nil {
 		return err
 	}
 	return b.client.queueCall(ctx, call)
-}
-
-func (b relayBackend) checkSizes(runs []*broker.TaskRun) error {
-	for _, run := range runs {
-		if err := b.client.checkSize(run); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 func (b relayBackend) Cancel(ctx context.Context, queue, id string) error {

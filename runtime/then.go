@@ -41,29 +41,35 @@ func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
 //	taskrt.Then(CallStore(doc), taskrt.After[taskrt.None](CallNotify("stored")))
 //
 // The type argument is the result of the run before it, which is not used. The call may be
-// of several runs that follow each other, but not of a [Group].
+// of several runs that follow each other, and may begin with a [Group]: its members are
+// queued once the run before it has succeeded.
 func After[A, R any](call Call[R]) Next[A, R] { return Next[A, R]{call.orInvalid()} }
 
 // buildThen makes the runs of a call that follow each other.
-func (b *builder) buildThen(n *callNode) (built, error) {
-	made, err := b.build(n.before)
+func (b *builder) buildThen(n *callNode, nesting int) (chain, error) {
+	made, err := b.build(n.before, nesting)
 	switch {
 	case err != nil && n.before.isSingle():
-		return built{}, n.before.named(err)
+		return nil, n.before.named(err)
 	case err != nil:
-		return built{}, err
+		return nil, err
 	}
-	run, err := b.newRun(n)
-	if err != nil {
-		return built{}, fmt.Errorf("then: %w", n.named(err))
+	run, err := b.buildRun(n, nesting)
+	switch {
+	case err != nil && n.members != nil:
+		return nil, fmt.Errorf("then: %w", err)
+	case err != nil:
+		return nil, fmt.Errorf("then: %w", n.named(err))
+	case len(made) > broker.MaxThen:
+		return nil, fmt.Errorf("then: %w", n.named(fmt.Errorf("at most %d runs can follow a first one; let one of them queue the rest", broker.MaxThen)))
 	}
-	if len(made.chain) > broker.MaxThen {
-		return built{}, fmt.Errorf("then: %w", n.named(fmt.Errorf("at most %d runs can follow a first one; let one of them queue the rest", broker.MaxThen)))
+	after := broker.FollowUp{Run: run}
+	if n.members == nil { // the parameter of a gathering run gets the results of the group
+		after.Param, after.Keyed = n.param, n.param != "" && n.task.keyed()
 	}
 	links := made.last().EnsureLinks()
-	links.Then = append(links.Then, broker.FollowUp{Run: run, Param: n.param, Keyed: n.param != "" && n.task.keyed()})
-	made.chain = append(made.chain, link{n, run})
-	return made, nil
+	links.Then = append(links.Then, after)
+	return append(made, link{n, run}), nil
 }
 
 // next makes the follow-ups of a run that has succeeded.
@@ -77,8 +83,7 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 	}
 	next := make([]*broker.TaskRun, len(then))
 	for i, c := range then {
-		after := *c.Run
-		after.ParentID, after.RootID, after.QueuedAt = run.ID, rootID(run), time.Now()
+		after := childOf(run, c.Run, time.Now())
 		if c.Param != "" {
 			payload, err := withParam(after.Payload, c.Param, result)
 			if err != nil {
@@ -87,16 +92,33 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 			after.Payload = payload
 		}
 		if c.Keyed {
-			if err := s.reapplyPolicies(&after); err != nil {
+			if err := s.reapplyPolicies(after); err != nil {
 				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
 			}
 		}
-		next[i] = &after
+		next[i] = after
 	}
 	if err := checkNext(next); err != nil {
 		return nil, fmt.Errorf("%w, then queue the run before it again (dead retry)", err)
 	}
 	return next, nil
+}
+
+// childOf returns a copy of a run that another queues, with the members of its group.
+func childOf(parent, run *broker.TaskRun, now time.Time) *broker.TaskRun {
+	c := *run
+	c.ParentID, c.RootID, c.QueuedAt = parent.ID, rootID(parent), now
+	members := run.Links.OrZero().Members
+	if len(members) == 0 {
+		return &c
+	}
+	links := *run.Links
+	links.Members = make([]*broker.TaskRun, len(members))
+	for i, m := range members {
+		links.Members[i] = childOf(parent, m, now)
+	}
+	c.Links = &links
+	return &c
 }
 
 // checkNext refuses runs that no broker would store, so that their predecessor fails

@@ -132,6 +132,9 @@ func (s server) queue(ctx context.Context, method string, r *codec.Reader) error
 }
 
 func (s server) setLineage(queued *broker.TaskRun) {
+	for _, member := range queued.Links.OrZero().Members {
+		s.setLineage(member)
+	}
 	queued.ParentID, queued.RootID = s.run.ID, s.run.RootID
 	if queued.RootID == "" {
 		queued.RootID = s.run.ID
@@ -196,6 +199,10 @@ func appendRecord(b []byte, record *broker.Record) []byte {
 	b = codec.AppendInt(b, int64(record.Attempt))
 	b = codec.AppendBytes(b, record.Result)
 	b = appendFailure(b, record.Failure)
+	b = codec.AppendArrayLen(b, 2*len(record.Successors))
+	for _, ref := range record.Successors {
+		b = codec.AppendString(codec.AppendString(b, ref.Queue), ref.ID)
+	}
 	if record.Progress == nil {
 		return codec.AppendBool(b, false)
 	}
@@ -234,6 +241,9 @@ func readRecord(r *codec.Reader) (*broker.Record, error) {
 	record.Attempt, record.Result = r.Int(), r.Bytes()
 	if r.Bool() {
 		record.Failure = &broker.Failure{Kind: broker.FailureKind(r.String()), Message: r.String(), Stack: r.String()}
+	}
+	for left := r.ArrayLen(); left > 0 && r.More(); left -= 2 {
+		record.Successors = append(record.Successors, broker.RunRef{Queue: r.String(), ID: r.String()})
 	}
 	if r.Bool() {
 		p := readProgress(r)

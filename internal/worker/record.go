@@ -108,7 +108,7 @@ func requestSize(outcomes []broker.Outcome) int {
 		o := &outcomes[i]
 		size += len(o.Result)
 		for _, next := range o.Next {
-			size += len(next.Payload)
+			size += payloads(next)
 		}
 		if o.Verdict == broker.Dead || o.Verdict == broker.Retry {
 			size += len(o.Run.Payload)
@@ -118,6 +118,18 @@ func requestSize(outcomes []broker.Outcome) int {
 		}
 	}
 	return min(len(outcomes), maxOutcomes)
+}
+
+// payloads returns how many bytes the parameters of a run take, and of those within it.
+func payloads(run *broker.TaskRun) int {
+	size, links := len(run.Payload), run.Links.OrZero()
+	for _, m := range links.Members {
+		size += payloads(m)
+	}
+	for _, c := range links.Then {
+		size += payloads(c.Run)
+	}
+	return size
 }
 
 // recordAll records outcomes or defers them. It retries until ctx ends, also when the
