@@ -187,7 +187,7 @@ func (s taskSet) childSchema() []string {
 func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
 	task, ok := s.byName[run.Task]
 	if !ok {
-		return respond(ctx, nil, nil, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
+		return respond(ctx, nil, answer{}, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
 	}
 	deadline, _ := ctx.Deadline()
 	client := newClient(relay.NewBroker(parent), broker.AllPolicies, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
@@ -197,13 +197,13 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	x.offers.progressed = progress.Changed
 	defer progress.Close()
 	defer task.spec.surround()()
-	result, err := protect(x, task, run.Payload, parent.DecodeMemory())
-	return respond(x, x.secrets, result, err)
+	a, err := protect(x, task, run.Payload, parent.DecodeMemory())
+	return respond(x, x.secrets, a, err)
 }
 
 // protect makes a panic of the task its error. What a Goexit is answered with
 // the child process decides.
-func protect(ctx context.Context, task *Task, payload []byte, memory int) (result []byte, err error) {
+func protect(ctx context.Context, task *Task, payload []byte, memory int) (a answer, err error) {
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}
@@ -213,9 +213,13 @@ func protect(ctx context.Context, task *Task, payload []byte, memory int) (resul
 }
 
 // respond asks the error what it is, as execution.outcome does in the parent.
-func respond(ctx context.Context, secrets *secret.Run, result []byte, err error) (r *subprocess.Response) {
+func respond(ctx context.Context, secrets *secret.Run, a answer, err error) (r *subprocess.Response) {
+	var call []byte
+	if err == nil && a.first != nil {
+		call, err = a.first.MarshalBinary()
+	}
 	if err == nil {
-		return &subprocess.Response{Result: result}
+		return &subprocess.Response{Result: a.result, Call: call}
 	}
 	defer func() {
 		if v := recover(); v != nil {
@@ -226,6 +230,21 @@ func respond(ctx context.Context, secrets *secret.Run, result []byte, err error)
 	failure := failureOf(ctx, secrets, err)
 	permanent, after := retryAdvice(err)
 	return &subprocess.Response{Failure: &failure, Permanent: permanent, RetryAfter: after, Snooze: snoozed(err)}
+}
+
+// answerOf returns what a task returned in a child process.
+func answerOf(r *subprocess.Response) (answer, error) {
+	switch {
+	case r.Failure != nil:
+		return answer{}, &childError{r}
+	case len(r.Call) == 0:
+		return answer{result: r.Result}, nil
+	}
+	first := new(broker.TaskRun)
+	if err := first.UnmarshalBinary(r.Call); err != nil {
+		return answer{}, returnedError(err)
+	}
+	return answer{first: first}, nil
 }
 
 // surround gives the child process the environment that the task asks for, and

@@ -17,6 +17,10 @@ type ExecResult struct {
 	ID      string          // of the run
 	Result  []byte          // of a success, encoded; see [Task.DecodeResult]
 	Failure *broker.Failure // nil: it succeeded
+
+	// Queued is the last run of the call that the task returned, which has the result. It is
+	// nil if the task returned no call, or the call was not queued.
+	Queued *broker.RunRef
 }
 
 // Exec executes one attempt of a task here and now, without a queue and a consumer: a
@@ -25,8 +29,9 @@ type ExecResult struct {
 // ended. If ctx ends first, the attempt is cancelled and ends as [Cancelled].
 //
 // Exec applies Middleware, Children, Codec, MaxPayload and Logger of cfg. The task queues
-// its own runs on b, through the client in ctx if there is one. The attempt is not
-// recorded, not retried and counts for no limit.
+// its own runs on b, through the client in ctx if there is one, and so does Exec with the
+// call that a task returns: see ExecResult.Queued. It does not wait for the runs of that. The
+// attempt is not recorded, not retried and counts for no limit.
 //
 // A task that fails is no error of Exec: see ExecResult.Failure. Exec returns an error if
 // it cannot execute the task. It may be called concurrently.
@@ -52,7 +57,8 @@ type exec struct {
 	pool    *subprocess.Pool // nil: the task is not CPU-bound
 
 	deadline time.Time
-	result   []byte
+	answer   answer
+	queued   *broker.RunRef
 }
 
 func newExec(ctx context.Context, b broker.Broker, cfg ConsumerConfig, t *Task, payload []byte) (*exec, error) {
@@ -104,14 +110,14 @@ func (x *exec) run(ctx context.Context) *ExecResult {
 	defer runCtx.end()
 	runCtx.secrets = x.secrets
 	err := x.handle(runCtx)
-	response := respond(runCtx, x.secrets, x.result, err)
+	response := respond(runCtx, x.secrets, answer{result: x.answer.result}, err)
 	if response.Failure != nil && errors.Is(ctx.Err(), context.Canceled) {
 		response.Failure.Kind = Cancelled
 		if endedBy(context.Cause(ctx), err, response.Failure.Message) {
 			response.Failure.Message = "interrupted"
 		}
 	}
-	return &ExecResult{ID: x.stored.ID, Result: response.Result, Failure: response.Failure}
+	return &ExecResult{ID: x.stored.ID, Result: response.Result, Failure: response.Failure, Queued: x.queued}
 }
 
 // endedBy reports whether a run failed because of the cause for which its context was
@@ -136,7 +142,10 @@ func (x *exec) handle(ctx *runContext) (err error) {
 		called := false
 		handler := func(ctx context.Context, _ *Run) error {
 			called = true
-			return x.call(ctx)
+			if err := x.call(ctx); err != nil || x.answer.first == nil {
+				return err
+			}
+			return x.queueCall(ctx)
 		}
 		err = wrap(x.cfg.Middleware, handler)(ctx, &ctx.info)
 		if err == nil && !called && x.task.hasResult {
@@ -151,7 +160,7 @@ func (x *exec) handle(ctx *runContext) (err error) {
 func (x *exec) call(ctx context.Context) (err error) {
 	memory := x.cfg.Codec.memory(x.stored.Payload)
 	if x.pool == nil {
-		x.result, err = protect(ctx, x.task, x.stored.Payload, memory)
+		x.answer, err = protect(ctx, x.task, x.stored.Payload, memory)
 		return err
 	}
 	response, err := x.pool.Run(ctx, &subprocess.Request{
@@ -160,9 +169,23 @@ func (x *exec) call(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	x.result = response.Result
-	if response.Failure != nil {
-		return &childError{response}
+	x.answer, err = answerOf(response)
+	return err
+}
+
+// queueCall queues the call that the task returned.
+func (x *exec) queueCall(ctx context.Context) error {
+	first := childOf(x.stored, x.answer.first, time.Now())
+	last := first
+	for next := first; next != nil; next = follower(next) {
+		last = next
+	}
+	err := x.client.submit(ctx, newEnqueueCall(first))
+	if err == nil || errors.Is(err, ErrNotReplicated) {
+		x.queued = &broker.RunRef{Queue: last.Queue, ID: last.ID}
+	}
+	if err != nil {
+		return fmt.Errorf("queue the call that the task returned: %w", advise(err))
 	}
 	return nil
 }

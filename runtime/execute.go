@@ -29,7 +29,7 @@ type execution struct {
 	worker.Attempt
 	executor *executor
 	task     *Task
-	result   []byte
+	answer   answer
 	err      error
 }
 
@@ -45,7 +45,7 @@ func (x *execution) Execute() {
 	c := x.executor
 	c.events.started(&x.info)
 	if len(c.cfg.Middleware) == 0 {
-		x.result, x.err = x.call(x)
+		x.answer, x.err = x.call(x)
 		return
 	}
 	x.err = wrap(c.cfg.Middleware, x.handle)(x, &x.info)
@@ -95,10 +95,10 @@ func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 	defer func() {
 		if v := recover(); v != nil {
 			x.Run().Attempt, x.Run().Deliveries = attempt, deliveries
-			o = x.decide(ended, nil, newBrokenError(x.err, v))
+			o = x.decide(ended, answer{}, newBrokenError(x.err, v))
 		}
 	}()
-	return x.decide(ended, x.result, x.err)
+	return x.decide(ended, x.answer, x.err)
 }
 
 // handle is the innermost handler. It makes errors of panics, so that middleware gets
@@ -110,18 +110,27 @@ func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
 			err = &panicError{v, debug.Stack()}
 		}
 	}()
-	x.result, err = x.call(ctx)
+	x.answer, err = x.call(ctx)
 	return err
 }
 
-// call executes a run here or in a child process, by its task's kind.
-func (x *execution) call(ctx context.Context) ([]byte, error) {
+// call executes a run, and accepts the call that it returns.
+func (x *execution) call(ctx context.Context) (answer, error) {
+	a, err := x.execute(ctx)
+	if err != nil || a.first == nil {
+		return a, err
+	}
+	return x.accept(ctx, a)
+}
+
+// execute executes a run here or in a child process, by its task's kind.
+func (x *execution) execute(ctx context.Context) (answer, error) {
 	run := x.Run()
 	memory := x.executor.cfg.Codec.memory(run.Payload)
 	if run.Links != nil && run.Links.Awaits.ID != "" {
 		payload, err := gather(ctx, x.executor.broker, run)
 		if err != nil {
-			return nil, err
+			return answer{}, err
 		}
 		gathered := *run // the stored one keeps its own
 		gathered.Payload = payload
@@ -134,12 +143,9 @@ func (x *execution) call(ctx context.Context) ([]byte, error) {
 	}
 	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild()})
 	if err != nil {
-		return nil, err
+		return answer{}, err
 	}
-	if response.Failure != nil {
-		return nil, &childError{response}
-	}
-	return response.Result, nil
+	return answerOf(response)
 }
 
 // Admit implements [worker.Executor].
@@ -215,23 +221,18 @@ func dueTime(run *broker.TaskRun) time.Time {
 }
 
 // decide returns the outcome of a run that was executed.
-func (x *execution) decide(ended time.Time, result []byte, err error) broker.Outcome {
+func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome {
 	c, run := x.executor, x.Run()
-	if err == nil && len(result) > c.cfg.MaxResult {
-		err = Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(result), c.cfg.MaxResult))
-	}
-	var next []*broker.TaskRun
+	var success broker.Outcome
 	if err == nil {
-		if next, err = c.tasks.next(run, result); err != nil {
-			err = Permanent(err)
-		}
+		success, err = c.succeed(run, a)
 	}
 	if err == nil {
 		if late := ended.Sub(x.deadline); late > 0 {
 			c.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
-		return broker.Outcome{Run: run, Verdict: broker.Succeeded, Result: result, Next: next}
+		return success
 	}
 	wait := snoozed(err)
 	if x.Err() != nil {
@@ -244,6 +245,25 @@ func (x *execution) decide(ended time.Time, result []byte, err error) broker.Out
 		return worker.ReturnOutcome(run, wait)
 	}
 	return c.failed(x, run, err)
+}
+
+// succeed returns the outcome of a run that returned this, or an error if it cannot be
+// stored.
+func (c *Consumer) succeed(run *broker.TaskRun, a answer) (broker.Outcome, error) {
+	o := broker.Outcome{Run: run, Verdict: broker.Succeeded}
+	if a.first != nil {
+		if run.Keep > 0 {
+			run.Keep = max(run.Keep, returnedKept)
+		}
+		o.Next, o.Successors = []*broker.TaskRun{a.first}, a.successors
+		return o, nil
+	}
+	if len(a.result) > c.cfg.MaxResult {
+		return o, Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(a.result), c.cfg.MaxResult))
+	}
+	next, err := c.tasks.next(run, a.result)
+	o.Result, o.Next = a.result, next
+	return o, Permanent(err)
 }
 
 // stopped returns the outcome of a run that failed after its context was cancelled, false

@@ -118,7 +118,7 @@ func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 
 func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 	record, err := h.record(ctx, recorder.Record)
-	if h.after != nil && (errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record)) {
+	if h.after != nil && (errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record, h.after.id())) {
 		var before Status
 		if before, err = h.after.Status(ctx); err != nil {
 			return Status{}, err
@@ -126,7 +126,10 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 		if before.State != broker.StateSucceeded {
 			return h.statusBefore(before), nil
 		}
-		record, err = h.awaitOwn(ctx, 0)
+		record, err = h.awaitOwn(ctx, before.ID, 0)
+	}
+	if err == nil {
+		record, err = h.client.follow(ctx, record, false)
 	}
 	if err == nil {
 		err = skippedError(record)
@@ -169,18 +172,45 @@ func (h *Handle[R]) Cancel(ctx context.Context) error {
 	return nil
 }
 
-// cancelOwn cancels the run, but not another that has its id, for which it may have been
-// skipped.
+// cancelOwn cancels the run, or the one that has its place now. It does not cancel another
+// that has its id, for which it may have been skipped.
 func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 	if h.after != nil {
-		if record, err := h.record(ctx, recorder.Record); err == nil && !h.isOwn(record) {
+		if record, err := h.record(ctx, recorder.Record); err == nil && !h.owns(ctx, record) {
 			return ErrNoRecord
 		}
 	}
 	if err := h.checkUsable(); err != nil {
 		return err
 	}
-	return h.client.cancel(ctx, h.queue, h.ID)
+	err := h.client.cancel(ctx, h.queue, h.ID)
+	for range cancelTries {
+		if !errors.Is(err, ErrNoRecord) {
+			return err
+		}
+		record, missing := h.record(ctx, recorder.Record)
+		if missing != nil || len(record.Successors) == 0 {
+			return err
+		}
+		if record, missing = h.client.follow(ctx, record, false); missing != nil || record.State.Ended() {
+			return err
+		}
+		err = h.client.cancel(ctx, record.Queue, record.ID)
+	}
+	return err
+}
+
+// cancelTries is how often Cancel looks for the run that has the place of one that returned
+// a call: it may end, and another take the place, before it is cancelled.
+const cancelTries = 10
+
+// owns is isOwn for the record of a follow-up whose predecessor may have returned a call.
+func (h *Handle[R]) owns(ctx context.Context, record *broker.Record) bool {
+	if h.isOwn(record, h.after.id()) {
+		return true
+	}
+	before, err := h.after.Status(ctx)
+	return err == nil && before.State == broker.StateSucceeded && h.isOwn(record, before.ID)
 }
 
 func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Context, string, string) (*broker.Record, error)) (*broker.Record, error) {
@@ -234,16 +264,25 @@ const (
 )
 
 func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
+	record, err := h.endedOwn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return h.client.follow(ctx, record, true)
+}
+
+// endedOwn is ended for the run itself, and not for those of a call that it returned.
+func (h *Handle[R]) endedOwn(ctx context.Context) (*broker.Record, error) {
 	if h.after == nil || !h.keep {
 		return h.record(ctx, recorder.WaitRecord)
 	}
 	record, err := h.record(ctx, recorder.Record)
-	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record) {
+	if errors.Is(err, ErrNoRecord) || err == nil && !h.isOwn(record, h.after.id()) {
 		var before *broker.Record
 		if before, err = h.after.ended(ctx); err != nil || before.State != broker.StateSucceeded {
 			return before, err
 		}
-		record, err = h.awaitOwn(ctx, longestMove)
+		record, err = h.awaitOwn(ctx, before.ID, longestMove)
 	}
 	if err != nil || record.State.Ended() {
 		return record, err
@@ -251,27 +290,58 @@ func (h *Handle[R]) ended(ctx context.Context) (*broker.Record, error) {
 	return h.record(ctx, recorder.WaitRecord)
 }
 
-// isOwn reports whether a record with the id of a follow-up is the follow-up's, and not of
-// another run with the id. A record without a task is of a run that could not be read.
-func (h *Handle[R]) isOwn(record *broker.Record) bool {
-	return !h.ownID || record.ParentID == h.after.id() || record.Task == ""
+// followUp returns the run as one that is queued once its parent has succeeded.
+func (h *Handle[R]) followUp(parent string) followUp {
+	return followUp{RunRef: broker.RunRef{Queue: h.queue, ID: h.ID}, task: h.def.name(), parent: parent, ownID: h.ownID}
 }
 
-// awaitOwn returns the record of a follow-up whose predecessor has succeeded. It waits for
+// isOwn reports whether a record with the id of a follow-up is the follow-up's.
+func (h *Handle[R]) isOwn(record *broker.Record, parent string) bool {
+	f := h.followUp(parent)
+	return f.owns(record)
+}
+
+// awaitOwn returns the record of a follow-up whose parent has succeeded.
+func (h *Handle[R]) awaitOwn(ctx context.Context, parent string, longest time.Duration) (*broker.Record, error) {
+	if !h.keep {
+		return nil, ErrNoRecord
+	}
+	return h.client.awaitFollowUp(ctx, h.followUp(parent), longest)
+}
+
+// followUp is a run that is queued once another, its parent, has succeeded.
+type followUp struct {
+	broker.RunRef
+	task   string // empty: unknown
+	parent string
+	ownID  bool // another run can have its id
+}
+
+// owns reports whether a record with the run's id is the run's, and not of another run with
+// the id. A record without a task is of a run that could not be read.
+func (f *followUp) owns(record *broker.Record) bool {
+	return !f.ownID || record.ParentID == f.parent || record.Task == ""
+}
+
+// awaitFollowUp returns the record of a follow-up whose parent has succeeded. It waits for
 // the record until it is clear that there will be none, at most for the time given.
-func (h *Handle[R]) awaitOwn(ctx context.Context, longest time.Duration) (*broker.Record, error) {
+func (c *Client) awaitFollowUp(ctx context.Context, f followUp, longest time.Duration) (*broker.Record, error) {
+	records, ok := c.broker.(recorder)
+	if !ok {
+		return nil, ErrNoRecord
+	}
 	began := time.Now()
 	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
-		record, err := h.record(ctx, recorder.Record)
+		record, err := records.Record(ctx, f.Queue, f.ID)
 		waited := time.Since(began)
 		switch {
-		case err == nil && h.isOwn(record):
+		case err == nil && f.owns(record):
 			return record, nil
 		case err == nil && waited >= longestDoubt:
 			// The other run is, or was, in the way: the follow-up was skipped.
 			return &broker.Record{
-				ID: h.ID, Task: h.def.name(), Queue: h.queue, ParentID: h.after.id(), State: broker.StateFailed,
-				Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: h.ID},
+				ID: f.ID, Task: f.task, Queue: f.Queue, ParentID: f.parent, State: broker.StateFailed,
+				Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: f.ID},
 			}, nil
 		case err != nil && (!errors.Is(err, ErrNoRecord) || waited >= longest):
 			return nil, err

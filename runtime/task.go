@@ -3,7 +3,6 @@ package runtime
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"reflect"
 	"slices"
@@ -21,8 +20,8 @@ import (
 type Task struct {
 	spec Spec
 	// run decodes payload into at most memory bytes, calls the function and
-	// returns its encoded result.
-	run func(ctx context.Context, payload []byte, memory int) ([]byte, error)
+	// returns what that returned.
+	run func(ctx context.Context, payload []byte, memory int) (answer, error)
 	// params, encode, decode and decodeResult are for programs that show and fill in
 	// parameters and results.
 	params       reflect.Type // of the struct of the parameters
@@ -42,10 +41,39 @@ func (t Task) Spec() Spec { return t.spec }
 
 // Bind makes a task of a definition and its function. Generated code calls it.
 func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, error)) Task {
+	return bind(d, func(ctx context.Context, p *P) (answer, error) {
+		result, err := fn(ctx, p)
+		if err != nil || d.AppendResult == nil {
+			return answer{}, err
+		}
+		b, err := d.AppendResult(nil, &result)
+		if err != nil {
+			return answer{}, Permanent(fmt.Errorf("encode result of task %s: %w", d.Spec.Name, err))
+		}
+		return answer{result: b}, nil
+	})
+}
+
+// BindCall makes a task of a definition and of a function that returns a call. The runs of
+// the call are queued in the step that records the success, and take the run's place: R is
+// the result of the last of them. Generated code calls it.
+func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (Call[R], error)) Task {
+	return bind(d, func(ctx context.Context, p *P) (answer, error) {
+		call, err := fn(ctx, p)
+		if err != nil {
+			return answer{}, err
+		}
+		first, err := returnCall(ctx, call.orInvalid())
+		return answer{first: first}, err
+	})
+}
+
+// bind makes a task whose parameters fn gets decoded.
+func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (answer, error)) Task {
 	var readers sync.Pool
 	return Task{
 		spec: d.Spec.withDefaults(),
-		run: func(ctx context.Context, payload []byte, memory int) ([]byte, error) {
+		run: func(ctx context.Context, payload []byte, memory int) (answer, error) {
 			p := new(P)
 			reader, _ := readers.Get().(*codec.Reader)
 			if reader == nil {
@@ -54,17 +82,9 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			err := d.decodeParams(reader, payload, memory, p)
 			readers.Put(reader)
 			if err != nil {
-				return nil, err
+				return answer{}, err
 			}
-			result, err := fn(ctx, p)
-			if err != nil || d.AppendResult == nil {
-				return nil, err
-			}
-			b, err := d.AppendResult(nil, &result)
-			if err != nil {
-				return nil, Permanent(fmt.Errorf("encode result of task %s: %w", d.Spec.Name, err))
-			}
-			return b, nil
+			return fn(ctx, p)
 		},
 		hasResult: d.AppendResult != nil,
 		applyPolicies: func(run *broker.TaskRun) error {
@@ -87,18 +107,6 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 			return result, err
 		},
 	}
-}
-
-// BindCall makes a task of a definition and of a function that returns a call. The runs of
-// the call are queued in the step that records the success, and take the run's place: R is
-// the result of the last of them. Generated code calls it.
-func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (Call[R], error)) Task {
-	return Bind(d, func(ctx context.Context, p *P) (result R, err error) {
-		if _, err = fn(ctx, p); err == nil {
-			err = Permanent(errors.New("the call that the task returned cannot be queued yet"))
-		}
-		return result, err
-	})
 }
 
 // Param is a parameter of a task.

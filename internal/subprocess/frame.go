@@ -18,7 +18,7 @@ import (
 // another program.
 const (
 	magic    = "taskgen-child"
-	protocol = 4
+	protocol = 5
 )
 
 const (
@@ -60,9 +60,7 @@ func (k frameKind) fields() int {
 		return 6
 	case frameRun, frameHello:
 		return 7
-	case frameAnswer:
-		return 8
-	case frameSetup:
+	case frameAnswer, frameSetup:
 		return 9
 	}
 	return -1
@@ -315,7 +313,7 @@ func readRunMessage(r *codec.Reader) (runMessage, error) {
 
 func (a *Response) append(b []byte, seq uint64) []byte {
 	b = newFrame(b, frameAnswer, seq)
-	b = codec.AppendBytes(b, a.Result)
+	b = codec.AppendBytes(codec.AppendBytes(b, a.Result), a.Call)
 	var f broker.Failure
 	if a.Failure != nil {
 		f = *a.Failure
@@ -330,7 +328,7 @@ func (a *Response) append(b []byte, seq uint64) []byte {
 }
 
 func readAnswer(r *codec.Reader) (*Response, error) {
-	a := &Response{Result: r.Bytes()}
+	a := &Response{Result: r.Bytes(), Call: r.Bytes()}
 	f := broker.Failure{Kind: broker.FailureKind(r.String()), Message: r.String(), Stack: r.String()}
 	if f.Kind != "" {
 		a.Failure = &f

@@ -44,6 +44,7 @@ type Hider interface {
 // Response is the outcome of a handler.
 type Response struct {
 	Result     []byte          // if it succeeded
+	Call       []byte          // if it succeeded with a call: the stored form of its first run, the others within it
 	Failure    *broker.Failure // nil if it succeeded; its Kind defaults to failed
 	Permanent  bool            // a further attempt would not help
 	RetryAfter time.Duration   // the earliest time of the next attempt; 0 leaves it to the caller

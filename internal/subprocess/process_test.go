@@ -324,7 +324,7 @@ func TestNonsenseEndsTheChild(t *testing.T) {
 		"type":          {"\x00\x00\x00\x03\x92\x63\x01", "decode frame: type 99 with 2 fields"},
 		"sequence":      {"\x00\x00\x00\x04\x93\x09\x63\x01", "frame of type 9 for run number 99, which is not being executed"},
 		"second hello":  {"\x00\x00\x00\x08\x97\x02\x01\x01\x01\x01\x01\x01", "frame of unexpected type 2"},
-		"short answer":  {"\x00\x00\x00\x09\x98\x06\x01\xc0\xc0\xc0\xc0\xc0\xc0", "decode answer"},
+		"short answer":  {"\x00\x00\x00\x0a\x99\x06\x01\xc0\xc0\xc0\xc0\xc0\xc0\xc0", "decode answer"},
 		"short log":     {"\x00\x00\x00\x07\x96\x0a\x01\xc0\xc0\xc0\xc0", "decode log record"},
 		"long log":      {"\x00\x00\x00\x11\x96\x0a\x01\x00\xd6\xff\x00\x00\x00\x01\xa1x\xdd\x7f\xff\xff\xff", "decode log record"},
 		"short stack":   {"\x00\x00\x00\x04\x93\x0b\x01\xc0", "decode stack"},
@@ -401,7 +401,7 @@ func TestSizesAreBounded(t *testing.T) {
 	resp, err := pool.Run(t.Context(), request("result", "1048576"))
 	require.NoError(t, err)
 	require.True(t, resp.Permanent)
-	require.Regexp(t, `^send result: larger than a frame .*: 10485\d\d bytes, at most 1048576 are allowed$`, resp.Failure.Message)
+	require.Regexp(t, `^send what the task returned: larger than a frame .*: 10485\d\d bytes, at most 1048576 are allowed$`, resp.Failure.Message)
 
 	for payload, want := range map[string]string{
 		"big 1048576": "call parent process: big: larger than a frame",

@@ -298,7 +298,7 @@ func (s *server) answer(run *Parent, a *Response, scratch *[]byte) (leading bool
 	frame := a.append(*scratch, run.seq)
 	if err := s.w.check(frame); err != nil {
 		a = &Response{Permanent: true, Failure: &broker.Failure{
-			Kind: broker.FailureFailed, Message: fmt.Sprintf("send result: %v", err)}}
+			Kind: broker.FailureFailed, Message: fmt.Sprintf("send what the task returned: %v", err)}}
 		frame = a.append(nil, run.seq)
 	}
 	if cap(frame) <= keepBuffer {

@@ -1,0 +1,186 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+const (
+	// maxReturned is how many runs, one after the other, may each end by returning a call
+	// of which the next is part. It ends a task that returns a call of itself for ever.
+	maxReturned = 1000
+
+	// returnedKept is how long the record of a run that returned a call is kept at least:
+	// it tells which runs took its place.
+	returnedKept = 30 * 24 * time.Hour
+)
+
+// answer is what a task returned: a result or a call.
+type answer struct {
+	result     []byte          // encoded; nil: the task has none
+	first      *broker.TaskRun // of the call, with the others within it; nil: a result was returned
+	successors []broker.RunRef // the runs of the call that follow each other, once it is accepted
+}
+
+// returnCall makes the runs of a call that a task returned, and returns the first.
+func returnCall(ctx context.Context, n *callNode) (*broker.TaskRun, error) {
+	c, err := clientOf(ctx)
+	if err != nil {
+		return nil, returnedError(err)
+	}
+	made, err := newBuilder(ctx, c).build(n, 0)
+	if err != nil && n.isSingle() {
+		err = n.named(err)
+	}
+	if err != nil {
+		return nil, returnedError(err)
+	}
+	made.keepAll()
+	return made[0].run, nil
+}
+
+// returnedError is the error of a call that a task returned and that cannot be queued. The
+// task would return it again.
+func returnedError(err error) error {
+	if err == nil {
+		return nil
+	}
+	return Permanent(fmt.Errorf("queue the call that the task returned: %w", err))
+}
+
+// accept has the call that a task returned take the place of its run.
+func (x *execution) accept(ctx context.Context, a answer) (answer, error) {
+	c, run := x.executor, x.Run()
+	if n := run.Links.OrZero().Returned; n >= maxReturned {
+		return answer{}, returnedError(fmt.Errorf("%d runs, one after the other, have returned a call; "+
+			"have the task queue the next by its Queue function instead", n+1))
+	}
+	if err := c.client.checkUsable(); err != nil {
+		return answer{}, fmt.Errorf("queue the call that the task returned: %w", err)
+	}
+	first, err := c.passOn(ctx, newEnqueueCall(childOf(run, a.first, time.Now())))
+	if err != nil {
+		return answer{}, err
+	}
+	a = answer{first: first}
+	last := first
+	for next := first; next != nil; next = follower(next) {
+		replace(next, run)
+		a.successors = append(a.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
+		last = next
+	}
+	links := last.EnsureLinks()
+	links.Then = slices.Concat(links.Then, run.Links.OrZero().Then)
+	return a, returnedError(c.checkReturned(first))
+}
+
+// passOn checks the runs of a returned call, and has the client's middleware see them. It
+// returns the first.
+func (e *executor) passOn(ctx context.Context, call enqueueCall) (first *broker.TaskRun, err error) {
+	runs := call.all()
+	// The consumer's broker queues them, whatever that of the client is.
+	own := newClient(e.broker, policiesOf(e.broker), ClientConfig{})
+	if err = e.client.checkSizes(runs); err == nil {
+		err = own.checkReturned(call)
+	}
+	if err != nil {
+		return nil, returnedError(err)
+	}
+	err = e.client.wrap(func(_ context.Context, given ...*broker.TaskRun) error {
+		if len(given) != len(runs) {
+			return errors.New("a middleware added or left out runs of the call")
+		}
+		first = given[len(given)-1]
+		if call.gathering != nil {
+			first.EnsureLinks().Members = slices.Clone(given[:len(given)-1])
+		}
+		return nil
+	}, runs)(ctx)
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("queue the call that the task returned: %w", err)
+	case first == nil:
+		return nil, returnedError(errors.New("a middleware returned nil without passing its runs on"))
+	}
+	return first, nil
+}
+
+// checkReturned refuses the runs of a returned call that this client's broker cannot queue.
+func (c *Client) checkReturned(call enqueueCall) error {
+	_, groups := c.broker.(groupQueuer)
+	switch {
+	case call.gathering != nil && !groups:
+		return errNoGroups
+	case !c.keepsNext():
+		return errors.New("this broker does not keep what a run returns to be queued; use one that has broker.Policies, such as the embedded one or Redis")
+	}
+	return c.check(call.all())
+}
+
+// follower returns the run of a returned call that follows another, nil behind the last.
+func follower(run *broker.TaskRun) *broker.TaskRun {
+	if then := run.Links.OrZero().Then; len(then) > 0 {
+		return then[0].Run
+	}
+	return nil
+}
+
+// replace has a run of a returned call stand for the run that returned it.
+func replace(run, returned *broker.TaskRun) {
+	of := returned.Links.OrZero()
+	setMember(run, returned.GroupQueue(), of.Group, of.Member)
+	run.Links.Returned = of.Returned + 1
+	run.Keep = max(run.Keep, returned.Keep)
+}
+
+// checkReturned refuses a returned call that cannot be stored together with what follows the
+// run that returned it.
+func (e *executor) checkReturned(first *broker.TaskRun) error {
+	most := max(e.cfg.Codec.Payload, e.client.maxPayload)
+	if size := totalPayload(first); size > most {
+		return fmt.Errorf("%w: the parameters of its runs and of what follows this run take %d bytes, at most %d are allowed", ErrPayloadTooLarge, size, most)
+	}
+	if err := first.Validate(); err != nil {
+		return err
+	}
+	return broker.CheckBatch([]*broker.TaskRun{first})
+}
+
+// follow returns the record of the run that has the place of one that returned a call, from
+// the record of that one: any other record it returns as it is. If wait, it blocks until the
+// run has ended.
+func (c *Client) follow(ctx context.Context, record *broker.Record, wait bool) (*broker.Record, error) {
+	refs := record.Successors
+	for i := 0; i < len(refs) && record.State == broker.StateSucceeded; i++ {
+		var err error
+		if record, i, err = c.awaitSuccessor(ctx, refs, i, record.ID); err != nil {
+			return nil, fmt.Errorf("run %s, which took its place: %w", refs[i].ID, err)
+		}
+		if wait && !record.State.Ended() {
+			record, err = c.broker.(recorder).WaitRecord(ctx, refs[i].Queue, refs[i].ID)
+		}
+		if err == nil {
+			record, err = c.follow(ctx, record, wait)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return record, nil
+}
+
+// awaitSuccessor returns the record of the run refs[i], which follows the parent. If the
+// record is not kept any more, it returns that of the next of which there is one.
+func (c *Client) awaitSuccessor(ctx context.Context, refs []broker.RunRef, i int, parent string) (*broker.Record, int, error) {
+	record, err := c.awaitFollowUp(ctx, followUp{RunRef: refs[i], parent: parent, ownID: true}, longestMove)
+	for errors.Is(err, ErrNoRecord) && i+1 < len(refs) {
+		i++
+		record, err = c.broker.(recorder).Record(ctx, refs[i].Queue, refs[i].ID)
+	}
+	return record, i, err
+}
