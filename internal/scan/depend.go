@@ -44,8 +44,16 @@ func (s *pass) dependencies(ctx context.Context, wanted map[string]bool) ([]*pac
 		Fset:    s.fset,
 	}
 	paths := slices.Sorted(maps.Keys(wanted))
-	loaded, err := packages.Load(cfg, paths...)
-	if err == nil && slices.ContainsFunc(loaded, func(p *packages.Package) bool { return p.IllTyped }) {
+	loaded, broken := s.exported(ctx, paths)
+	if loaded != nil {
+		return loaded, nil
+	}
+	var err error
+	if !broken {
+		loaded, err = packages.Load(cfg, paths...)
+		broken = slices.ContainsFunc(loaded, func(p *packages.Package) bool { return p.IllTyped })
+	}
+	if err == nil && broken {
 		cfg.Mode |= packages.NeedDeps
 		loaded, err = packages.Load(cfg, paths...)
 	}

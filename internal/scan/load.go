@@ -52,11 +52,7 @@ func (s *pass) list(ctx context.Context) error {
 	if err := s.checkRegular(); err != nil {
 		return err
 	}
-	found, err := packages.Load(&packages.Config{
-		Context: ctx,
-		Mode:    packages.NeedName | packages.NeedFiles | packages.NeedModule,
-		Dir:     s.cfg.Dir,
-	}, s.cfg.Patterns...)
+	found, err := s.matched(ctx)
 	if err != nil {
 		return fmt.Errorf("list packages: %s", goMessage(err))
 	}
