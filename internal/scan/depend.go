@@ -44,17 +44,17 @@ func (s *pass) dependencies(ctx context.Context, wanted map[string]bool) ([]*pac
 		Fset:    s.fset,
 	}
 	paths := slices.Sorted(maps.Keys(wanted))
-	loaded, broken := s.exported(ctx, paths)
+	loaded, compiled := s.exported(ctx, paths)
 	if loaded != nil {
 		return loaded, nil
 	}
 	var err error
-	if !broken {
+	if compiled == nil {
 		loaded, err = packages.Load(cfg, paths...)
-		broken = slices.ContainsFunc(loaded, func(p *packages.Package) bool { return p.IllTyped })
 	}
-	if err == nil && broken {
+	if err == nil && (compiled != nil || slices.ContainsFunc(loaded, func(p *packages.Package) bool { return p.IllTyped })) {
 		cfg.Mode |= packages.NeedDeps
+		cfg.ParseFile = withoutBodies(compiled)
 		loaded, err = packages.Load(cfg, paths...)
 	}
 	if err != nil {
@@ -62,9 +62,29 @@ func (s *pass) dependencies(ctx context.Context, wanted map[string]bool) ([]*pac
 	}
 	for p := range packages.Postorder(loaded) {
 		s.files[p.PkgPath] = p.GoFiles
-		s.keepErrors(p)
+		if !compiled[p.Dir] {
+			s.keepErrors(p)
+		}
 	}
 	return loaded, nil
+}
+
+// withoutBodies returns a function that parses a file without the bodies of its functions if
+// its directory is one of compiled: there is no error in them, and checking them takes most
+// of the time. A function with type parameters must have one.
+func withoutBodies(compiled map[string]bool) func(*token.FileSet, string, []byte) (*ast.File, error) {
+	return func(fset *token.FileSet, name string, src []byte) (*ast.File, error) {
+		file, err := parser.ParseFile(fset, name, src, parser.AllErrors|parser.ParseComments|parser.SkipObjectResolution)
+		if !compiled[filepath.Dir(name)] || err != nil {
+			return file, err
+		}
+		for _, decl := range file.Decls {
+			if fn, ok := decl.(*ast.FuncDecl); ok && fn.Name.Name != "init" && fn.Type.TypeParams == nil {
+				fn.Body = nil
+			}
+		}
+		return file, nil
+	}
 }
 
 // keepErrors keeps the errors of an imported package for messages about its types.

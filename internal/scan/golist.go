@@ -77,6 +77,8 @@ func (p *listed) loaded() *packages.Package {
 
 func (p *listed) hasError() bool { return p.Error != nil }
 
+func (p *listed) isCompiled() bool { return p.Error == nil && p.Export != "" }
+
 // matched returns the packages that the patterns match, without types.
 func (s *pass) matched(ctx context.Context) ([]*packages.Package, error) {
 	const fields = "-json=ImportPath,Name,Dir,GoFiles,CgoFiles,IgnoredGoFiles,IgnoredOtherFiles,Module,Error"
@@ -96,15 +98,19 @@ func (s *pass) matched(ctx context.Context) ([]*packages.Package, error) {
 }
 
 // exported returns the packages of paths with their types, from the export data that the go
-// command has or makes. It returns none if that does not work, and reports whether one of
-// the packages is broken.
-func (s *pass) exported(ctx context.Context, paths []string) (roots []*packages.Package, broken bool) {
+// command has or makes. It returns none if that does not work. If one of the packages is
+// broken, compiled has those of its dependencies that are not.
+func (s *pass) exported(ctx context.Context, paths []string) (roots []*packages.Package, compiled map[string]bool) {
 	all := s.goList(ctx, paths, "-export", "-deps", "-json=ImportPath,Name,Dir,GoFiles,CgoFiles,Export,DepOnly,Error")
-	if slices.ContainsFunc(all, func(p *listed) bool { return !p.DepOnly && (p.Error != nil || p.Export == "") }) {
-		return nil, true
+	if slices.ContainsFunc(all, func(p *listed) bool { return !p.DepOnly && !p.isCompiled() }) {
+		compiled = map[string]bool{}
+		for _, p := range all {
+			compiled[p.Dir] = p.isCompiled()
+		}
+		return nil, compiled
 	}
 	if slices.ContainsFunc(all, (*listed).hasError) {
-		return nil, false
+		return nil, nil
 	}
 	read := map[string]*types.Package{}
 	for _, p := range all {
@@ -115,11 +121,11 @@ func (s *pass) exported(ctx context.Context, paths []string) (roots []*packages.
 		root := p.loaded()
 		var err error
 		if root.Types, err = s.readExport(p, read); err != nil {
-			return nil, false
+			return nil, nil
 		}
 		roots = append(roots, root)
 	}
-	return roots, false
+	return roots, nil
 }
 
 // readExport reads the types of a package. The map has the packages that it or an earlier
