@@ -13,7 +13,7 @@ type Task struct {
 	Name    string
 	Aliases []string // further names whose runs it executes
 	Params  []schema.Field
-	Result  *schema.Type // nil without one
+	Result  *schema.Type // nil without one; also of the call that it returns: handles follow it
 	Keeps   bool         // a record of each success is kept
 	Ticks   bool         // it has a schedule, which queues runs without parameters
 	Dir     string       // directory of its package below the module, with slashes; "." for the root
