@@ -152,7 +152,7 @@ func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
 		return err
 	}
 	e.gatherAgain(l.group, now)
-	e.joinAgain(q)
+	b.joinAgain(e)
 	q.dropRecord(q.records[l.ID])
 	q.pushBack(e)
 	return nil

@@ -144,6 +144,7 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 		}
 		if o.Verdict == broker.Succeeded {
 			rec.State, rec.Result, rec.Failure = broker.StateSucceeded, slices.Clone(o.Result), e.failure
+			rec.Successors = slices.Clone(o.Successors)
 		}
 	}
 	if o.Run.Keep > 0 {
@@ -159,33 +160,7 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 		b.endMember(g, member, rec, now)
 	}
 	if o.Verdict == broker.Succeeded && len(o.Next) > 0 {
-		b.queueNext(g, o.Next, now)
-	}
-}
-
-// queueNext queues the runs that follow the success of a member of a group, or of another
-// run. A duplicate is skipped.
-func (b *Broker) queueNext(g *group, next []*broker.TaskRun, now clock) {
-	for _, chunk := range copyIn(next) {
-		for i := range chunk {
-			links := chunk[i].run.Links.OrZero()
-			takesPlace := g != nil && links.Group == g.id
-			q := b.queue(chunk[i].run.Queue)
-			if err := q.claim([][]storedRun{chunk[i : i+1]}, now); err != nil {
-				rec := b.skip(q, &chunk[i], err, now)
-				if takesPlace {
-					b.endMember(g, links.Member, rec, now)
-				}
-				continue
-			}
-			if takesPlace {
-				r := chunk[i].getRare()
-				r.group, r.member = g, links.Member
-			}
-			q.used = true
-			b.place(q, &chunk[i], now)
-			b.wake(q, now)
-		}
+		b.queueEach(copyIn(o.Next), now)
 	}
 }
 
@@ -245,6 +220,7 @@ func cloneFailure(f *broker.Failure) *broker.Failure {
 func cloneRecord(r *broker.Record) *broker.Record {
 	c := *r
 	c.Result, c.Failure, c.Progress = slices.Clone(r.Result), cloneFailure(r.Failure), cloneProgress(r.Progress)
+	c.Successors = slices.Clone(r.Successors)
 	return &c
 }
 

@@ -4,15 +4,16 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
 
-// group is runs of one queue that another run is queued after.
+// group is runs that another run is queued after.
 type group struct {
 	id   string
-	of   *queue // its members'
+	of   *queue // that keeps it
 	then *storedRun
 	ends []*broker.Record // by member, nil of one that lives; nil once it is forgotten
 	left int              // members that live
@@ -30,6 +31,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	awaited := then.Links.Awaits
 	last := copyIn([]*broker.TaskRun{then})
 	chunks := copyIn(members)
+	apart := someApart(awaited, members)
 	if err := b.enter(ctx); err != nil {
 		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
 	}
@@ -45,16 +47,21 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 		return fmt.Errorf("queue group %s: %w", awaited.ID,
 			&broker.DuplicateError{Runs: []broker.Duplicate{{Index: -1, ID: inTheWay(then.ID, err)}}})
 	}
-	if err := of.claim(chunks, now); err != nil {
-		q.unclaim(&last[0][0])
-		return fmt.Errorf("queue group %s: %w", awaited.ID, err)
+	if !apart {
+		if err := of.claim(chunks, now); err != nil {
+			q.unclaim(&last[0][0])
+			return fmt.Errorf("queue group %s: %w", awaited.ID, err)
+		}
 	}
 	g := gather(q, of, &last[0][0], len(members))
 	of.used = true
+	if apart {
+		b.queueEach(chunks, now)
+		return nil
+	}
 	for _, chunk := range chunks {
 		for i := range chunk {
-			r := chunk[i].getRare()
-			r.group, r.member = g, chunk[i].run.Links.Member
+			chunk[i].join(g)
 			b.place(of, &chunk[i], now)
 		}
 	}
@@ -65,13 +72,92 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	return nil
 }
 
+// someApart reports whether some members are of another queue than the group's, or gather groups
+// of their own, so that the members are queued one after the other.
+func someApart(of broker.Group, members []*broker.TaskRun) bool {
+	return slices.ContainsFunc(members, func(m *broker.TaskRun) bool { return m.Queue != of.Queue || len(m.Links.Members) > 0 })
+}
+
+// queueEach queues runs that follow the success of another, or that are members of a group. A
+// duplicate is skipped. A run that gathers a group waits for its members, which are queued too.
+func (b *Broker) queueEach(chunks [][]storedRun, now clock) {
+	for _, chunk := range chunks {
+		for i := range chunk {
+			b.queueOne(chunk[i:i+1], now)
+		}
+	}
+}
+
+// queueOne is queueEach for one run.
+func (b *Broker) queueOne(one []storedRun, now clock) {
+	e := &one[0]
+	var members []*broker.TaskRun
+	if links := e.run.Links; links != nil {
+		members, links.Members = links.Members, nil // the links are the run's own
+	}
+	q, g := b.queue(e.run.Queue), b.groupOf(&e.run)
+	err := q.claim([][]storedRun{one}, now)
+	if err == nil && members != nil && b.queue(e.run.Links.Awaits.Queue).groups[e.run.Links.Awaits.ID] != nil {
+		q.unclaim(e)
+		err = broker.ErrDuplicate
+	}
+	if err != nil {
+		rec := b.skip(q, e, err, now)
+		if g != nil {
+			b.endMember(g, e.run.Links.Member, rec, now)
+		}
+		return
+	}
+	if g != nil {
+		e.join(g)
+	}
+	q.used = true
+	if members != nil {
+		of := b.queue(e.run.Links.Awaits.Queue)
+		gather(q, of, e, len(members))
+		of.used = true
+		b.queueEach(copyIn(members), now)
+		return
+	}
+	b.place(q, e, now)
+	b.wake(q, now)
+}
+
+// groupOf returns the group that a run is a member of, nil if there is none, or if it is not
+// known any more.
+func (b *Broker) groupOf(r *broker.TaskRun) *group {
+	links := r.Links.OrZero()
+	q := b.queues[r.GroupQueue()]
+	if links.Group == "" || q == nil {
+		return nil
+	}
+	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) {
+		return g
+	}
+	return nil
+}
+
+// join makes a run the member of its group.
+func (e *storedRun) join(g *group) {
+	r := e.getRare()
+	r.group, r.member = g, e.run.Links.Member
+}
+
 // checkGroup does the checks that need no lock.
 func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	if err := validate([]*broker.TaskRun{then}); err != nil {
 		return err
 	}
-	if err := validate(members); err != nil {
-		return err
+	for i, r := range members {
+		if r == nil {
+			return fmt.Errorf("queue member %d of %d: it is nil", i, len(members))
+		}
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("queue run %.64q: %w", r.ID, err)
+		}
+	}
+	if err := broker.CheckBatch(members); err != nil {
+		return fmt.Errorf("queue members: %w", err)
 	}
 	g := then.Links.OrZero().Awaits
 	if g.ID == "" || g.Size != len(members) {
@@ -79,9 +165,9 @@ func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
 	}
 	for i, r := range members {
 		links := r.Links.OrZero()
-		if r.Queue != g.Queue || links.Group != g.ID || links.Member != i {
+		if r.GroupQueue() != g.Queue || links.Group != g.ID || links.Member != i {
 			return fmt.Errorf("queue group %s: run %s is not its member %d in queue %s, but %d of group %.64q in queue %s",
-				g.ID, r.ID, i, g.Queue, links.Member, links.Group, r.Queue)
+				g.ID, r.ID, i, g.Queue, links.Member, links.Group, r.GroupQueue())
 		}
 	}
 	return nil
@@ -167,11 +253,13 @@ func (e *storedRun) gatherAgain(g *group, now clock) {
 
 // joinAgain makes a run the member of its group again that it was before it was a dead
 // letter, if the group is still known.
-func (e *storedRun) joinAgain(q *queue) {
-	links := e.run.Links.OrZero()
-	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) && g.ends[links.Member] != nil && g.ends[links.Member].State == broker.StateFailed {
-		r := e.getRare()
-		r.group, r.member = g, links.Member
+func (b *Broker) joinAgain(e *storedRun) {
+	g := b.groupOf(&e.run)
+	if g == nil {
+		return
+	}
+	if ended := g.ends[e.run.Links.Member]; ended != nil && ended.State == broker.StateFailed {
+		e.join(g)
 	}
 }
 

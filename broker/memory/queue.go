@@ -146,6 +146,10 @@ func cloneLinks(links *broker.Links) *broker.Links {
 	for i := range c.Then {
 		c.Then[i].Run = cloneRun(c.Then[i].Run)
 	}
+	c.Members = slices.Clone(c.Members)
+	for i := range c.Members {
+		c.Members[i] = cloneRun(c.Members[i])
+	}
 	return &c
 }
 
