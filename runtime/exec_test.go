@@ -186,3 +186,31 @@ func TestTasksAreMerged(t *testing.T) {
 	_, err = taskrt.MergeTasks(tasks.Tasks(nil), tasks.Tasks(nil))
 	require.ErrorContains(t, err, "two tasks are named")
 }
+
+// TestExecQueuesAReturnedCall executes tasks that return a call, whose runs a consumer takes.
+func TestExecQueuesAReturnedCall(t *testing.T) {
+	b := newMemory(t)
+	ctx := childContext(t)
+	for name, params := range map[string]any{
+		"give": &tasks.GiveParams{Form: "single", N: 8}, "hand": &tasks.HandParams{Form: "group", N: 2}, "fan": &tasks.FanParams{Numbers: []int64{1 << 40}},
+	} {
+		task := taskNamed(t, tasks.Tasks(nil), name)
+		payload, err := task.EncodeParams(params)
+		require.NoError(t, err)
+		x, err := taskrt.Exec(ctx, b, taskrt.ConsumerConfig{Logger: quiet}, task, payload)
+		require.NoError(t, err)
+		require.Nil(t, x.Failure)
+		require.Nil(t, x.Result)
+		require.NotNil(t, x.Queued, name)
+		record, err := b.Record(ctx, x.Queued.Queue, x.Queued.ID)
+		require.NoError(t, err)
+		require.False(t, record.State.Ended())
+	}
+	give := taskNamed(t, tasks.Tasks(nil), "give")
+	payload, err := give.EncodeParams(&tasks.GiveParams{Form: "wrong"})
+	require.NoError(t, err)
+	x, err := taskrt.Exec(ctx, b, taskrt.ConsumerConfig{Logger: quiet}, give, payload)
+	require.NoError(t, err)
+	require.Nil(t, x.Queued)
+	require.Contains(t, x.Failure.Message, "queue the call that the task returned: then: task half: delay -1ns is negative")
+}

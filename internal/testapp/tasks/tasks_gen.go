@@ -20,6 +20,24 @@ const _ = taskrt.SupportsGeneratedV1
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskapp.Main.
 func Tasks(recorder *Recorder) []taskrt.Task {
 	return []taskrt.Task{
+		taskrt.Bind(totalTask, func(ctx context.Context, p *TotalParams) (int64, error) {
+			return Total(ctx, p.Numbers)
+		}),
+		taskrt.Bind(listTask, func(ctx context.Context, p *ListParams) ([]int64, error) {
+			return List(ctx, p.Numbers)
+		}),
+		taskrt.BindCall(spreadTask, func(ctx context.Context, p *SpreadParams) (taskrt.Call[int64], error) {
+			return Spread(ctx, p.Numbers)
+		}),
+		taskrt.BindCall(fanTask, func(ctx context.Context, p *FanParams) (taskrt.Call[int64], error) {
+			return Fan(ctx, p.Numbers)
+		}),
+		taskrt.BindCall(giveTask, func(ctx context.Context, p *GiveParams) (taskrt.Call[int64], error) {
+			return Give(ctx, p.Form, p.N)
+		}),
+		taskrt.BindCall(handTask, func(ctx context.Context, p *HandParams) (taskrt.Call[int64], error) {
+			return Hand(ctx, p.Form, p.N)
+		}),
 		taskrt.Bind(labelledTask, func(ctx context.Context, p *LabelledParams) (string, error) {
 			return Labelled(ctx, p.ID, p.Wait, p.JSON, p.Help, p.DataIDs, p.Note, p.Times, p.Title)
 		}),
@@ -123,6 +141,180 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 			return Plan(ctx, p.ID, p.Note)
 		}),
 	}
+}
+
+// QueueTotal queues [Total]: it adds numbers.
+func QueueTotal(ctx context.Context, numbers []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, totalTask, &TotalParams{Numbers: numbers}, opts...)
+}
+
+// QueueTotalBatch queues a run of [Total] for each of params, all or none.
+func QueueTotalBatch(ctx context.Context, params []TotalParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, totalTask, params, opts...)
+}
+
+// CallTotal is a run of [Total] that is not queued yet; see [taskrt.Call].
+func CallTotal(numbers []int64) taskrt.Call[int64] {
+	return taskrt.NewCall(totalTask, &TotalParams{Numbers: numbers})
+}
+
+// NextTotal is a run of [Total] that follows another, whose result is its numbers; see [taskrt.Next].
+func NextTotal() taskrt.Next[[]int64, int64] {
+	return taskrt.NewNext[[]int64](totalTask, "numbers", &TotalParams{})
+}
+
+// HandleTotal returns the handle of a run of [Total] by its id; see [taskrt.HandleOf].
+func HandleTotal(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, totalTask, id, opts...)
+}
+
+// TotalParams are the parameters of [Total].
+type TotalParams struct{ Numbers []int64 }
+
+// QueueList queues [List]: it returns its numbers.
+func QueueList(ctx context.Context, numbers []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[[]int64], error) {
+	return taskrt.Queue(ctx, listTask, &ListParams{Numbers: numbers}, opts...)
+}
+
+// QueueListBatch queues a run of [List] for each of params, all or none.
+func QueueListBatch(ctx context.Context, params []ListParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[[]int64], error) {
+	return taskrt.QueueBatch(ctx, listTask, params, opts...)
+}
+
+// CallList is a run of [List] that is not queued yet; see [taskrt.Call].
+func CallList(numbers []int64) taskrt.Call[[]int64] {
+	return taskrt.NewCall(listTask, &ListParams{Numbers: numbers})
+}
+
+// NextList is a run of [List] that follows another, whose result is its numbers; see [taskrt.Next].
+func NextList() taskrt.Next[[]int64, []int64] {
+	return taskrt.NewNext[[]int64](listTask, "numbers", &ListParams{})
+}
+
+// HandleList returns the handle of a run of [List] by its id; see [taskrt.HandleOf].
+func HandleList(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[[]int64] {
+	return taskrt.HandleOf(ctx, listTask, id, opts...)
+}
+
+// ListParams are the parameters of [List].
+type ListParams struct{ Numbers []int64 }
+
+// QueueSpread queues [Spread]: it halves numbers and adds the halves, by a call that it returns.
+func QueueSpread(ctx context.Context, numbers []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, spreadTask, &SpreadParams{Numbers: numbers}, opts...)
+}
+
+// QueueSpreadBatch queues a run of [Spread] for each of params, all or none.
+func QueueSpreadBatch(ctx context.Context, params []SpreadParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, spreadTask, params, opts...)
+}
+
+// CallSpread is a run of [Spread] that is not queued yet; see [taskrt.Call].
+func CallSpread(numbers []int64) taskrt.Call[int64] {
+	return taskrt.NewCall(spreadTask, &SpreadParams{Numbers: numbers})
+}
+
+// NextSpread is a run of [Spread] that follows another, whose result is its numbers; see [taskrt.Next].
+func NextSpread() taskrt.Next[[]int64, int64] {
+	return taskrt.NewNext[[]int64](spreadTask, "numbers", &SpreadParams{})
+}
+
+// HandleSpread returns the handle of a run of [Spread] by its id; see [taskrt.HandleOf].
+func HandleSpread(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, spreadTask, id, opts...)
+}
+
+// SpreadParams are the parameters of [Spread].
+type SpreadParams struct{ Numbers []int64 }
+
+// QueueFan queues [Fan]: it is Spread in a child process.
+func QueueFan(ctx context.Context, numbers []int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, fanTask, &FanParams{Numbers: numbers}, opts...)
+}
+
+// QueueFanBatch queues a run of [Fan] for each of params, all or none.
+func QueueFanBatch(ctx context.Context, params []FanParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, fanTask, params, opts...)
+}
+
+// CallFan is a run of [Fan] that is not queued yet; see [taskrt.Call].
+func CallFan(numbers []int64) taskrt.Call[int64] {
+	return taskrt.NewCall(fanTask, &FanParams{Numbers: numbers})
+}
+
+// NextFan is a run of [Fan] that follows another, whose result is its numbers; see [taskrt.Next].
+func NextFan() taskrt.Next[[]int64, int64] {
+	return taskrt.NewNext[[]int64](fanTask, "numbers", &FanParams{})
+}
+
+// HandleFan returns the handle of a run of [Fan] by its id; see [taskrt.HandleOf].
+func HandleFan(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, fanTask, id, opts...)
+}
+
+// FanParams are the parameters of [Fan].
+type FanParams struct{ Numbers []int64 }
+
+// QueueGive queues [Give]: it returns a call of the form that it is told.
+func QueueGive(ctx context.Context, form string, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, giveTask, &GiveParams{Form: form, N: n}, opts...)
+}
+
+// QueueGiveBatch queues a run of [Give] for each of params, all or none.
+func QueueGiveBatch(ctx context.Context, params []GiveParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, giveTask, params, opts...)
+}
+
+// CallGive is a run of [Give] that is not queued yet; see [taskrt.Call].
+func CallGive(form string, n int64) taskrt.Call[int64] {
+	return taskrt.NewCall(giveTask, &GiveParams{Form: form, N: n})
+}
+
+// NextGive is a run of [Give] that follows another, whose result is its form; see [taskrt.Next].
+func NextGive(n int64) taskrt.Next[string, int64] {
+	return taskrt.NewNext[string](giveTask, "form", &GiveParams{N: n})
+}
+
+// HandleGive returns the handle of a run of [Give] by its id; see [taskrt.HandleOf].
+func HandleGive(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, giveTask, id, opts...)
+}
+
+// GiveParams are the parameters of [Give].
+type GiveParams struct {
+	Form string
+	N    int64
+}
+
+// QueueHand queues [Hand]: it is Give in a child process.
+func QueueHand(ctx context.Context, form string, n int64, opts ...taskrt.QueueOption) (*taskrt.Handle[int64], error) {
+	return taskrt.Queue(ctx, handTask, &HandParams{Form: form, N: n}, opts...)
+}
+
+// QueueHandBatch queues a run of [Hand] for each of params, all or none.
+func QueueHandBatch(ctx context.Context, params []HandParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[int64], error) {
+	return taskrt.QueueBatch(ctx, handTask, params, opts...)
+}
+
+// CallHand is a run of [Hand] that is not queued yet; see [taskrt.Call].
+func CallHand(form string, n int64) taskrt.Call[int64] {
+	return taskrt.NewCall(handTask, &HandParams{Form: form, N: n})
+}
+
+// NextHand is a run of [Hand] that follows another, whose result is its form; see [taskrt.Next].
+func NextHand(n int64) taskrt.Next[string, int64] {
+	return taskrt.NewNext[string](handTask, "form", &HandParams{N: n})
+}
+
+// HandleHand returns the handle of a run of [Hand] by its id; see [taskrt.HandleOf].
+func HandleHand(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[int64] {
+	return taskrt.HandleOf(ctx, handTask, id, opts...)
+}
+
+// HandParams are the parameters of [Hand].
+type HandParams struct {
+	Form string
+	N    int64
 }
 
 // QueueLabelled queues [Labelled]: it returns what it is given. Its parameters are called like flags of the
@@ -1125,6 +1317,277 @@ type PlanParams struct {
 // AppendMsgpack and ReadMsgpack write and read parameters as a MessagePack map keyed
 // by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
 // has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
+
+// totalTask defines [Total].
+var totalTask = &taskrt.Definition[TotalParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "total",
+		Doc:    "Total adds numbers.",
+		Kind:   taskrt.IO,
+		Retry:  taskrt.RetryPolicy{Attempts: 1},
+		Keep:   time.Hour,
+		Params: "numbers [int64]",
+		Result: "int64",
+	},
+	AppendParams: (*TotalParams).AppendMsgpack,
+	ReadParams:   (*TotalParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
+}
+
+func (p *TotalParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 39), "\x81\xa7numbers"...)
+	b = codec.AppendSliceHeader(b, p.Numbers)
+	for _, e := range p.Numbers {
+		b = codec.AppendInt(b, e)
+	}
+	return b, nil
+}
+
+func (p *TotalParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "numbers":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
+				p.Numbers = append(p.Numbers, r.Int64())
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "numbers")
+}
+
+func (p TotalParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *TotalParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// listTask defines [List].
+var listTask = &taskrt.Definition[ListParams, []int64]{
+	Spec: taskrt.Spec{
+		Name:   "list",
+		Doc:    "List returns its numbers.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "numbers [int64]",
+		Result: "[int64]",
+	},
+	AppendParams: (*ListParams).AppendMsgpack,
+	ReadParams:   (*ListParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *[]int64) ([]byte, error) {
+		b = codec.AppendSliceHeader(b, *v)
+		for _, e := range *v {
+			b = codec.AppendInt(b, e)
+		}
+		return b, nil
+	},
+	ReadResult: func(r *codec.Reader, v *[]int64) {
+		for left := codec.ReadSlice(r, v); left > 0 && codec.Room(r, v, left); left-- {
+			*v = append(*v, r.Int64())
+		}
+	},
+}
+
+func (p *ListParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 39), "\x81\xa7numbers"...)
+	b = codec.AppendSliceHeader(b, p.Numbers)
+	for _, e := range p.Numbers {
+		b = codec.AppendInt(b, e)
+	}
+	return b, nil
+}
+
+func (p *ListParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "numbers":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
+				p.Numbers = append(p.Numbers, r.Int64())
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "numbers")
+}
+
+func (p ListParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ListParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// spreadTask defines [Spread].
+var spreadTask = &taskrt.Definition[SpreadParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "spread",
+		Doc:    "Spread halves numbers and adds the halves, by a call that it returns.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "numbers [int64]",
+		Result: "int64",
+	},
+	AppendParams: (*SpreadParams).AppendMsgpack,
+	ReadParams:   (*SpreadParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
+}
+
+func (p *SpreadParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 39), "\x81\xa7numbers"...)
+	b = codec.AppendSliceHeader(b, p.Numbers)
+	for _, e := range p.Numbers {
+		b = codec.AppendInt(b, e)
+	}
+	return b, nil
+}
+
+func (p *SpreadParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "numbers":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
+				p.Numbers = append(p.Numbers, r.Int64())
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "numbers")
+}
+
+func (p SpreadParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *SpreadParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// fanTask defines [Fan].
+var fanTask = &taskrt.Definition[FanParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "fan",
+		Doc:    "Fan is Spread in a child process.",
+		Kind:   taskrt.CPU,
+		Keep:   time.Hour,
+		Params: "numbers [int64]",
+		Result: "int64",
+	},
+	AppendParams: (*FanParams).AppendMsgpack,
+	ReadParams:   (*FanParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
+}
+
+func (p *FanParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 39), "\x81\xa7numbers"...)
+	b = codec.AppendSliceHeader(b, p.Numbers)
+	for _, e := range p.Numbers {
+		b = codec.AppendInt(b, e)
+	}
+	return b, nil
+}
+
+func (p *FanParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "numbers":
+			r.Once(&seen, 0)
+			for left := codec.ReadSlice(r, &p.Numbers); left > 0 && codec.Room(r, &p.Numbers, left); left-- {
+				p.Numbers = append(p.Numbers, r.Int64())
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "numbers")
+}
+
+func (p FanParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *FanParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// giveTask defines [Give].
+var giveTask = &taskrt.Definition[GiveParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "give",
+		Doc:    "Give returns a call of the form that it is told.",
+		Kind:   taskrt.IO,
+		Retry:  taskrt.RetryPolicy{Attempts: 2, Min: time.Millisecond, Max: 2 * time.Millisecond},
+		Keep:   time.Hour,
+		Params: "form string, n int64",
+		Result: "int64",
+	},
+	AppendParams: (*GiveParams).AppendMsgpack,
+	ReadParams:   (*GiveParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
+}
+
+func (p *GiveParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 24+len(p.Form)), "\x82\xa4form"...)
+	b = codec.AppendString(b, p.Form)
+	b = append(b, "\xa1n"...)
+	return codec.AppendInt(b, p.N), nil
+}
+
+func (p *GiveParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "form":
+			p.Form = r.Once(&seen, 0).String()
+		case "n":
+			p.N = r.Once(&seen, 1).Int64()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "form", "n")
+}
+
+func (p GiveParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *GiveParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// handTask defines [Hand].
+var handTask = &taskrt.Definition[HandParams, int64]{
+	Spec: taskrt.Spec{
+		Name:   "hand",
+		Doc:    "Hand is Give in a child process.",
+		Kind:   taskrt.CPU,
+		Retry:  taskrt.RetryPolicy{Attempts: 2, Min: time.Millisecond, Max: 2 * time.Millisecond},
+		Keep:   time.Hour,
+		Params: "form string, n int64",
+		Result: "int64",
+	},
+	AppendParams: (*HandParams).AppendMsgpack,
+	ReadParams:   (*HandParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *int64) ([]byte, error) { return codec.AppendInt(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *int64) { *v = r.Int64() },
+}
+
+func (p *HandParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 24+len(p.Form)), "\x82\xa4form"...)
+	b = codec.AppendString(b, p.Form)
+	b = append(b, "\xa1n"...)
+	return codec.AppendInt(b, p.N), nil
+}
+
+func (p *HandParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "form":
+			p.Form = r.Once(&seen, 0).String()
+		case "n":
+			p.N = r.Once(&seen, 1).Int64()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "form", "n")
+}
+
+func (p HandParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *HandParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // labelledTask defines [Labelled].
 var labelledTask = &taskrt.Definition[LabelledParams, string]{
