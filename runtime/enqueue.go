@@ -31,6 +31,25 @@ func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...
 	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
 }
 
+// WaitTask waits for a run that [Client.QueueTask] queued, as [Handle.Wait] does, and returns
+// its record. If the run returned a call, the record is that of the last run of the call, or
+// of the one that failed. It blocks until the run has ended or ctx ends. It returns
+// [ErrNoRecord] if no record is kept. It may be called concurrently.
+func (c *Client) WaitTask(ctx context.Context, run *broker.TaskRun) (*broker.Record, error) {
+	records, ok := c.broker.(recorder)
+	if !ok {
+		return nil, fmt.Errorf("wait for run %s: this broker keeps no records", run.ID)
+	}
+	record, err := records.WaitRecord(ctx, run.Queue, run.ID)
+	if err == nil {
+		record, err = c.follow(ctx, record, true)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("wait for run %s: %w", run.ID, err)
+	}
+	return record, nil
+}
+
 // queue queues runs without a group.
 func (c *Client) queue(ctx context.Context, runs ...*broker.TaskRun) error {
 	if err := c.check(runs); err != nil {

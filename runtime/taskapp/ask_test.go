@@ -44,6 +44,9 @@ func TestQueueSaysHowTheRunEnded(t *testing.T) {
 	f.tells(&d, "run", got.ID)
 	require.Equal(t, got.Failure, d.Failure, "run says the same")
 	require.Contains(t, f.refuses(1, "queue", "misbehave", "--how", "permanent", "--wait"), "told to fail for good")
+
+	require.Equal(t, "3\n", f.says("queue", "spread", "--numbers", "[2,4]", "--wait"), "the result of the call that it returns")
+	require.Contains(t, f.refuses(1, "queue", "give", "--form", "chain", "--n", "2", "--wait"), "of task half: failed after 1 attempt: 1 is odd")
 }
 
 // TestAWaitThatIsInterruptedLeavesTheRun: what was queued is known all the same.

@@ -55,6 +55,13 @@ type outcomeView struct {
 	State   string          `json:"state"`            // succeeded or failed
 	Result  json.RawMessage `json:"result,omitempty"` // of a success, if the task has one
 	Failure *failureView    `json:"failure,omitempty"`
+	Queued  *queuedView     `json:"queued,omitempty"` // of exec, if the task returned a call
+}
+
+// queuedView is the last run of a call that was queued.
+type queuedView struct {
+	ID    string `json:"id"`
+	Queue string `json:"queue"`
 }
 
 func (c *commandLine) execCommand() *cobra.Command {
@@ -107,7 +114,20 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 		err = fmt.Errorf("task %s %s: %s", t.Name(), failure.Kind, failure.Message)
 		return c.printFailure(x.ID, t.Name(), failure, err, o.json)
 	}
+	if x.Queued != nil {
+		return c.printCall(t, x, o.json)
+	}
 	return c.printResult(t, x.ID, x.Result, o.json)
+}
+
+// printCall prints the id of the last run of the call that a task returned.
+func (c *commandLine) printCall(t *task, x *taskrt.ExecResult, asJSON bool) error {
+	if asJSON {
+		queued := &queuedView{x.Queued.ID, x.Queued.Queue}
+		return c.printJSON(outcomeView{ID: x.ID, Task: t.Name(), State: string(broker.StateSucceeded), Queued: queued})
+	}
+	_, err := fmt.Fprintln(c.stdout, x.Queued.ID)
+	return err
 }
 
 // printFailure prints the failure of a run as JSON, if that was asked for, and returns

@@ -30,12 +30,13 @@ func (c *commandLine) queue(ctx context.Context, o *taskOptions, t *task, payloa
 		return err
 	}
 	defer closeBroker()
-	run, err := o.queue(ctx, t, payload, c.client(b))
+	client := c.client(b)
+	run, err := o.queue(ctx, t, payload, client)
 	if err != nil && !errors.Is(err, taskrt.ErrNotReplicated) {
 		return err
 	}
 	if err == nil && o.wait {
-		return c.await(ctx, b, t, run, o.json)
+		return c.await(ctx, client, t, run, o.json)
 	}
 	if o.json || !o.wait {
 		err = errors.Join(err, c.printQueued(run, o.json))
@@ -65,21 +66,16 @@ func (c *commandLine) printQueued(run *broker.TaskRun, asJSON bool) error {
 }
 
 // await waits for the end of a run and prints it.
-func (c *commandLine) await(ctx context.Context, b broker.Broker, t *task, run *broker.TaskRun, asJSON bool) error {
-	records, ok := b.(broker.Records)
-	if !ok {
-		return errors.New("wait for the run: this broker keeps no records")
-	}
-	record, err := records.WaitRecord(ctx, run.Queue, run.ID)
+func (c *commandLine) await(ctx context.Context, client *taskrt.Client, t *task, run *broker.TaskRun, asJSON bool) error {
+	record, err := client.WaitTask(ctx, run)
 	switch {
 	case err == nil && record.State == broker.StateSucceeded:
 		return c.printResult(t, run.ID, record.Result, asJSON)
 	case err == nil:
 		return c.printFailure(run.ID, run.Task, record.Failure, runError(record), asJSON)
 	case ctx.Err() != nil:
-		err = errors.New("interrupted; the run stays queued, or goes on")
+		err = fmt.Errorf("wait for run %s: interrupted; the run stays queued, or goes on", run.ID)
 	}
-	err = fmt.Errorf("wait for run %s: %w", run.ID, err)
 	if asJSON {
 		err = errors.Join(err, c.printQueued(run, true)) // that much is known
 	}
