@@ -11,7 +11,7 @@ import (
 
 func TestExamples(t *testing.T) {
 	examples := map[string][]string{
-		"chain":      {"one line: 8 words\nthree lines: 14 words\n"},
+		"chain":      {"one line: 8 words\nthree lines: 14 words\npoems: 9 words\n"},
 		"deploys":    {"a mail to Ada, in en\na mail to Grace, in it\n"},
 		"limits":     {" ada 0\n", " bob 2\n", " eve 2\n", " ada 19\n"},
 		"middleware": {"hello Ada, trace 4bf92f35\nhello you, trace 4bf92f35\n"},

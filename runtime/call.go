@@ -18,6 +18,15 @@ import (
 // Generated Call functions make it. R is the result of its last run: that of the task, of
 // what [Then] queues last, or of what gathers a [Group].
 //
+// A task may return a Call, and so decide while it runs which runs its result takes:
+//
+//	return taskrt.Group(calls, NextSummarize()), nil
+//
+// The broker queues that call in the step that records the task's success, once, whatever
+// crashes. Its runs take the place of the task's run: a [Handle] of the run follows them to
+// the last, a [Group] gathers the result of the last, and what was to follow the run follows
+// the last. They have the run as parent. A call that cannot be queued fails the run.
+//
 // A Call is a value that nothing changes. It can be part of several others, and be queued
 // often: each time as new runs. It may be used concurrently. To queue the zero value is an
 // error.
@@ -27,11 +36,14 @@ type Call[R any] struct{ node *callNode }
 // options are those of this run, behind those of [Call.With]. It sends one request, and
 // blocks until the broker has replied.
 //
-// Its errors are those of a generated Queue function, and those of [Then] and [Group]. They
-// name the place in the call, such as "group member 17: then: task report". Beside
-// [ErrNotReplicated] it returns the handle. Beside [ErrDuplicate] it returns that of the
-// live run that is in the way of the last one, unless that follows another; if the live run
-// is in the way of any other, it returns none.
+// A call has at most [broker.MaxRuns], 100,000 runs, members of groups included, and
+// [broker.MaxBatch], 64 MiB of parameters. Its errors are those of a generated Queue
+// function, and those of [Then] and [Group]. They name the place in the call, such as
+// "group member 17: then: task report".
+//
+// Beside [ErrNotReplicated] it returns the handle. Beside [ErrDuplicate] it returns that of
+// the live run that is in the way of the last one, unless that follows another; if the live
+// run is in the way of any other, it returns none.
 func (c Call[R]) Queue(ctx context.Context, opts ...QueueOption) (*Handle[R], error) {
 	n := c.orInvalid().with(opts)
 	h, err := n.queue(ctx)

@@ -25,11 +25,16 @@ type ClientConfig struct {
 }
 
 // QueueHandler queues the runs of one call: those of a generated function, or the members
-// of a [Group] and the run that gathers them. The follow-ups come last, see [Then].
+// of a [Group] and the run that gathers them. Behind these come the runs that are within each:
+// those that follow it, see [Then], and the members of groups that it gathers.
 type QueueHandler func(ctx context.Context, runs ...*broker.TaskRun) error
 
 // QueueMiddleware wraps the queueing of runs. It may change their headers, and refuse all
 // of them by returning an error. It may be called concurrently.
+//
+// The runs of a call that a task returns pass the middleware of the consumer's client when
+// the task has returned. There, next returns nil once they are accepted: they are queued
+// when the success of the run is recorded.
 type QueueMiddleware func(next QueueHandler) QueueHandler
 
 // Client queues runs, and reads and cancels them. Its methods may be called concurrently.

@@ -11,30 +11,30 @@ import (
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
-// Group joins calls, the members, with a run that gathers their results in order once the
-// last member has ended:
+// Group has a run gather the results of calls, the members, in their order:
 //
 //	counts := []taskrt.Call[int]{CallCountWords("a b"), CallCountWords("c")}
 //	taskrt.Group(counts, NextAdd()).Queue(ctx)
 //
-// The broker queues the gathering run in the step that records the last member's end. There
-// are 1 to [broker.MaxGroup], 10,000 members, which may be of several tasks with results of
-// the same type. A member is one run, or runs that [Then] joined: it ends with the last of
-// them, or with the first that fails. All are in one queue.
+// The broker queues the gathering run in the step that records the end of the last member. A
+// member is a run, or a call of any form: runs that follow each other, or a group of its own.
+// If a member fails for good, is cancelled or expires, the gathering run fails without being
+// executed, unless it has the option [SkipFailed]: then it gets the results of the others,
+// which may be none.
 //
-// If a member fails for good, is cancelled or expires, the gathering run fails without
-// being executed. With the option [SkipFailed] it executes with the results of the other
-// members, which may be none. It also fails if the results have more than
-// [broker.MaxGroupResults], 64 MiB, together. If a member that is a dead letter is queued
-// again and succeeds, the gathering run can be queued again too, for seven days.
-//
-// While the gathering run waits for its members it holds its [ID] and its unique key, its
-// Status is delayed, and its time of //task:expire has not begun. Its policies cannot go by
-// the results, which are not known when it is queued.
-//
-// If a live run has the gathering run's ID or unique key, Queue returns the handle of that
-// run, with [ErrDuplicate]. If a live run has those of a member, Queue returns no handle,
-// and for unique keys a [DuplicateError] with the member.
+//   - There are 1 to [broker.MaxGroup], 10,000 members, of any tasks with results of one type,
+//     in any queues. The group is kept in the queue of the first member's first run. At most
+//     [broker.MaxNesting], 8 groups are one in the other, and the results of one group have at
+//     most [broker.MaxGroupResults], 64 MiB.
+//   - While the gathering run waits for its members it holds its [ID] and its unique key, its
+//     Status is delayed, and its time of //task:expire has not begun. Its policies cannot go
+//     by the results, which are not known when it is queued.
+//   - If a live run has the gathering run's ID or unique key, Queue returns the handle of that
+//     run, with [ErrDuplicate]. If all members are single runs of one queue, Queue also
+//     refuses those whose ID or unique key a live run has, and a [DuplicateError] names them.
+//     In any other group such a member is not queued, and has failed as [Duplicate].
+//   - If a member that is a dead letter is queued again and succeeds, the gathering run can be
+//     queued again too, for seven days.
 func Group[A, R any](members []Call[A], next Next[[]A, R]) Call[R] {
 	nodes := make([]*callNode, len(members))
 	for i, m := range members {

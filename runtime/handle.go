@@ -35,8 +35,9 @@ func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *H
 // HandleOf returns the handle of a run of a task by its id, which another process may have
 // queued. Generated Handle functions call it. It asks nobody: the methods of the handle
 // return [ErrNoRecord] if there is no such run, or no record of it is kept. A run that is to
-// follow another, see [Then], is not there before that has succeeded. The option [OnQueue] names the run's queue if it is not the task's, and the others are ignored. If
-// ctx has no client, or an option is invalid, the methods return that error.
+// follow another, see [Then], is not there before that has succeeded. The option [OnQueue]
+// names the run's queue if it is not the task's, and the others are ignored. If ctx has no
+// client, or an option is invalid, the methods return that error.
 func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opts ...QueueOption) *Handle[R] {
 	run := new(broker.TaskRun)
 	c, err := clientOf(ctx)
@@ -84,7 +85,8 @@ func (d *Definition[P, R]) spec() *Spec                      { return &d.Spec }
 //   - [ErrNoRecord], at once, if no record of the run is kept, or the record has expired,
 //   - a [*DuplicateError] if the run is a follow-up, see [Then], and was skipped.
 //
-// It may be called concurrently.
+// If the run returned a [Call], Wait goes on until the last run of that has ended, and returns
+// its result, or the error of the first that failed. It may be called concurrently.
 func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 	var result R
 	record, err := h.ended(ctx)
@@ -106,8 +108,11 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 
 // Status returns the state of the run, and blocks until the broker has replied. It returns
 // [ErrNoRecord] if no record of the run is kept, or the record has expired. It returns a
-// [*DuplicateError] if the run is a follow-up, see [Then], and was skipped. It may be
-// called concurrently.
+// [*DuplicateError] if the run is a follow-up, see [Then], and was skipped.
+//
+// If the run returned a [Call], the status is that of the run which has its place now: it is
+// succeeded once the last run of the call is. The record of a run that returned a call is kept
+// for 30 days at least, if any is. Status may be called concurrently.
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 	s, err := h.status(ctx)
 	if err != nil {
@@ -157,7 +162,8 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 // If the run is a follow-up, see [Then], and is not queued yet, Cancel cancels the run
 // before it, and so on back to a live one: nothing of the chain is queued then. If that
 // run succeeds all the same, its follow-up is queued, and a second Cancel cancels that.
-// If the run gathers a [Group], Cancel cancels this run alone, and the members go on.
+// If the run returned a [Call], Cancel cancels the run which has its place now. If that, or
+// the run itself, gathers a [Group], Cancel cancels this run alone, and the members go on.
 func (h *Handle[R]) Cancel(ctx context.Context) error {
 	err := h.cancelOwn(ctx)
 	if errors.Is(err, ErrNoRecord) && h.after != nil {

@@ -54,9 +54,8 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 	})
 }
 
-// BindCall makes a task of a definition and of a function that returns a call. The runs of
-// the call are queued in the step that records the success, and take the run's place: R is
-// the result of the last of them. Generated code calls it.
+// BindCall makes a task of a definition and of a function that returns a [Call]: R is the
+// result of the call's last run. Generated code calls it.
 func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (Call[R], error)) Task {
 	return bind(d, func(ctx context.Context, p *P) (answer, error) {
 		call, err := fn(ctx, p)

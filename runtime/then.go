@@ -9,40 +9,35 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// Then joins two runs: the second is queued once the first has succeeded, and gets its
-// result:
+// Then has a run follow a call, and get its result:
 //
-//	taskrt.Then(CallHeavyCalculation(dataID), NextReport()).Queue(ctx)
+//	taskrt.Then(CallCountWords(text), NextReport("words")).Queue(ctx)
 //
-// The broker queues the second run in the step that records the first one's success,
+// The broker queues the run in the step that records the success of the call's last run,
 // whatever crashes. (A broker without [broker.Leaser] leaves that to the consumer, which can
-// die in between.) If the first fails for good, the second never runs, and waiting for it
-// returns the first run's [*RunError].
+// die in between.) If the call fails for good, what follows never runs, and waiting for it
+// returns the [*RunError] of the run that failed.
 //
-// The first may be a [Group], or a call that Then returned; at most [broker.MaxThen], 16, runs
-// can follow a first one. For a first task without a result, or whose result is of no use,
-// see [After].
-//
-// If a live run has the second run's [ID] or unique key when the first succeeds, the second
-// is skipped: Wait and Status return a [*DuplicateError] if its record is kept, and the
-// consumer logs a warning and reports a [RunDropped] event of kind [Duplicate]. For
-// cancelling see [Handle.Cancel].
-//
-// If a policy of the second run depends on its parameters, the first run starts only at a
-// consumer that has the tasks of both. The record of the first run is kept as long as that
-// of the second. If the first run is refused as [ErrDuplicate], nothing is queued.
+//   - At most [broker.MaxThen], 16, runs can follow a first one. A call of a first task without
+//     a result, or with one of no use, is followed by what [After] makes.
+//   - The records of the runs before the last are kept as long as its own. If the first run is
+//     refused as [ErrDuplicate], nothing is queued. For cancelling see [Handle.Cancel].
+//   - If a live run has the [ID] or unique key of a run when that is to follow, the run is
+//     skipped: Wait and Status return a [*DuplicateError] if its record is kept, and the
+//     consumer logs a warning and reports a [RunDropped] event of kind [Duplicate].
+//   - If a policy of a run that follows depends on its parameters, the run before it starts
+//     only at a consumer that has the tasks of both.
 func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
 	before := first.orInvalid()
 	return Call[R]{next.orInvalid().behind(func(n *callNode) { n.before = before })}
 }
 
-// After makes a follow-up of a call that needs no result:
+// After has a call follow another without the result of that:
 //
 //	taskrt.Then(CallStore(doc), taskrt.After[taskrt.None](CallNotify("stored")))
 //
-// The type argument is the result of the run before it, which is not used. The call may be
-// of several runs that follow each other, and may begin with a [Group]: its members are
-// queued once the run before it has succeeded.
+// The type argument is the result that is not used. The call may be of several runs. If it
+// begins with a [Group], the members are queued once the run before them has succeeded.
 func After[A, R any](call Call[R]) Next[A, R] { return Next[A, R]{call.orInvalid()} }
 
 // buildThen makes the runs of a call that follow each other.

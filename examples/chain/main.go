@@ -1,4 +1,5 @@
-// Chain counts the words of documents, and reports the count of one and the sum of several.
+// Chain counts the words of documents, and reports the count of one and the sum of several,
+// also of those that a task finds.
 // Each run that follows others is queued in the step that records the end of its
 // predecessors.
 //
@@ -54,6 +55,23 @@ func reportAll(title string, texts ...string) taskrt.Call[string] {
 	return taskrt.Then(taskrt.Group(counts, NextAdd()), NextReport(title))
 }
 
+// shelves are where the texts are.
+var shelves = map[string][]string{
+	"poems": {"Bright star, would I were", "stedfast as thou art"},
+}
+
+// ReportShelf reports the words of all texts on a shelf. Which texts these are it learns as
+// it runs: the call that it returns takes the place of its run.
+//
+//task:io
+func ReportShelf(ctx context.Context, shelf string) (taskrt.Call[string], error) {
+	texts, ok := shelves[shelf]
+	if !ok {
+		return taskrt.Call[string]{}, taskrt.Permanent(fmt.Errorf("there is no shelf %q", shelf))
+	}
+	return reportAll(shelf, texts...), nil
+}
+
 func run() error {
 	b := memory.New()
 	consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{}, Tasks())
@@ -68,6 +86,7 @@ func run() error {
 	for _, report := range []taskrt.Call[string]{
 		reportOne("one line", "Shall I compare thee to a summer's day?"),
 		reportAll("three lines", "So long as men can breathe", "or eyes can see", "so long lives this"),
+		CallReportShelf("poems"),
 	} {
 		handle, err := report.Queue(ctx)
 		if err != nil {

@@ -28,6 +28,9 @@ func Tasks() []taskrt.Task {
 		taskrt.Bind(reportTask, func(ctx context.Context, p *ReportParams) (string, error) {
 			return Report(ctx, p.Words, p.Title)
 		}),
+		taskrt.BindCall(reportShelfTask, func(ctx context.Context, p *ReportShelfParams) (taskrt.Call[string], error) {
+			return ReportShelf(ctx, p.Shelf)
+		}),
 	}
 }
 
@@ -117,6 +120,35 @@ type ReportParams struct {
 	Words int
 	Title string
 }
+
+// QueueReportShelf queues [ReportShelf]: it reports the words of all texts on a shelf. Which texts these are it learns as
+// it runs: the call that it returns takes the place of its run.
+func QueueReportShelf(ctx context.Context, shelf string, opts ...taskrt.QueueOption) (*taskrt.Handle[string], error) {
+	return taskrt.Queue(ctx, reportShelfTask, &ReportShelfParams{Shelf: shelf}, opts...)
+}
+
+// QueueReportShelfBatch queues a run of [ReportShelf] for each of params, all or none.
+func QueueReportShelfBatch(ctx context.Context, params []ReportShelfParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[string], error) {
+	return taskrt.QueueBatch(ctx, reportShelfTask, params, opts...)
+}
+
+// CallReportShelf is a run of [ReportShelf] that is not queued yet; see [taskrt.Call].
+func CallReportShelf(shelf string) taskrt.Call[string] {
+	return taskrt.NewCall(reportShelfTask, &ReportShelfParams{Shelf: shelf})
+}
+
+// NextReportShelf is a run of [ReportShelf] that follows another, whose result is its shelf; see [taskrt.Next].
+func NextReportShelf() taskrt.Next[string, string] {
+	return taskrt.NewNext[string](reportShelfTask, "shelf", &ReportShelfParams{})
+}
+
+// HandleReportShelf returns the handle of a run of [ReportShelf] by its id; see [taskrt.HandleOf].
+func HandleReportShelf(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[string] {
+	return taskrt.HandleOf(ctx, reportShelfTask, id, opts...)
+}
+
+// ReportShelfParams are the parameters of [ReportShelf].
+type ReportShelfParams struct{ Shelf string }
 
 // The code below is for the runtime.
 //
@@ -245,3 +277,40 @@ func (p *ReportParams) ReadMsgpack(r *codec.Reader) {
 
 func (p ReportParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
 func (p *ReportParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// reportShelfTask defines [ReportShelf].
+var reportShelfTask = &taskrt.Definition[ReportShelfParams, string]{
+	Spec: taskrt.Spec{
+		Name:   "report_shelf",
+		Doc:    "ReportShelf reports the words of all texts on a shelf. Which texts these are it learns as\nit runs: the call that it returns takes the place of its run.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "shelf string",
+		Result: "string",
+	},
+	AppendParams: (*ReportShelfParams).AppendMsgpack,
+	ReadParams:   (*ReportShelfParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *string) ([]byte, error) { return codec.AppendString(b, *v), nil },
+	ReadResult:   func(r *codec.Reader, v *string) { *v = r.String() },
+}
+
+func (p *ReportShelfParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 14+len(p.Shelf)), "\x81\xa5shelf"...)
+	return codec.AppendString(b, p.Shelf), nil
+}
+
+func (p *ReportShelfParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "shelf":
+			p.Shelf = r.Once(&seen, 0).String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "shelf")
+}
+
+func (p ReportShelfParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *ReportShelfParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
