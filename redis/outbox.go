@@ -69,10 +69,15 @@ func (m *moving) scan(ctx context.Context, from int) error {
 	return err
 }
 
-// pass moves entries from one end of the outbox, until some stayed on so many pages. It
-// reports whether it came to the other end.
+// pass moves entries from one end of the outbox, until some stayed on so many pages, or half of
+// the time for a pass is over: then another pass goes on. It reports whether it came to the other
+// end.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
-	for m.pages < pages {
+	for began := time.Now(); m.pages < pages; {
+		if time.Since(began) > m.b.cfg.Timeout/2 {
+			m.from.mover.start()
+			return false, nil
+		}
 		v, err := m.b.repeat(ctx, m.b.scripts.Outbox, m.b.clients.Work, []string{m.from.Outbox},
 			(&script.OutboxArgs{Skip: m.stayed, Entries: outboxPage, Bytes: outboxBytes, From: end}).Append(nil)...)
 		behind, entries := int64(0), []string(nil)
@@ -352,13 +357,13 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 	m.mu.Lock()
 	m.total += sent.stored
 	m.mu.Unlock()
-	m.stay(len(s.entries)-len(sent.over)-len(sent.undecided)-len(sent.members), sent.failed)
+	m.stay(len(s.entries)-sent.over-len(sent.undecided)-len(sent.members), sent.failed)
 	m.decide(ctx, s, sent.undecided)
 	for _, i := range sent.members {
 		m.skipMember(ctx, s, i)
 	}
-	if err := m.remove(ctx, s, sent.over); err != nil {
-		m.stay(len(sent.over), err)
+	if err := m.remove(ctx, s, sent.left); err != nil {
+		m.stay(len(sent.left), err)
 		return
 	}
 	if sent.failed == nil {
@@ -368,8 +373,9 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 
 // sentEntries are the entries of a sending by what became of them.
 type sentEntries struct {
-	stored    int      // of those that are over
-	over      []string // stored, now or before, or a duplicate
+	over      int      // stored, now or before, or a duplicate
+	stored    int      // of those
+	left      []string // of those that are over, what is to be removed
 	undecided []int    // by their indexes
 	members   []int    // duplicates that are members of groups, by their indexes
 	failed    error    // of the others
@@ -381,23 +387,32 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 		switch {
 		case call.status == script.Stored:
 			sent.stored++
-			sent.over = append(sent.over, s.entries[i])
+			sent.noteOver(s, i)
 		case call.status == script.Undecided:
 			sent.undecided = append(sent.undecided, i)
 		case call.status == script.SourceGone:
-			sent.over = append(sent.over, s.entries[i])
+			sent.noteOver(s, i)
 		case errors.Is(call.result, broker.ErrDuplicate):
 			if source := string(call.source); source[0] == 'n' || source == "ms" {
 				sent.members = append(sent.members, i)
 				continue
 			}
 			m.b.skipped.note(s.runs[i], call.result)
-			sent.over = append(sent.over, s.entries[i])
+			sent.noteOver(s, i)
 		default:
 			sent.failed = errors.Join(sent.failed, call.result)
 		}
 	}
 	return sent
+}
+
+// noteOver notes that an entry is over. In the queue's own outbox the script has removed it: to
+// look for it there again would cost the more the longer the outbox is.
+func (sent *sentEntries) noteOver(s *sending, i int) {
+	sent.over++
+	if source := s.calls[i].source[0]; source == 'm' || source == 'p' {
+		sent.left = append(sent.left, s.entries[i])
+	}
 }
 
 // decide sends runs again that large calls had reserved keys of, if these calls are
@@ -418,7 +433,11 @@ func (m *moving) decide(ctx context.Context, s *sending, undecided []int) {
 	}
 }
 
+// remove removes entries that were sent to another queue.
 func (m *moving) remove(ctx context.Context, s *sending, over []string) error {
+	if len(over) == 0 {
+		return nil
+	}
 	if err := m.b.keepMoved(ctx, s.moved, stayedKept); err != nil {
 		return err
 	}
