@@ -209,6 +209,27 @@ func TestAHandleFollowsFromAnotherProcess(t *testing.T) {
 	})
 }
 
+// TestAHandleFollowsWhenRecordsHaveExpired has the second of two runs begin long after the
+// record of the first has expired.
+func TestAHandleFollowsWhenRecordsHaveExpired(t *testing.T) {
+	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 24*time.Hour)
+		defer cancel()
+		h, err := tasks.QueueGive(ctx, "slow", 40)
+		require.NoError(t, err)
+		time.Sleep(3 * time.Hour) // the bubble's clock
+		status, err := h.Status(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, "delayed", status.State)
+		got, err := h.Wait(ctx)
+		require.NoError(t, err)
+		require.EqualValues(t, 10, got)
+		time.Sleep(2 * time.Hour)
+		_, err = h.Wait(ctx)
+		require.ErrorIs(t, err, taskrt.ErrNoRecord, "the result was kept for an hour")
+	})
+}
+
 // TestCancelFindsTheRunThatTookThePlace cancels the runs of returned calls, by the handle of
 // the run that returned them and of one that follows it.
 func TestCancelFindsTheRunThatTookThePlace(t *testing.T) {

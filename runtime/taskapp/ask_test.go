@@ -46,6 +46,14 @@ func TestQueueSaysHowTheRunEnded(t *testing.T) {
 	require.Contains(t, f.refuses(1, "queue", "misbehave", "--how", "permanent", "--wait"), "told to fail for good")
 
 	require.Equal(t, "3\n", f.says("queue", "spread", "--numbers", "[2,4]", "--wait"), "the result of the call that it returns")
+	require.Equal(t, "2\n", f.says("queue", "give", "--form", "chain", "--n", "8", "--id", "gave", "--wait"))
+	var gave shownDetail
+	f.tells(&gave, "run", "gave")
+	require.Len(t, gave.Successors, 2)
+	require.Equal(t, "default", gave.Successors[1].Queue)
+	require.Empty(t, gave.ResultError, "the last successor has the result")
+	require.Regexp(t, "(?m)^result +2$", f.says("run", gave.Successors[1].ID))
+	require.Regexp(t, "(?m)^successor +"+gave.Successors[0].ID+" in queue default$", f.says("run", "gave"))
 	require.Contains(t, f.refuses(1, "queue", "give", "--form", "chain", "--n", "2", "--wait"), "of task half: failed after 1 attempt: 1 is odd")
 }
 

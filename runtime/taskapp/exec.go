@@ -58,7 +58,7 @@ type outcomeView struct {
 	Queued  *queuedView     `json:"queued,omitempty"` // of exec, if the task returned a call
 }
 
-// queuedView is the last run of a call that was queued.
+// queuedView is a run of a call that a task returned.
 type queuedView struct {
 	ID    string `json:"id"`
 	Queue string `json:"queue"`

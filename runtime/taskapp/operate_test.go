@@ -100,6 +100,7 @@ type (
 		ParamsError                                string `json:"params_error"`
 		Result                                     any
 		ResultError                                string `json:"result_error"`
+		Successors                                 []struct{ ID, Queue string }
 	}
 	shownQueue struct {
 		Queue                                   string

@@ -34,6 +34,8 @@ type runDetail struct {
 	ParamsError string          `json:"params_error,omitempty"` // why they cannot be shown
 	Result      json.RawMessage `json:"result,omitempty"`
 	ResultError string          `json:"result_error,omitempty"`
+
+	Successors []queuedView `json:"successors,omitempty"` // of a call that it returned
 }
 
 type progressView struct {
@@ -190,6 +192,12 @@ func (d *runDetail) addRecord(c *commandLine, r *broker.Record) {
 		return
 	}
 	d.Failure = nil // of an attempt before
+	for _, ref := range r.Successors {
+		d.Successors = append(d.Successors, queuedView{ref.ID, ref.Queue})
+	}
+	if len(r.Successors) > 0 {
+		return // the last of them has the result
+	}
 	if t := c.tasks.byName[r.Task]; t == nil {
 		d.ResultError = fmt.Sprintf("%d bytes of a task that this program does not have", len(r.Result))
 	} else if result, err := t.showResult(r.Result); err != nil {
@@ -294,6 +302,9 @@ func (w detailTable) writeRelatives(d *runDetail) {
 	w.line("root", d.Root)
 	w.line("group", d.Group)
 	w.line("gathers", d.Gathers)
+	for _, s := range d.Successors {
+		w.line("successor", s.ID+" in queue "+s.Queue)
+	}
 }
 
 func (w detailTable) writeData(d *runDetail) {
