@@ -11,7 +11,8 @@ type Groups interface {
 	// QueueGroup stores members, all of them or none, as QueueTasks does. Their Links name
 	// the group that next awaits, and their place in it. The step that ends the last member,
 	// in any way, queues next, which may be for another queue. If the Unique or own id of
-	// next is that of a live run, the error is a [DuplicateError] with the Index -1.
+	// next is that of a live run, the error is a [DuplicateError] with the Index -1. QueueGroup
+	// refuses what [CheckGroup] does.
 	//
 	// Members may be for several queues, and a member may await a group of its own, whose
 	// members are its [Links].Members. QueueGroup stores such a call in one step, and queues

@@ -268,43 +268,14 @@ func (p *pendingGroup) gatherNone(ctx context.Context) error {
 // checkGroup returns an error if the runs are no group. It returns the members' queue and
 // the queue of the run that awaits them.
 func (b *Broker) checkGroup(then *broker.TaskRun, members []*broker.TaskRun) (q, to *queue, err error) {
-	if then == nil || len(members) > broker.MaxGroup {
-		return nil, nil, fmt.Errorf("%d members, or nothing that waits for them: up to %d are allowed", len(members), broker.MaxGroup)
-	}
-	gathers := then.Links.OrZero().Awaits
-	if q, err = b.queue(gathers.Queue); err != nil {
+	if err := broker.CheckGroup(then, members); err != nil {
 		return nil, nil, err
 	}
-	if to, err = b.check([]*broker.TaskRun{then}); err != nil {
+	if q, err = b.queue(then.Links.Awaits.Queue); err != nil {
 		return nil, nil, err
 	}
-	if gathers.ID == "" || gathers.Size != len(members) || len(then.Links.Members) > 0 {
-		return nil, nil, fmt.Errorf("run %s does not gather a group of %d in queue %s", then.ID, len(members), q.Name)
-	}
-	if err := checkMembers(gathers, members); err != nil {
-		return nil, nil, err
-	}
-	return q, to, broker.CheckBatch(members)
-}
-
-// checkMembers refuses members that cannot be stored, members of another group, and two with
-// the same number.
-func checkMembers(group broker.Group, members []*broker.TaskRun) error {
-	seen := make([]bool, len(members))
-	for i, m := range members {
-		if m == nil {
-			return fmt.Errorf("member %d is no run", i)
-		}
-		if err := m.Validate(); err != nil {
-			return fmt.Errorf("run %.64q: %w", m.ID, err)
-		}
-		links := m.Links.OrZero()
-		if links.Group != group.ID || m.GroupQueue() != group.Queue || links.Member >= len(members) || seen[links.Member] {
-			return fmt.Errorf("run %s is not member %d of the group %s in queue %s, or not the only one", m.ID, links.Member, group.ID, group.Queue)
-		}
-		seen[links.Member] = true
-	}
-	return nil
+	to, err = b.queue(then.Queue)
+	return q, to, err
 }
 
 // Members returns how the members of a group ended. It reads a hundred in each command,

@@ -289,10 +289,10 @@ func TestGroupIsStoredWholeOrNotAtAll(t *testing.T) {
 	require.ErrorIs(t, err, broker.ErrNoRecord)
 	require.Zero(t, client.Exists(t.Context(), prefix(t)+":{q}:group:g").Val())
 	gathering.EnsureLinks().Awaits.Size = 2
-	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "does not gather")
+	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "gathers the group")
 	_, members = group("q", "q", 2)
 	members[1].EnsureLinks().Member = 0
-	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "is not member")
+	require.ErrorContains(t, b.QueueGroup(t.Context(), gathering, members...), "not member 1 of group g")
 }
 
 // TestRequeueDead requeues and deletes dead letters, and leaves one whose id is that of a

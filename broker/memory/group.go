@@ -25,8 +25,8 @@ type group struct {
 // error that wraps [broker.ErrDuplicate] if the run then, or the group, has the id of a
 // live one.
 func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members ...*broker.TaskRun) error {
-	if err := checkGroup(then, members); err != nil {
-		return err
+	if err := broker.CheckGroup(then, members); err != nil {
+		return fmt.Errorf("queue group: %w", err)
 	}
 	awaited := then.Links.Awaits
 	last := copyIn([]*broker.TaskRun{then})
@@ -97,7 +97,7 @@ func (b *Broker) queueOne(one []storedRun, now clock) {
 	}
 	q, g := b.queue(e.run.Queue), b.groupOf(&e.run)
 	err := q.claim([][]storedRun{one}, now)
-	if err == nil && members != nil && b.queue(e.run.Links.Awaits.Queue).groups[e.run.Links.Awaits.ID] != nil {
+	if err == nil && len(members) > 0 && b.queue(e.run.Links.Awaits.Queue).groups[e.run.Links.Awaits.ID] != nil {
 		q.unclaim(e)
 		err = broker.ErrDuplicate
 	}
@@ -112,7 +112,7 @@ func (b *Broker) queueOne(one []storedRun, now clock) {
 		e.join(g)
 	}
 	q.used = true
-	if members != nil {
+	if len(members) > 0 {
 		of := b.queue(e.run.Links.Awaits.Queue)
 		gather(q, of, e, len(members))
 		of.used = true
@@ -141,36 +141,6 @@ func (b *Broker) groupOf(r *broker.TaskRun) *group {
 func (e *storedRun) join(g *group) {
 	r := e.getRare()
 	r.group, r.member = g, e.run.Links.Member
-}
-
-// checkGroup does the checks that need no lock.
-func checkGroup(then *broker.TaskRun, members []*broker.TaskRun) error {
-	if err := validate([]*broker.TaskRun{then}); err != nil {
-		return err
-	}
-	for i, r := range members {
-		if r == nil {
-			return fmt.Errorf("queue member %d of %d: it is nil", i, len(members))
-		}
-		if err := r.Validate(); err != nil {
-			return fmt.Errorf("queue run %.64q: %w", r.ID, err)
-		}
-	}
-	if err := broker.CheckBatch(members); err != nil {
-		return fmt.Errorf("queue members: %w", err)
-	}
-	g := then.Links.OrZero().Awaits
-	if g.ID == "" || g.Size != len(members) {
-		return fmt.Errorf("queue group %.64q: run %s gathers a group of %d, and not of the %d there are", g.ID, then.ID, g.Size, len(members))
-	}
-	for i, r := range members {
-		links := r.Links.OrZero()
-		if r.GroupQueue() != g.Queue || links.Group != g.ID || links.Member != i {
-			return fmt.Errorf("queue group %s: run %s is not its member %d in queue %s, but %d of group %.64q in queue %s",
-				g.ID, r.ID, i, g.Queue, links.Member, links.Group, r.GroupQueue())
-		}
-	}
-	return nil
 }
 
 // gather stores a run that is queued after a new group of n members.
