@@ -330,6 +330,21 @@ const unreadableKept = 24 * time.Hour
 // next adds the operations that queue the follow-ups of a run's success. It reports whether one
 // of them takes the run's place in its group.
 func (out *outcome) next(of *broker.TaskRun, runs []*broker.TaskRun) (passed bool, err error) {
+	if passed, err = checkNext(of, runs); err != nil {
+		return false, err
+	}
+	for _, run := range runs {
+		entry, err := outboxEntry(run)
+		if err != nil {
+			return false, fmt.Errorf("next run %.64q: %w", run.ID, err)
+		}
+		out.add(script.OpSend, "", entry)
+	}
+	return passed, nil
+}
+
+// checkNext refuses follow-ups before they are encoded, as they may be too large.
+func checkNext(of *broker.TaskRun, runs []*broker.TaskRun) (passed bool, err error) {
 	for i, run := range runs {
 		if run == nil {
 			return false, fmt.Errorf("next run %d of %d is nil", i+1, len(runs))
@@ -337,11 +352,6 @@ func (out *outcome) next(of *broker.TaskRun, runs []*broker.TaskRun) (passed boo
 		if err := run.Validate(); err != nil {
 			return false, fmt.Errorf("next run %.64q: %w", run.ID, err)
 		}
-		entry, err := outboxEntry(run)
-		if err != nil {
-			return false, fmt.Errorf("next run %.64q: %w", run.ID, err)
-		}
-		out.add(script.OpSend, "", entry)
 	}
 	if err = broker.CheckBatch(runs); err == nil {
 		passed, err = of.TakesPlace(runs)
