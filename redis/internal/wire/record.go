@@ -14,7 +14,8 @@ func AppendMember(id string, record []byte) []byte {
 	return append(append([]byte{byte(len(id))}, id...), record...)
 }
 
-// ParseMember reads how a member ended. It returns nil if the member has not ended.
+// ParseMember reads how a member of a group of this queue ended. It returns nil if the member
+// has not ended.
 func ParseMember(queueName, stored string) (*broker.Record, error) {
 	if stored == "" {
 		return nil, nil
@@ -101,7 +102,14 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 	if run.ParentID != "" {
 		n++
 	}
+	elsewhere := run.Links.OrZero().GroupQueue != "" // the record is kept by the group, in another queue
+	if elsewhere {
+		n++
+	}
 	b = codec.AppendMapLen(b, n)
+	if elsewhere {
+		b = codec.AppendString(codec.AppendString(b, "q"), run.Queue)
+	}
 	b = codec.AppendString(codec.AppendString(b, "t"), run.Task)
 	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
 	if run.ParentID != "" {
@@ -171,6 +179,8 @@ func ParseRecord(b []byte, record *broker.Record) error {
 	failed := false
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
+		case "q":
+			record.Queue = r.String()
 		case "t":
 			record.Task = r.String()
 		case "a":
