@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -336,6 +337,11 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 	for i := range links.Then {
 		next := stored(links.Then[i].Run)
 		links.Then[i].Run = &next
+	}
+	links.Members = slices.Clone(links.Members)
+	for i, m := range links.Members {
+		member := stored(m)
+		links.Members[i] = &member
 	}
 	c.Rules, c.Links = &rules, &links // nil is as good as the zero value
 	return c
