@@ -8,8 +8,10 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
 	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears
 
-# The tests that measure memory, or compute for long.
-NO_RACE = DenseBytes|HonestMegabyte|FiveYears|TellWhatNextDoes
+# The packages that are tested without the race detector: they start no goroutines, or
+# are examples, whose goroutines are those of packages that are tested with it.
+PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive $\
+	./internal/naming ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
 .PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
 
@@ -26,11 +28,14 @@ build: ## compile everything, for Linux and for the other systems
 	GOOS=windows $(GO) build ./...
 
 # The programs that tests build get the race detector too, from the packages that are
-# compiled with it already; `make lint` vets.
-test: redis-server ## run all tests with the race detector
-	GOFLAGS='$(GOFLAGS) -race' GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(PKG) # most tests wait most of their time
-	$(GO) test -vet=off -run '$(NO_RACE)' ./internal/codectest ./internal/cron
-	cd bench && GOFLAGS='$(GOFLAGS) -race' $(GO) test -vet=off ./...
+# compiled with it already; `make lint` vets. Most tests wait most of their time.
+test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
+test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
+test: raced = $(filter-out $(plain),$(tested))
+test: redis-server ## run all tests, with the race detector where there are goroutines
+	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
+	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
+	cd bench && $(GO) test -vet=off ./...
 
 test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
