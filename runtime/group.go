@@ -65,6 +65,7 @@ func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun, nesting int
 	links := gathering.EnsureLinks()
 	group := &links.Awaits
 	group.ID, group.Size, group.Param = ulid.New(b.now), len(n.members), n.param
+	links.Members = make([]*broker.TaskRun, 0, len(n.members))
 	for i, m := range n.members {
 		member, err := b.newMember(m, nesting+1)
 		if err != nil {

@@ -67,16 +67,8 @@ func (x *execution) accept(ctx context.Context, a answer) (answer, error) {
 	if err != nil {
 		return answer{}, err
 	}
-	a = answer{first: first}
-	last := first
-	for next := first; next != nil; next = follower(next) {
-		replace(next, run)
-		a.successors = append(a.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
-		last = next
-	}
-	links := last.EnsureLinks()
-	links.Then = slices.Concat(links.Then, run.Links.OrZero().Then)
-	return a, returnedError(c.checkReturned(first))
+	a = replace(run, first)
+	return a, returnedError(c.checkReplaced(run, a))
 }
 
 // passOn checks the runs of a returned call, and has the client's middleware see them. It
@@ -130,25 +122,35 @@ func follower(run *broker.TaskRun) *broker.TaskRun {
 	return nil
 }
 
-// replace has a run of a returned call stand for the run that returned it.
-func replace(run, returned *broker.TaskRun) {
-	of := returned.Links.OrZero()
-	setMember(run, returned.GroupQueue(), of.Group, of.Member)
-	run.Links.Returned = of.Returned + 1
-	run.Keep = max(run.Keep, returned.Keep)
+// replace has the runs of a call stand for the run that returned it.
+func replace(run, first *broker.TaskRun) answer {
+	a, of, last := answer{first: first}, run.Links.OrZero(), first
+	for next := first; next != nil; next = follower(next) {
+		setMember(next, run.GroupQueue(), of.Group, of.Member)
+		next.Links.Returned = of.Returned + 1
+		next.Keep = max(next.Keep, run.Keep)
+		a.successors = append(a.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
+		last = next
+	}
+	last.Links.Then = slices.Concat(last.Links.Then, of.Then)
+	return a
 }
 
-// checkReturned refuses a returned call that cannot be stored together with what follows the
-// run that returned it.
-func (e *executor) checkReturned(first *broker.TaskRun) error {
+// checkReplaced refuses a call that cannot be stored in the place of the run that returned
+// it, with what follows that run.
+func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
+	at := slices.Index(a.successors, broker.RunRef{Queue: run.Queue, ID: run.ID})
+	if at >= 0 && at < len(a.successors)-1 { // its record would be in the way
+		return fmt.Errorf("a run that others follow has the id %s of the run that returns it; give it another id", run.ID)
+	}
 	most := max(e.cfg.Codec.Payload, e.client.maxPayload)
-	if size := totalPayload(first); size > most {
+	if size := totalPayload(a.first); size > most {
 		return fmt.Errorf("%w: the parameters of its runs and of what follows this run take %d bytes, at most %d are allowed", ErrPayloadTooLarge, size, most)
 	}
-	if err := first.Validate(); err != nil {
+	if err := a.first.Validate(); err != nil {
 		return err
 	}
-	return broker.CheckBatch([]*broker.TaskRun{first})
+	return broker.CheckBatch([]*broker.TaskRun{a.first})
 }
 
 // follow returns the record of the run that has the place of one that returned a call, from

@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,7 +20,7 @@ import (
 // in a child process.
 func TestATaskReturnsACall(t *testing.T) {
 	for form, want := range map[string]int64{
-		"single": 20, "chain": 10, "group": 40, "tree": 70, "after": 40, "elsewhere": 10, "flaky": 20, "named": 20,
+		"single": 20, "chain": 10, "group": 40, "tree": 70, "after": 40, "elsewhere": 10, "flaky": 20, "named": 20, "same": 20, "same last": 10,
 	} {
 		t.Run(form, func(t *testing.T) {
 			onBothConsumed(t, taskrt.ConsumerConfig{}, func(t *testing.T, ctx context.Context, _ broker.Broker) {
@@ -94,8 +95,10 @@ func TestACPUTaskReturnsACall(t *testing.T) {
 
 // refusedForms are calls that cannot be queued.
 var refusedForms = map[string]string{
-	"zero":  "failed after 1 attempt: queue the call that the task returned: the call is the zero value; make it with a generated Call",
-	"wrong": "failed after 1 attempt: queue the call that the task returned: then: task half: delay -1ns is negative",
+	"zero":       "failed after 1 attempt: queue the call that the task returned: the call is the zero value; make it with a generated Call",
+	"wrong":      "failed after 1 attempt: queue the call that the task returned: then: task half: delay -1ns is negative",
+	"same first": "queue the call that the task returned: a run that others follow has the id ",
+
 	"skips": "failed after 1 attempt: queue the call that the task returned: the option SkipFailed is for the run that gathers a group",
 }
 
@@ -361,6 +364,36 @@ func TestPoliciesInAReturnedCall(t *testing.T) {
 		_, err = h.Wait(ctx)
 		require.NoError(t, err)
 		require.Equal(t, []string{"a: 0 of 0"}, j.notes())
+	})
+}
+
+// TestAReturnedCallThatIsTooLarge has a run that large ones follow return a large call.
+func TestAReturnedCallThatIsTooLarge(t *testing.T) {
+	large := func(size int) taskrt.Call[string] { return tasks.CallSum(nil, strings.Repeat("x", size)) }
+	text := &taskrt.Definition[struct{}, string]{
+		AppendResult: func(b []byte, s *string) ([]byte, error) { return codec.AppendString(b, *s), nil },
+		ReadResult:   func(r *codec.Reader, s *string) { *s = r.String() },
+	}
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		half, call := returning("half_full", text, func() taskrt.Call[string] { return large(700 << 10) })
+		full, other := returning("full", text, func() taskrt.Call[string] { return large(1 << 20) })
+		consume(t, b, taskrt.ConsumerConfig{}, tasks.Tasks(nil), []taskrt.Task{half, full})
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Hour)
+		defer cancel()
+		h, err := call.Queue(ctx, taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		_, err = h.Wait(ctx)
+		require.NoError(t, err)
+		for want, call := range map[string]taskrt.Call[string]{
+			"task sum: payload too large: the parameters take 104":                                other,
+			"payload too large: the parameters of its runs and of what follows this run take 143": taskrt.Then(call, taskrt.After[string](large(700<<10))),
+		} {
+			h, err = call.Queue(ctx, taskrt.Keep(time.Hour))
+			require.NoError(t, err)
+			_, err = h.Wait(ctx)
+			require.ErrorContains(t, err, "failed after 1 attempt: queue the call that the task returned: "+want)
+		}
 	})
 }
 

@@ -84,6 +84,12 @@ func give(ctx context.Context, form string, n int64) (taskrt.Call[int64], error)
 		return half.With(taskrt.ID(fmt.Sprint("named-", n))), nil
 	case "later":
 		return taskrt.Then(half.With(taskrt.Delay(time.Hour)), NextHalf()), nil
+	case "same":
+		return half.With(taskrt.ID(run.ID)), nil
+	case "same first":
+		return taskrt.Then(half.With(taskrt.ID(run.ID)), NextHalf()), nil
+	case "same last":
+		return taskrt.Then(half, NextHalf().With(taskrt.ID(run.ID))), nil
 	case "slow":
 		return taskrt.Then(half, NextHalf().With(taskrt.Delay(4*time.Hour))), nil
 	case "twice":
