@@ -4,7 +4,7 @@ GO ?= go
 PKG ?= ./redis ./runtime ./redis/contracttest ./... # what takes longest begins first
 
 # The tests that have a longer form.
-SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|$\
+SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
 	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears
 
