@@ -127,7 +127,7 @@ func TestStartsLeaveNothing(t *testing.T) {
 	}
 	exit(t, pool, t.Context(), "exit", "3 ")
 	before := descriptors()
-	for range soaked(100, 5000) {
+	for range soaked(40, 5000) {
 		exit(t, pool, t.Context(), "exit", "3 ")
 	}
 	require.Equal(t, before, descriptors())
