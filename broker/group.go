@@ -84,18 +84,17 @@ func (r *TaskRun) GroupQueue() string {
 }
 
 // TakesPlace reports whether one of the runs that the success of r queues takes its place in
-// its group. It returns an error if a run of the group is for another place, or if two take the
+// its group. It returns an error if one is for another place or another group, or if two take the
 // place.
 func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
 	links := r.Links.OrZero()
-	if links.Group == "" {
-		return false, nil
-	}
 	for _, n := range next {
 		l := n.Links.OrZero()
 		switch {
-		case l.Group != links.Group:
+		case l.Group == "":
 			continue
+		case l.Group != links.Group:
+			return false, fmt.Errorf("run %.64q is to be member %d of group %s, and run %s is no member of it", n.ID, l.Member, l.Group, r.ID)
 		case n.GroupQueue() != r.GroupQueue() || l.Member != links.Member || taken:
 			return false, fmt.Errorf("run %.64q is to be member %d of group %s in queue %s; one run can take the place of member %d in queue %s, and no other",
 				n.ID, l.Member, l.Group, n.GroupQueue(), links.Member, r.GroupQueue())

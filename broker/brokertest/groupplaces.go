@@ -39,6 +39,15 @@ func groupPlacePassed(f *fixture) {
 		require.ErrorContains(f, err, "no other", "Finish of a member with a follow-up %s", what)
 	}
 
+	foreign := f.inPlaceOf(members[0])
+	foreign.Links.Group = "of-others"
+	_, err := s.Finish(f.ctx(), then(held[0], foreign))
+	require.ErrorContains(f, err, "no member", "Finish of a member with a follow-up of another group")
+	alone := f.requireNext(s, "a run of no group", f.queueOne("q"))[0]
+	_, err = s.Finish(f.ctx(), then(alone, f.inPlaceOf(members[0])))
+	require.ErrorContains(f, err, "no member", "Finish of a run of no group with a follow-up in a member's place")
+	f.finish(s, succeeded(alone)...)
+
 	second, beside := f.inPlaceOf(members[0]), f.newRun("q")
 	f.finish(s, then(held[0], second, beside), returned(held[1], "other"))
 	got := f.requireNext(s, "what the success queued, and not the run that gathers", second, beside)
