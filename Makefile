@@ -6,7 +6,7 @@ PKG ?= ./redis ./runtime ./redis/contracttest ./... # what takes longest begins 
 # The tests that have a longer form.
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
-	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears
+	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears|TreesEndAsWithoutFaults
 
 # The packages that are tested without the race detector: they start no goroutines, or
 # are examples, whose goroutines are those of packages that are tested with it.
@@ -41,7 +41,7 @@ test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
 
 soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron ./internal/testapp/trees
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
 	cd tools/man && $(GO) run . ../../bin/man
