@@ -213,11 +213,11 @@ func (n *callNode) beside(c *Client, made chain, err error) predecessor {
 	case n.before != nil || !errors.Is(err, ErrDuplicate):
 		return nil
 	case errors.As(err, &duplicates) && len(duplicates.Runs) > 0:
-		if n.members != nil && duplicates.Runs[0].Index != -1 {
+		if len(n.members) > 0 && duplicates.Runs[0].Index != -1 {
 			return nil
 		}
 		made.last().ID = duplicates.Runs[0].ID
-	case n.members != nil:
+	case len(n.members) > 0:
 		return nil
 	}
 	return made.handle(c)
@@ -312,6 +312,8 @@ func (b *builder) buildRun(n *callNode, nesting int) (*broker.TaskRun, error) {
 		return run, err
 	case err != nil:
 		return nil, fmt.Errorf("what gathers: %w", n.named(err))
+	case len(n.members) == 0:
+		return run, n.named(gatherNothing(run, n.param))
 	}
 	return run, b.buildGroup(n, run, nesting)
 }

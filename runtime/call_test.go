@@ -126,7 +126,6 @@ func TestErrorsNameThePlaceInTheCall(t *testing.T) {
 		"queue a call: the call is the zero value; make it with a generated Call":        queue(zero),
 		"queue a call: then: what follows is the zero value":                             queue(taskrt.Then(tasks.CallHalf(2), none)),
 		"queue a call: group member 1: the call is the zero value":                       queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), zero}, sums())),
-		"queue a call: the group has no members; where there is nothing to wait for":     queueText(taskrt.Group(halves(), sums())),
 		"queue a call: group member 1: then: task half: delay -1ns is negative":          queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), chain(bad)}, sums())),
 		"queue a call: the option SkipFailed":                                            queue(chain(taskrt.SkipFailed())),
 		"queue a call: task sum: payload too large: ":                                    queueText(taskrt.Then(tasks.CallSum(nil, large), taskrt.After[string](tasks.CallSum(nil, "")))),

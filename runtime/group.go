@@ -22,10 +22,11 @@ import (
 // executed, unless it has the option [SkipFailed]: then it gets the results of the others,
 // which may be none.
 //
-//   - There are 1 to [broker.MaxGroup], 10,000 members, of any tasks with results of one type,
-//     in any queues. The group is kept in the queue of the first member's first run. At most
-//     [broker.MaxNesting], 8 groups are one in the other, and the results of one group have at
-//     most [broker.MaxGroupResults], 64 MiB.
+//   - There are at most [broker.MaxGroup], 10,000 members, of any tasks with results of one
+//     type, in any queues. If there are none, the run gets an empty list at once. The group is
+//     kept in the queue of the first member's first run. At most [broker.MaxNesting], 8 groups
+//     are one in the other, and the results of one group have at most
+//     [broker.MaxGroupResults], 64 MiB.
 //   - While the gathering run waits for its members it holds its [ID] and its unique key, its
 //     Status is delayed, and its time of //task:expire has not begun. Its policies cannot go
 //     by the results, which are not known when it is queued.
@@ -52,8 +53,6 @@ func Group[A, R any](members []Call[A], next Next[[]A, R]) Call[R] {
 // gathers them one that does.
 func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun, nesting int) error {
 	switch size := len(n.members); {
-	case size == 0:
-		return errors.New("the group has no members; where there is nothing to wait for, queue what gathers by itself")
 	case size > broker.MaxGroup:
 		return fmt.Errorf("the group has %d members, at most %d are allowed; let each do more", size, broker.MaxGroup)
 	case nesting >= broker.MaxNesting:
@@ -80,6 +79,17 @@ func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun, nesting int
 		links.Members = append(links.Members, member[0].run)
 	}
 	return nil
+}
+
+// gatherNothing makes a run that gathers a group without members one that waits for nothing.
+func gatherNothing(run *broker.TaskRun, param string) (err error) {
+	if run.Links != nil {
+		run.Links.Awaits = broker.Group{} // which has only what SkipFailed has set
+	}
+	if param != "" {
+		run.Payload, err = withParam(run.Payload, param, codec.AppendArrayLen(nil, 0))
+	}
+	return err
 }
 
 // newMember makes the runs of a group's member, which follow each other.

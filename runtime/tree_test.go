@@ -66,6 +66,10 @@ func TestTreesOfCalls(t *testing.T) {
 			"a tree behind a run":                 {taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](three)), 1113},
 			"a group behind a run in a group":     {group(taskrt.Then(tasks.CallHalf(2).With(other), taskrt.After[int64](added(4, 6))), added(2)), 6},
 			"the same call as member three times": {group(three, three, three), 3339},
+			"no members":                          {added(), 0},
+			"no members, and none to skip":        {added().With(taskrt.SkipFailed()), 0},
+			"no members in a member":              {group(added(2), taskrt.Then(added(), tasks.NextHalf()), added()), 1},
+			"no members behind a run":             {taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](added())), 0},
 		} {
 			h, err := c.call.Queue(ctx)
 			require.NoError(t, err, name)
@@ -129,7 +133,6 @@ func TestErrorsNameThePlaceInATree(t *testing.T) {
 		"group member 0: what gathers: task total: delay -1ns":                  group(added(2).With(taskrt.Delay(-1))),
 		"group member 1: then: group member 0: task half: delay -1ns":           group(added(2), taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](group(bad)))),
 		"then: what gathers: task total: delay -1ns":                            taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](added(2).With(taskrt.Delay(-1)))),
-		"group member 1: the group has no members":                              group(added(2), added()),
 		"group member 0: the group has 10001 members, at most 10000":            group(group(append(many, bad)...)),
 		"group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: groups are one in the other 9 deep, at most 8 are allowed": nested(9, bad),
 		"what gathers: task total: it gathers a group of its own": taskrt.Group(halves(2), taskrt.After[[]int64](added(2))),
