@@ -139,7 +139,7 @@ func TestNewerEnvelopesInTheOutbox(t *testing.T) {
 func TestOutboxIsReadInPortions(t *testing.T) {
 	t.Parallel()
 	server := redistest.Start(t)
-	_, err := server.Do("CONFIG", "SET", "client-output-buffer-limit", "normal 25165824 0 0")
+	_, err := server.Do("CONFIG", "SET", "client-output-buffer-limit", "normal 6291456 0 0")
 	require.NoError(t, err)
 	b := open(t, server, redis.Config{Timeout: time.Minute})
 	s := join(t, b, time.Minute)
@@ -148,7 +148,7 @@ func TestOutboxIsReadInPortions(t *testing.T) {
 	var next []*broker.TaskRun
 	for i := range 40 {
 		r := run(fmt.Sprintf("next-%d", i), "other")
-		r.Payload = make([]byte, 1<<20)
+		r.Payload = make([]byte, 1<<18)
 		next = append(next, r)
 	}
 	_, err = s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
