@@ -139,9 +139,16 @@ func replace(run, first *broker.TaskRun) answer {
 // checkReplaced refuses a call that cannot be stored in the place of the run that returned
 // it, with what follows that run.
 func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
-	at := slices.Index(a.successors, broker.RunRef{Queue: run.Queue, ID: run.ID})
-	if at >= 0 && at < len(a.successors)-1 { // its record would be in the way
-		return fmt.Errorf("a run that others follow has the id %s of the run that returns it; give it another id", run.ID)
+	if a.isInTheWay(broker.RunRef{Queue: run.Queue, ID: run.ID}) {
+		return fmt.Errorf("a run that is not the last has the id %s of the run that returns it; give it another id", run.ID)
+	}
+	own, all := len(a.successors)-1, 0
+	for next := follower(a.first); next != nil; next = follower(next) {
+		all++
+	}
+	if all > broker.MaxThen {
+		return fmt.Errorf("%d runs follow its first one, and %d the run that returned it: at most %d can follow one after the other; "+
+			"let one of them queue the rest", own, all-own, broker.MaxThen)
 	}
 	most := max(e.cfg.Codec.Payload, e.client.maxPayload)
 	if size := totalPayload(a.first); size > most {
@@ -151,6 +158,27 @@ func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
 		return err
 	}
 	return broker.CheckBatch([]*broker.TaskRun{a.first})
+}
+
+// isInTheWay reports whether the record of a run of the call would take the place of the one
+// that names the runs of the call. That of the last may: it has the result.
+func (a answer) isInTheWay(returned broker.RunRef) bool {
+	run := a.first
+	for i, ref := range a.successors {
+		if ref == returned && i < len(a.successors)-1 || slices.ContainsFunc(run.Links.OrZero().Members, func(m *broker.TaskRun) bool { return holds(m, returned) }) {
+			return true
+		}
+		run = follower(run)
+	}
+	return false
+}
+
+// holds reports whether a run, or one that is queued by way of it, is the one of ref.
+func holds(run *broker.TaskRun, ref broker.RunRef) bool {
+	links := run.Links.OrZero()
+	return run.Queue == ref.Queue && run.ID == ref.ID ||
+		slices.ContainsFunc(links.Members, func(m *broker.TaskRun) bool { return holds(m, ref) }) ||
+		slices.ContainsFunc(links.Then, func(f broker.FollowUp) bool { return holds(f.Run, ref) })
 }
 
 // follow returns the record of the run that has the place of one that returned a call, from

@@ -95,9 +95,11 @@ func TestACPUTaskReturnsACall(t *testing.T) {
 
 // refusedForms are calls that cannot be queued.
 var refusedForms = map[string]string{
-	"zero":       "failed after 1 attempt: queue the call that the task returned: the call is the zero value; make it with a generated Call",
-	"wrong":      "failed after 1 attempt: queue the call that the task returned: then: task half: delay -1ns is negative",
-	"same first": "queue the call that the task returned: a run that others follow has the id ",
+	"zero":        "failed after 1 attempt: queue the call that the task returned: the call is the zero value; make it with a generated Call",
+	"wrong":       "failed after 1 attempt: queue the call that the task returned: then: task half: delay -1ns is negative",
+	"same first":  "queue the call that the task returned: a run that is not the last has the id ",
+	"same member": "queue the call that the task returned: a run that is not the last has the id ",
+	"same inner":  "queue the call that the task returned: a run that is not the last has the id ",
 
 	"skips": "failed after 1 attempt: queue the call that the task returned: the option SkipFailed is for the run that gathers a group",
 }
@@ -117,6 +119,14 @@ func TestAReturnedCallThatCannotBeQueued(t *testing.T) {
 		require.NoError(t, err)
 		_, err = h.Wait(ctx)
 		require.ErrorContains(t, err, "queue the call that the task returned: the group has 10001 members, at most 10000 are allowed")
+		long, err := tasks.QueueGive(ctx, "long", 0)
+		require.NoError(t, err)
+		_, err = long.Wait(ctx)
+		require.NoError(t, err)
+		followed, err := taskrt.Then(tasks.CallGive("long", 0), tasks.NextHalf()).Queue(ctx)
+		require.NoError(t, err)
+		_, err = followed.Wait(ctx)
+		require.ErrorContains(t, err, "queue the call that the task returned: 16 runs follow its first one, and 1 the run that returned it: at most 16 can follow")
 	})
 }
 

@@ -18,8 +18,10 @@ import (
 // die in between.) If the call fails for good, what follows never runs, and waiting for it
 // returns the [*RunError] of the run that failed.
 //
-//   - At most [broker.MaxThen], 16, runs can follow a first one. A call of a first task without
-//     a result, or with one of no use, is followed by what [After] makes.
+//   - At most [broker.MaxThen], 16, runs can follow a first one. If a run returns a [Call], those
+//     that follow in it and those that follow the run are counted together.
+//   - A call of a first task without a result, or with one of no use, is followed by what
+//     [After] makes.
 //   - The records of the runs before the last are kept as long as its own. If the first run is
 //     refused as [ErrDuplicate], nothing is queued. For cancelling see [Handle.Cancel].
 //   - If a live run has the [ID] or unique key of a run when that is to follow, the run is

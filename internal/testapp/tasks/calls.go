@@ -88,6 +88,16 @@ func give(ctx context.Context, form string, n int64) (taskrt.Call[int64], error)
 		return half.With(taskrt.ID(run.ID)), nil
 	case "same first":
 		return taskrt.Then(half.With(taskrt.ID(run.ID)), NextHalf()), nil
+	case "same member":
+		return taskrt.Group([]taskrt.Call[int64]{half.With(taskrt.ID(run.ID)), half}, NextTotal()), nil
+	case "same inner":
+		inner := taskrt.Group([]taskrt.Call[int64]{taskrt.Then(half, NextHalf().With(taskrt.ID(run.ID)))}, NextTotal())
+		return taskrt.Then(half, taskrt.After[int64](taskrt.Group([]taskrt.Call[int64]{half, inner}, NextTotal()))), nil
+	case "long":
+		for range 16 {
+			half = taskrt.Then(half, NextHalf())
+		}
+		return half, nil
 	case "same last":
 		return taskrt.Then(half, NextHalf().With(taskrt.ID(run.ID))), nil
 	case "slow":
