@@ -1,7 +1,7 @@
 # Every target works on a fresh clone; `make help` lists them.
 .DEFAULT_GOAL := help
 GO ?= go
-PKG ?= ./redis ./runtime ./redis/contracttest ./... # what takes longest begins first
+PKG ?= ./redis ./runtime ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./... # what takes longest begins first
 
 # The tests that have a longer form.
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
