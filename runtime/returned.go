@@ -125,15 +125,27 @@ func follower(run *broker.TaskRun) *broker.TaskRun {
 // replace has the runs of a call stand for the run that returned it.
 func replace(run, first *broker.TaskRun) answer {
 	a, of, last := answer{first: first}, run.Links.OrZero(), first
+	countReturned(first, of.Returned+1)
 	for next := first; next != nil; next = follower(next) {
 		setMember(next, run.GroupQueue(), of.Group, of.Member)
-		next.Links.Returned = of.Returned + 1
 		next.Keep = max(next.Keep, run.Keep)
 		a.successors = append(a.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
 		last = next
 	}
 	last.Links.Then = slices.Concat(last.Links.Then, of.Then)
 	return a
+}
+
+// countReturned tells all runs of a returned call how many were returned before they came.
+func countReturned(run *broker.TaskRun, n int) {
+	links := run.EnsureLinks()
+	links.Returned = n
+	for _, m := range links.Members {
+		countReturned(m, n)
+	}
+	for _, f := range links.Then {
+		countReturned(f.Run, n)
+	}
 }
 
 // checkReplaced refuses a call that cannot be stored in the place of the run that returned

@@ -269,22 +269,32 @@ func TestCancelFindsTheRunThatTookThePlace(t *testing.T) {
 	})
 }
 
-// TestReturnedCallsEndOneDay has a task return a call of itself more often than is allowed.
+// TestReturnedCallsEndOneDay has a task return a call of itself more often than is allowed, by
+// itself and within a member of a group.
 func TestReturnedCallsEndOneDay(t *testing.T) {
-	inBubble(t, taskrt.ConsumerConfig{}, new(journal), func(t *testing.T, ctx context.Context) {
-		for depth, allowed := range map[int64]bool{998: true, 999: true, 1000: false} {
-			h, err := tasks.QueueGive(ctx, "down", depth)
-			require.NoError(t, err)
-			got, err := h.Wait(ctx)
-			if allowed {
-				require.NoError(t, err, depth)
-				require.EqualValues(t, 1, got)
-				continue
-			}
-			require.ErrorContains(t, err, "failed after 1 attempt: queue the call that the task returned: 1001 runs, one after the other, "+
-				"have returned a call; have the task queue the next by its Queue function instead")
+	refused := make(chan error, 10)
+	told := func(e taskrt.Event) {
+		if e.Kind == taskrt.RunFailed && e.Run.Task == "give" {
+			refused <- e.Err
 		}
-	})
+	}
+	for _, form := range []string{"down", "within"} {
+		inBubble(t, taskrt.ConsumerConfig{OnEvent: told}, new(journal), func(t *testing.T, ctx context.Context) {
+			for depth, allowed := range map[int64]bool{998: true, 999: true, 1000: false} {
+				h, err := tasks.QueueGive(ctx, form, depth)
+				require.NoError(t, err)
+				got, err := h.Wait(ctx)
+				if allowed {
+					require.NoError(t, err, depth)
+					require.EqualValues(t, 1, got)
+					continue
+				}
+				require.ErrorContains(t, err, "failed after 1 attempt: ")
+				require.ErrorContains(t, <-refused, "queue the call that the task returned: 1001 runs, one after the other, "+
+					"have returned a call; have the task queue the next by its Queue function instead")
+			}
+		})
+	}
 }
 
 // TestMiddlewareOfTheClientSeesAReturnedCall has the client of a consumer add headers, refuse

@@ -114,6 +114,11 @@ func give(ctx context.Context, form string, n int64) (taskrt.Call[int64], error)
 			return CallGive("down", n-1), nil
 		}
 		return CallHalf(2), nil
+	case "within":
+		if n > 0 {
+			return taskrt.Group([]taskrt.Call[int64]{taskrt.Then(CallHalf(2), taskrt.After[int64](CallGive("within", n-1)))}, NextTotal()), nil
+		}
+		return CallHalf(2), nil
 	case "zero":
 		return taskrt.Call[int64]{}, nil
 	case "wrong":
