@@ -18,7 +18,7 @@ const (
 	MaxLimits  = 4      // of one run
 	MaxGroup   = 10_000 // members of a group
 	MaxThen    = 16     // follow-ups of one run, and the depth of follow-ups of follow-ups
-	MaxNesting = 8      // groups one in the other
+	MaxNesting = 8      // how deep groups are within groups
 
 	// MaxGroupResults bounds the results and failures of a group's members together, in
 	// bytes. They are all in memory when the run that awaits the group starts.

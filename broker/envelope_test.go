@@ -74,7 +74,7 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 		"the most limits": with(func(r *broker.TaskRun) {
 			r.EnsureRules().Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
 		}),
-		"groups one in the other, as deep as can be": nested(broker.MaxNesting),
+		"groups nested as deep as can be": nested(broker.MaxNesting),
 		"32 headers": with(func(r *broker.TaskRun) {
 			r.Headers = map[string]string{}
 			for i := range broker.MaxHeaders {

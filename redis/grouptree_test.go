@@ -26,7 +26,7 @@ type tree struct {
 
 var treeQueues = []string{"a", "b", "c"}
 
-// newTree makes a tree with so many groups one in the other.
+// newTree makes a tree of groups, nested so deep.
 func newTree(name string, depth int) *tree {
 	tr := new(tree)
 	tr.root = tr.gathers(name, depth, 0)

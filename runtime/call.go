@@ -64,8 +64,13 @@ func (c Call[R]) orInvalid() *callNode {
 }
 
 // Next is a run that is to follow another and get its result, of type A: [Then] and [Group]
-// join the two. Generated Next functions make it for tasks whose first parameter has this
-// type, and [After] for others. R is the result of the run.
+// join the two. R is the result of the run itself:
+//
+//	var report taskrt.Next[int, string] = NextReport("words")
+//	taskrt.Then(CallCountWords(text), report).Queue(ctx)
+//
+// Generated Next functions make it for tasks whose first parameter is of type A, which the
+// result fills. [After] makes one for tasks that need no result.
 //
 // A Next is a value that nothing changes, like a [Call].
 type Next[A, R any] struct{ node *callNode }

@@ -117,20 +117,20 @@ func TestErrorsNameThePlaceInTheCall(t *testing.T) {
 	}
 	large := strings.Repeat("x", 2<<20)
 	for want, err := range map[string]error{
-		"queue task half: delay -1ns is negative":                                        queue(tasks.CallHalf(2).With(bad)),
-		"queue a call: task half: delay -1ns is negative":                                queue(taskrt.Then(tasks.CallHalf(2).With(bad), tasks.NextHalf())),
-		"queue a call: then: task half: delay -1ns is negative":                          queue(chain(bad)),
-		"queue a call: group member 2: task half: delay -1ns is negative":                queueText(group(bad)),
-		"queue a call: what gathers: task sum: delay -1ns is negative":                   queueText(group().With(bad)),
-		"queue a call: group member 2: task half: option 1 is nil":                       queueText(group(nil)),
-		"queue a call: the call is the zero value; make it with a generated Call":        queue(zero),
-		"queue a call: then: what follows is the zero value":                             queue(taskrt.Then(tasks.CallHalf(2), none)),
-		"queue a call: group member 1: the call is the zero value":                       queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), zero}, sums())),
-		"queue a call: group member 1: then: task half: delay -1ns is negative":          queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), chain(bad)}, sums())),
-		"queue a call: the option SkipFailed":                                            queue(chain(taskrt.SkipFailed())),
-		"queue a call: task sum: payload too large: ":                                    queueText(taskrt.Then(tasks.CallSum(nil, large), taskrt.After[string](tasks.CallSum(nil, "")))),
-		"queue task sum: payload too large: the parameters take 2097":                    queueText(tasks.CallSum(nil, large)),
-		"queue a call: then: task half: at most 16 runs can follow a first one; let one": queue(deep(17)),
+		"queue task half: delay -1ns is negative":                                             queue(tasks.CallHalf(2).With(bad)),
+		"queue a call: task half: delay -1ns is negative":                                     queue(taskrt.Then(tasks.CallHalf(2).With(bad), tasks.NextHalf())),
+		"queue a call: then: task half: delay -1ns is negative":                               queue(chain(bad)),
+		"queue a call: group member 2: task half: delay -1ns is negative":                     queueText(group(bad)),
+		"queue a call: what gathers: task sum: delay -1ns is negative":                        queueText(group().With(bad)),
+		"queue a call: group member 2: task half: option 1 is nil":                            queueText(group(nil)),
+		"queue a call: the call is the zero value; make it with a generated Call":             queue(zero),
+		"queue a call: then: what follows is the zero value":                                  queue(taskrt.Then(tasks.CallHalf(2), none)),
+		"queue a call: group member 1: the call is the zero value":                            queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), zero}, sums())),
+		"queue a call: group member 1: then: task half: delay -1ns is negative":               queueText(taskrt.Group([]taskrt.Call[int64]{tasks.CallHalf(2), chain(bad)}, sums())),
+		"queue a call: the option SkipFailed":                                                 queue(chain(taskrt.SkipFailed())),
+		"queue a call: task sum: payload too large: ":                                         queueText(taskrt.Then(tasks.CallSum(nil, large), taskrt.After[string](tasks.CallSum(nil, "")))),
+		"queue task sum: payload too large: the parameters take 2097":                         queueText(tasks.CallSum(nil, large)),
+		"queue a call: then: task half: at most 16 runs can follow a first one; let the last": queue(deep(17)),
 	} {
 		require.ErrorContains(t, err, want)
 	}
@@ -192,6 +192,8 @@ func TestAHandleThatNamesNoRunSaysSo(t *testing.T) {
 			require.ErrorContains(t, err, want)
 		}
 	}
+	_, err := tasks.HandleHalf(ctx, "x").Wait(ctx)
+	require.ErrorContains(t, err, "if it is not in queue default, give the Handle function the option OnQueue")
 }
 
 // TestMiddlewareSeesAllRunsThatBelongTogether checks that the headers of a middleware

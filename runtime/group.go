@@ -24,8 +24,8 @@ import (
 //
 //   - There are at most [broker.MaxGroup], 10,000 members, of any tasks with results of one
 //     type, in any queues. If there are none, the run gets an empty list at once. The group is
-//     kept in the queue of the first member's first run. At most [broker.MaxNesting], 8 groups
-//     are one in the other, and the results of one group have at most
+//     kept in the queue of the first member's first run. Groups nest at most
+//     [broker.MaxNesting], 8 deep, and the results of one group have at most
 //     [broker.MaxGroupResults], 64 MiB.
 //   - While the gathering run waits for its members it holds its [ID] and its unique key, its
 //     Status is delayed, and its time of //task:expire has not begun. Its policies cannot go
@@ -56,7 +56,7 @@ func (b *builder) buildGroup(n *callNode, gathering *broker.TaskRun, nesting int
 	case size > broker.MaxGroup:
 		return fmt.Errorf("the group has %d members, at most %d are allowed; let each do more", size, broker.MaxGroup)
 	case nesting >= broker.MaxNesting:
-		return fmt.Errorf("groups are one in the other %d deep, at most %d are allowed; let a task return the inner ones", nesting+1, broker.MaxNesting)
+		return fmt.Errorf("groups are nested %d deep, at most %d are allowed; let a task return the inner ones", nesting+1, broker.MaxNesting)
 	}
 	if err := n.checkPolicies(); err != nil {
 		return err

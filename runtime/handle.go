@@ -10,8 +10,13 @@ import (
 	"github.com/taskgen/taskgen/internal/backoff"
 )
 
-// Handle refers to a run that was queued. The methods of the zero value return an error:
-// generated Handle functions make one for a run whose id was kept.
+// Handle refers to a run that was queued. Queue functions and [Call.Queue] return one, and
+// generated Handle functions make one of an id that was kept:
+//
+//	h, err := QueueReport(ctx, "words")           // store h.ID
+//	report, err := HandleReport(ctx, id).Wait(ctx) // in any process
+//
+// Its methods may be called concurrently. Those of the zero value return an error.
 type Handle[R any] struct {
 	ID string // of the run
 
@@ -19,6 +24,7 @@ type Handle[R any] struct {
 	keep   bool
 	ownID  bool
 	after  predecessor // whose success queues the run; nil: it is queued
+	byID   bool        // nothing but the id is known of the run
 	client *Client
 	def    interface {
 		decode(b []byte, result *R) error
@@ -33,11 +39,17 @@ func newHandle[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun) *H
 }
 
 // HandleOf returns the handle of a run of a task by its id, which another process may have
-// queued. Generated Handle functions call it. It asks nobody: the methods of the handle
-// return [ErrNoRecord] if there is no such run, or no record of it is kept. A run that is to
-// follow another, see [Then], is not there before that has succeeded. The option [OnQueue]
-// names the run's queue if it is not the task's, and the others are ignored. If ctx has no
-// client, or an option is invalid, the methods return that error.
+// queued. Generated Handle functions call it:
+//
+//	summary, err := HandleParseFeed(ctx, id).Wait(ctx)
+//
+// It sends no request. The methods of the handle return [ErrNoRecord] if there is no such run,
+// or no record of it is kept. A run that is to follow another, see [Then], is stored once that
+// has succeeded, and not before. To wait for such a run by its id alone, have a task return
+// the [Call], and keep the id of the task's run.
+//
+// The option [OnQueue] names the run's queue if it is not the task's, and the others are
+// ignored. If ctx has no client, or an option is invalid, the methods return that error.
 func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opts ...QueueOption) *Handle[R] {
 	run := new(broker.TaskRun)
 	c, err := clientOf(ctx)
@@ -51,7 +63,9 @@ func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opt
 	if err != nil {
 		c = &Client{invalid: err}
 	}
-	return newHandle(c, d, run)
+	h := newHandle(c, d, run)
+	h.byID = true
+	return h
 }
 
 // checkUsable returns the error of all methods of the handle, nil if it works.
@@ -95,7 +109,7 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 		record, err = h.ended(ctx)
 	}
 	if err != nil {
-		return result, fmt.Errorf("wait for %s: %w", h.what(), err)
+		return result, fmt.Errorf("wait for %s: %w", h.what(), h.advise(err))
 	}
 	if err := skippedError(record); err != nil {
 		return result, fmt.Errorf("wait for %s: %w", h.what(), err)
@@ -116,7 +130,7 @@ func (h *Handle[R]) Wait(ctx context.Context) (R, error) {
 func (h *Handle[R]) Status(ctx context.Context) (Status, error) {
 	s, err := h.status(ctx)
 	if err != nil {
-		return Status{}, fmt.Errorf("ask for the status of %s: %w", h.what(), err)
+		return Status{}, fmt.Errorf("ask for the status of %s: %w", h.what(), h.advise(err))
 	}
 	return s, nil
 }
@@ -228,6 +242,14 @@ func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Conte
 		return nil, ErrNoRecord
 	}
 	return get(records, ctx, h.queue, h.ID)
+}
+
+// advise adds to ErrNoRecord why the record of a run whose id was kept may be missing.
+func (h *Handle[R]) advise(err error) error {
+	if !h.byID || !errors.Is(err, ErrNoRecord) {
+		return err
+	}
+	return fmt.Errorf("%w; if the run follows another, it is stored once that has succeeded; if it is not in queue %s, give the Handle function the option OnQueue", err, h.queue)
 }
 
 // State is the state of a run: delayed, queued, running, succeeded or failed.

@@ -29,8 +29,12 @@ func (s *Scheduled) Unschedule(ctx context.Context) error {
 	return s.client.unschedule(ctx, s.Queue, s.ID)
 }
 
-// Schedule makes a schedule at run time: it queues the call, one run, at each instant that
-// spec names, from now on.
+// Schedule makes a schedule at run time: it queues the call at each instant that spec names,
+// from now on:
+//
+//	taskrt.Schedule(ctx, "0 9 * * mon", "Europe/Rome", CallSendReport(customerID), taskrt.ID("report-42"))
+//
+// The call is one run. For more, schedule a task that returns the call.
 //
 // spec is a cron expression in the time zone tz, by default UTC, or "@every" and a
 // duration of at least a second, such as "@every 10m": the multiples of the duration since
@@ -88,7 +92,7 @@ func (n *callNode) schedule(ctx context.Context, spec, tz string) (*Scheduled, e
 // scheduledRun makes the run that each tick copies. Its id is that of the schedule.
 func (n *callNode) scheduledRun(ctx context.Context, c *Client) (*broker.TaskRun, error) {
 	if !n.isSingle() {
-		return nil, errors.New("a schedule queues single runs, and the call is more than one; schedule a task that queues the call")
+		return nil, errors.New("a schedule queues single runs, and the call is more than one; schedule a task that returns the call")
 	}
 	run, err := newBuilder(ctx, c).newRun(n)
 	switch {

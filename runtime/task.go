@@ -55,7 +55,11 @@ func Bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (R, 
 }
 
 // BindCall makes a task of a definition and of a function that returns a [Call]: R is the
-// result of the call's last run. Generated code calls it.
+// result of the call's last run. Generated code calls it, as it calls [Bind] for other tasks:
+//
+//	taskrt.BindCall(parseFeedTask, func(ctx context.Context, p *ParseFeedParams) (taskrt.Call[Summary], error) {
+//		return ParseFeed(ctx, p.URL)
+//	})
 func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (Call[R], error)) Task {
 	return bind(d, func(ctx context.Context, p *P) (answer, error) {
 		call, err := fn(ctx, p)

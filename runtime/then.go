@@ -34,11 +34,11 @@ func Then[A, R any](first Call[A], next Next[A, R]) Call[R] {
 	return Call[R]{next.orInvalid().behind(func(n *callNode) { n.before = before })}
 }
 
-// After has a call follow another without the result of that:
+// After makes a [Next] of a call that needs no result of the run before it:
 //
 //	taskrt.Then(CallStore(doc), taskrt.After[taskrt.None](CallNotify("stored")))
 //
-// The type argument is the result that is not used. The call may be of several runs. If it
+// The type argument is the type of the result that is not used. The call may be of several runs. If it
 // begins with a [Group], the members are queued once the run before them has succeeded.
 func After[A, R any](call Call[R]) Next[A, R] { return Next[A, R]{call.orInvalid()} }
 
@@ -58,7 +58,7 @@ func (b *builder) buildThen(n *callNode, nesting int) (chain, error) {
 	case err != nil:
 		return nil, fmt.Errorf("then: %w", n.named(err))
 	case len(made) > broker.MaxThen:
-		return nil, fmt.Errorf("then: %w", n.named(fmt.Errorf("at most %d runs can follow a first one; let one of them queue the rest", broker.MaxThen)))
+		return nil, fmt.Errorf("then: %w", n.named(fmt.Errorf("at most %d runs can follow a first one; let the last of them return the rest as a call", broker.MaxThen)))
 	}
 	after := broker.FollowUp{Run: run}
 	if n.members == nil { // the parameter of a gathering run gets the results of the group

@@ -23,7 +23,7 @@ func group(members ...taskrt.Call[int64]) taskrt.Call[int64] {
 	return taskrt.Group(members, tasks.NextTotal())
 }
 
-// nested is a call of so many groups one in the other.
+// nested is a call of groups, nested so deep.
 func nested(depth int, innermost taskrt.Call[int64]) taskrt.Call[int64] {
 	call := innermost
 	for range depth {
@@ -134,7 +134,7 @@ func TestErrorsNameThePlaceInATree(t *testing.T) {
 		"group member 1: then: group member 0: task half: delay -1ns":           group(added(2), taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](group(bad)))),
 		"then: what gathers: task total: delay -1ns":                            taskrt.Then(tasks.CallHalf(2), taskrt.After[int64](added(2).With(taskrt.Delay(-1)))),
 		"group member 0: the group has 10001 members, at most 10000":            group(group(append(many, bad)...)),
-		"group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: groups are one in the other 9 deep, at most 8 are allowed": nested(9, bad),
+		"group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: group member 0: groups are nested 9 deep, at most 8 are allowed": nested(9, bad),
 		"what gathers: task total: it gathers a group of its own": taskrt.Group(halves(2), taskrt.After[[]int64](added(2))),
 		"group member 9: group member 9989: task half: payload too large: more than 100000 runs in one call": group(
 			group(many...), group(many...), group(many...), group(many...), group(many...),

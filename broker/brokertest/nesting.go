@@ -230,7 +230,7 @@ func nestHolds(f *fixture) {
 	f.queue(f.newRun("other", ownID(inner.ID), unique("key"), delay(time.Hour)))
 }
 
-// deep returns groups of one, so many of them one in the other, the innermost first, and the one
+// deep returns groups of one, nested so deep, the innermost first, and the one
 // member that gathers nothing.
 func (f *fixture) deep(n int) (gathering []*broker.TaskRun, first *broker.TaskRun) {
 	first = f.newRun("q")
