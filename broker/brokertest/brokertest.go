@@ -62,7 +62,7 @@ func parts() []part {
 		ofPolicy("PolicyLimits", broker.PolicyLimits, "//task:concurrency and //task:rate", limitChecks),
 		ofPolicy("PolicyFair", broker.PolicyFair, "//task:fair", fairChecks),
 		ofPolicy("PolicyNext", broker.PolicyNext, "runs that a success queues", nextChecks),
-		ofBroker[broker.Groups]("runs after groups of runs", []string{"Leaser", "Records"}, groupChecks, groupPlaceChecks, nestingChecks, groupNextChecks),
+		ofBroker[broker.Groups]("runs after groups of runs", []string{"Leaser", "Records"}, groupChecks, groupNextChecks, nestingChecks),
 		ofBroker[broker.Ticks]("ticks that are queued once", nil, tickChecks),
 		ofBroker[broker.Clock]("finding schedulers with wrong clocks", []string{"Ticks"}, clockChecks),
 		ofBroker[broker.ScheduleStore]("schedules made at run time", []string{"Ticks"}, scheduleChecks),
