@@ -276,7 +276,7 @@ func TestHeartbeat(t *testing.T) {
 // command reads.
 func TestCancelAmongLargeRuns(t *testing.T) {
 	t.Parallel()
-	b := open(t, shared, redis.Config{})
+	b := open(t, shared, redis.Config{Timeout: 20 * time.Second}) // for a reply of 23 MiB on a busy machine
 	s := join(t, b, time.Minute)
 	sizes := []int{700 << 10, 10, 700 << 10, 600 << 10, 300 << 10, 10}
 	for name, take := range map[string]bool{"waiting": false, "in flight": true} {

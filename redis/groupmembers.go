@@ -88,12 +88,9 @@ func (m *moving) moveGroup(ctx context.Context, entry string, run *broker.TaskRu
 		m.stay(1, err)
 		return
 	}
-	_ = m.b.keepMoved(ctx, append(keys, p.pending.keys()[movedAt]), movedKept) // after an error they stay for longer
+	_ = m.b.keepMoved(ctx, append(keys, p.pending.keys()[script.PendingMoved]), movedKept) // after an error they stay for longer
 	m.noteSent(p.q)
 }
-
-// movedAt is the place of the key moved among those of pending.lua.
-const movedAt = 4
 
 // movedGroup makes the group of an entry.
 func (b *Broker) movedGroup(entry string, run *broker.TaskRun) (*pendingGroup, error) {
@@ -160,7 +157,7 @@ func (m *moving) isGroupToBlame(ctx context.Context, p *pendingGroup) bool {
 	ofGroup := pipe.Type(ctx, p.key())
 	var types []conn.Reply[string]
 	for i, key := range p.pending.keys() {
-		if key != p.to.Pending && i != movedAt {
+		if key != p.to.Pending && i != script.PendingMoved {
 			types = append(types, pipe.Type(ctx, key))
 		}
 	}

@@ -149,7 +149,7 @@ func (c *lossyConn) Read(b []byte) (int, error) {
 // openLossy opens a broker whose connections lose replies.
 func openLossy(t testing.TB, s *redistest.Server) (*redis.Broker, *losses) {
 	t.Helper()
-	return openLossyFor(t, s, time.Second)
+	return openLossyFor(t, s, 3*time.Second)
 }
 
 // openLossyFor does so with a timeout.

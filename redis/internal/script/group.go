@@ -1,6 +1,10 @@
 package script
 
-import "github.com/taskgen/taskgen/redis/internal/wire"
+import (
+	"fmt"
+
+	"github.com/taskgen/taskgen/redis/internal/wire"
+)
 
 // GroupKeys returns the keys of group.lua.
 func GroupKeys(q *wire.QueueKeys, group, token string) []string {
@@ -43,5 +47,8 @@ func ParseDropGroup(v any) (stays bool, err error) {
 // ParseSendGroup parses the reply of group.lua to send: whether the group is there no more.
 func ParseSendGroup(v any) (gone bool, err error) {
 	n, err := integerOf("group", v, 0, 2)
+	if n == 1 {
+		return false, fmt.Errorf("unexpected reply %d of group.lua", n)
+	}
 	return n == 2, err
 }

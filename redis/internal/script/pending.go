@@ -8,6 +8,9 @@ func PendingKeys(q *wire.QueueKeys, id, token string, unique ...string) []string
 	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending, q.Moved(token + wire.GatheringOpens)}, unique...)
 }
 
+// PendingMoved is the place of the key moved among those of pending.lua.
+const PendingMoved = 4
+
 // PendingArgs has all but the first three only to reserve.
 type PendingArgs struct {
 	Action, Token, ID string
