@@ -61,6 +61,7 @@ func consume(url string, ledger *Ledger) error {
 	}
 	c, err := newConsumer(b, ledger)
 	if err == nil {
+		fmt.Println("up")
 		err = c.Run(ctx)
 	}
 	return errors.Join(err, b.(io.Closer).Close())
@@ -196,51 +197,47 @@ func TestTreesEndAsWithoutFaults(t *testing.T) {
 	}
 }
 
-// killConsumers starts two consumers, kills one of them each second, and starts another then. The
-// function that it returns ends the last two.
+// killConsumers has two consumers, which are killed in turn, one each second, but not before they
+// are up, and started again. The function that it returns ends the last two.
 func (tr *trial) killConsumers(url string) (stop func()) {
 	over := make(chan struct{})
 	var killing sync.WaitGroup
-	killing.Go(func() {
-		consumers := []*exec.Cmd{tr.startConsumer(url), tr.startConsumer(url)}
-		tick := time.NewTicker(time.Second)
-		defer tick.Stop()
-		for n := 0; ; n++ {
-			select {
-			case <-tick.C:
-				kill(consumers[n%2], syscall.SIGKILL)
-				consumers[n%2] = tr.startConsumer(url)
-			case <-over:
-				for _, c := range consumers {
-					kill(c, syscall.SIGTERM)
-				}
-				return
+	for i := range time.Duration(2) {
+		killing.Go(func() {
+			for life := (1 + i) * time.Second; tr.live(url, life, over); {
+				life = 2 * time.Second
 			}
-		}
-	})
+		})
+	}
 	end := sync.OnceFunc(func() { close(over); killing.Wait() })
 	tr.Cleanup(end)
 	return end
 }
 
-func kill(c *exec.Cmd, sig syscall.Signal) {
-	if c == nil {
-		return
-	}
-	_ = c.Process.Signal(sig)
-	_ = c.Wait()
-}
-
-// startConsumer starts a process that consumes. It returns nil if that failed.
-func (tr *trial) startConsumer(url string) *exec.Cmd {
+// live starts a process that consumes, and kills it some time after it is up. It reports whether
+// there is to be another.
+func (tr *trial) live(url string, life time.Duration, over <-chan struct{}) bool {
 	c := exec.Command(os.Args[0])
 	c.Env = append(os.Environ(), consumerURL+"="+url, consumerLedger+"="+tr.ledger.File, "GORACE=atexit_sleep_ms=0")
 	c.Stderr = os.Stderr
-	if err := c.Start(); err != nil {
-		tr.Errorf("start consumer: %v", err)
-		return nil
+	out, err := c.StdoutPipe()
+	if err == nil {
+		err = c.Start()
 	}
-	return c
+	if err != nil {
+		tr.Errorf("start consumer: %v", err)
+		return false
+	}
+	_, _ = out.Read(make([]byte, 1)) // returns once it is up, or has ended
+	sig, more := syscall.SIGKILL, true
+	select {
+	case <-time.After(life):
+	case <-over:
+		sig, more = syscall.SIGTERM, false
+	}
+	_ = c.Process.Signal(sig)
+	_ = c.Wait()
+	return more
 }
 
 // requireNoKeys checks that a server keeps nothing of the trees for ever.
