@@ -136,6 +136,7 @@ func (s *pass) readExport(p *listed, known map[string]*types.Package) (*types.Pa
 		return nil, fmt.Errorf("read types: %w", err)
 	}
 	defer file.Close()
+	//lint:ignore SA1019 the go command gives archives up to Go 1.28, and only this finds the export data in them
 	in, err := gcexportdata.NewReader(file)
 	if err != nil {
 		return nil, fmt.Errorf("read types: %w", err)
