@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"strings"
-	"syscall"
 
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -44,7 +43,11 @@ func (l *Ledger) note(ctx context.Context, name, how string) error {
 	case "fails":
 		return taskrt.Permanent(fmt.Errorf("%s fails", name))
 	case "dies":
-		return syscall.Kill(os.Getpid(), syscall.SIGKILL)
+		self, err := os.FindProcess(os.Getpid())
+		if err != nil {
+			return err
+		}
+		return self.Kill()
 	}
 	return nil
 }
