@@ -249,14 +249,18 @@ func TestCancelFindsTheRunThatTookThePlace(t *testing.T) {
 	onBothConsumed(t, taskrt.ConsumerConfig{}, func(t *testing.T, ctx context.Context, _ broker.Broker) {
 		for name, call := range map[string]taskrt.Call[int64]{
 			"alone":    tasks.CallGive("later", 40),
-			"followed": taskrt.Then(tasks.CallGive("later", 40), tasks.NextHalf().With(taskrt.ID("last"))),
+			"followed": taskrt.Then(tasks.CallGive("later", 40).With(taskrt.ID("first")), tasks.NextHalf().With(taskrt.ID("last"))),
 			"twice":    tasks.CallGive("twice", 40),
 		} {
 			h, err := call.Queue(ctx)
 			require.NoError(t, err, name)
 			require.Eventually(t, func() bool {
-				status, err := h.Status(ctx)
-				return err == nil && status.State == broker.StateDelayed && (name == "followed" || status.Task == "half")
+				of := h
+				if name == "followed" { // itself it waits also before the first has returned its call
+					of = tasks.HandleGive(ctx, "first")
+				}
+				status, err := of.Status(ctx)
+				return err == nil && status.State == broker.StateDelayed && status.Task == "half"
 			}, 20*time.Second, 10*time.Millisecond, name)
 			require.Eventually(t, func() bool { return h.Cancel(ctx) == nil }, 20*time.Second, 10*time.Millisecond, name)
 			_, err = h.Wait(ctx)
