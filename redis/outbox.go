@@ -69,12 +69,13 @@ func (m *moving) scan(ctx context.Context, from int) error {
 	return err
 }
 
-// pass moves entries from one end of the outbox, until some stayed on so many pages, or half of
-// the time for a pass is over: then another pass goes on. It reports whether it came to the other
-// end.
+// pass moves entries from one end of the outbox, until some stayed on so many pages. If none
+// stayed and half of the time for a pass is over, another pass goes on. It reports whether it
+// came to the other end.
 func (m *moving) pass(ctx context.Context, end string, pages int) (bool, error) {
+	stayed := m.stayed
 	for began := time.Now(); m.pages < pages; {
-		if time.Since(began) > m.b.cfg.Timeout/2 {
+		if m.stayed == stayed && time.Since(began) > m.b.cfg.Timeout/2 {
 			m.from.mover.start()
 			return false, nil
 		}

@@ -58,6 +58,39 @@ func TestAQueueThatIsAwayHoldsUpNoOther(t *testing.T) {
 	require.Zero(t, c.Exists(t.Context(), base+":{q}:outbox").Val())
 }
 
+// TestAFrozenNodeHoldsUpNoOtherQueue has two pages of entries for a queue of a node that does
+// not reply before one for a queue of another: a pass waits for the first until it times out.
+func TestAFrozenNodeHoldsUpNoOtherQueue(t *testing.T) {
+	t.Parallel()
+	c := redistest.StartCluster(t, "--cluster-require-full-coverage", "no", "--cluster-node-timeout", "60000", "--cluster-replica-no-failover", "yes")
+	b := openURL(t, c.URL(), redis.Config{Timeout: time.Second})
+	owner := func(queue string) *redistest.Server { return c.Owner(slotOf(c, queue)) }
+	var away, other string
+	for _, queue := range someQueues(30) {
+		if owner(queue) == owner("q") {
+			other = queue
+		} else {
+			away = queue
+		}
+	}
+	var next []*broker.TaskRun
+	for i := range 150 {
+		next = append(next, run(fmt.Sprintf("away-%d", i), away))
+	}
+	next = append(next, run("next", other))
+	require.NoError(t, b.QueueTasks(t.Context(), run("first", "q")))
+	s := join(t, b, time.Minute)
+	first := takeAll(t, s, "q", 1)
+	frozen := owner(away)
+	frozen.Freeze()
+	t.Cleanup(frozen.Thaw)
+	_, err := s.Finish(t.Context(), broker.Outcome{Run: first[0], Next: next})
+	require.NoError(t, err)
+	_, err = b.Recover(t.Context(), []string{"q"})
+	require.ErrorContains(t, err, "to queue "+away)
+	require.Equal(t, "next", takeAll(t, join(t, b, time.Minute), other, 1)[0].ID)
+}
+
 // TestARunThatCanNeverBeQueuedBecomesADeadLetter with the reason, its record says so, and
 // its neighbours go on.
 func TestARunThatCanNeverBeQueuedBecomesADeadLetter(t *testing.T) {
