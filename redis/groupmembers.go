@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
@@ -74,7 +75,7 @@ func (m *moving) moveGroup(ctx context.Context, entry string, run *broker.TaskRu
 	}
 	over, at, err := m.storeGroup(ctx, p, entry)
 	switch {
-	case err != nil && refusesOne(err) && (tooLong(err) || m.isGroupToBlame(ctx, p)):
+	case errors.Is(err, broker.ErrDuplicate), err != nil && refusesOne(err) && (tooLong(err) || m.isGroupToBlame(ctx, p)):
 		m.giveUpGroup(ctx, p, entry, err)
 		return
 	case err != nil:
@@ -143,11 +144,18 @@ func (m *moving) skipGroup(ctx context.Context, p *pendingGroup, entry string, h
 	failure := &broker.Failure{Kind: broker.FailureDuplicate, Message: holder.ID}
 	out := new(outcome)
 	m.endMember(out, entry, p.then, failure)
-	if m.apply(ctx, entry, out) {
-		m.b.skipped.note(p.then, why)
-		m.b.recordUnqueued(ctx, p.to, p.then, failure)
+	if !m.apply(ctx, entry, out) {
+		return // without its group the entry would count as moved
 	}
-	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token}) // after an error it expires
+	m.b.skipped.note(p.then, why)
+	m.b.recordUnqueued(ctx, p.to, p.then, failure)
+	p.drop(ctx)
+}
+
+// drop drops a group that was reserved, and the pending run. After an error they expire.
+func (p *pendingGroup) drop(ctx context.Context) {
+	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token})
+	_ = p.pending.decide(ctx, "drop")
 }
 
 // isGroupToBlame reports whether a key of the group or of the run that awaits it is of a wrong
@@ -170,10 +178,9 @@ func (m *moving) isGroupToBlame(ctx context.Context, p *pendingGroup) bool {
 
 // giveUpGroup makes a dead letter of an entry whose group or pending run cannot be stored.
 func (m *moving) giveUpGroup(ctx context.Context, p *pendingGroup, entry string, why error) {
-	why = m.b.blameIn(ctx, why, p.q, p.key(), p.q.Outbox)
-	_, _ = p.do(ctx, &script.GroupArgs{Action: "drop", Token: p.token}) // after an error it expires
-	_ = p.pending.decide(ctx, "drop")
-	m.giveUp(ctx, p.to, entry, p.then, why)
+	if m.giveUp(ctx, p.to, entry, p.then, m.b.blameIn(ctx, why, p.q, p.key(), p.q.Outbox)) {
+		p.drop(ctx)
+	}
 }
 
 // endElsewhere ends the member of a group that another queue keeps. To repeat it changes nothing.

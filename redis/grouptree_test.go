@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -257,5 +258,46 @@ func TestAGroupThatCannotBeStoredBecomesADeadLetter(t *testing.T) {
 			require.NoError(t, err)
 			require.Equal(t, broker.StateSucceeded, ended[0].State, "the success of a dead letter counts instead")
 		})
+	}
+}
+
+// TestAGroupThatIsNotStoredEndsItsMemberThoughAScriptFails fails each command of the step that
+// skips an inner group, or makes a dead letter of it. The member ends by a later one.
+func TestAGroupThatIsNotStoredEndsItsMemberThoughAScriptFails(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, c := open(t, server, redis.Config{}), raw(t, server)
+	b.Instrument(failing)
+	for name, dies := range map[string]bool{"skipped": false, "dead": true} {
+		failed := 0
+		for n := 1; ; n++ {
+			what, q := fmt.Sprintf("%s, command %d", name, n), fmt.Sprintf("%s%d", name, n)
+			outer, inner, x := run("outer", q), run("inner", q), run("x", q)
+			inner.OwnID = true
+			outer.EnsureLinks().Awaits = broker.Group{ID: "outer", Queue: q, Size: 1}
+			inner.Links = &broker.Links{Group: "outer", Awaits: broker.Group{ID: "inner", Queue: q, Size: 1}, Members: []*broker.TaskRun{x}}
+			x.EnsureLinks().Group = "inner"
+			if dies {
+				require.NoError(t, c.RPush(t.Context(), prefix(t)+":{"+q+"}:pending:inner", "no string").Err())
+			} else {
+				live := run("inner", q)
+				live.OwnID, live.Delay = true, time.Hour
+				require.NoError(t, b.QueueTasks(t.Context(), live))
+			}
+			require.NoError(t, c.Set(t.Context(), "fail", fmt.Sprintf("endwaiting %d 0", n), 0).Err())
+			require.NoError(t, b.QueueGroup(t.Context(), outer, inner))
+			over := c.Del(t.Context(), "fail").Val() > 0
+			_, err := b.Recover(t.Context(), []string{q})
+			require.NoError(t, err, what)
+			require.Equal(t, []string{"outer"}, ids(takeAll(t, join(t, b, time.Minute), q, 1)), what)
+			letters, err := b.DeadLetters(t.Context(), q, 10)
+			require.NoError(t, err, what)
+			require.Equal(t, dies, len(letters) == 1, what)
+			if over {
+				break
+			}
+			failed++
+		}
+		require.Greater(t, failed, 1, "commands that failed")
 	}
 }

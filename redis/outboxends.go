@@ -87,17 +87,20 @@ func (m *moving) apply(ctx context.Context, entry string, out *outcome) bool {
 }
 
 // giveUp makes a dead letter of a run that can never be queued, and sets its record. A run
-// that gathers a group stays, because its pending run is stored elsewhere.
-func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) {
+// whose group has ended stays, because its pending run is stored elsewhere. It reports whether
+// there is a dead letter.
+func (m *moving) giveUp(ctx context.Context, to *queue, entry string, run *broker.TaskRun, why error) bool {
 	if strings.HasPrefix(entry, wire.GatheringOpens) {
 		m.stay(1, why)
-		return
+		return false
 	}
 	failure := &broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
 		"it was to follow run %s, and queue %s cannot take it: %v; correct that, then queue it again (dead retry)", run.ParentID, to.Name, why)}
-	if m.dead(ctx, entry, run, failure) {
-		m.b.recordUnqueued(ctx, to, run, failure)
+	if !m.dead(ctx, entry, run, failure) {
+		return false
 	}
+	m.b.recordUnqueued(ctx, to, run, failure)
+	return true
 }
 
 // recordUnqueued sets the record of a run that was never queued. After an error there is none,
