@@ -65,7 +65,7 @@ type Links struct {
 
 	// Members are those of Awaits, of a run that is on its way to the broker within another:
 	// as a member, in Outcome.Next or in Then. They are queued in its stead, and it after
-	// them. At most MaxNesting groups are one in the other.
+	// them. Groups nest at most MaxNesting deep.
 	Members []*TaskRun
 
 	Then []FollowUp // what its success queues, at most MaxThen; the runtime makes Outcome.Next of it

@@ -225,11 +225,15 @@ func withoutRecords(keys []string) []string {
 // TestAGroupThatCannotBeStoredBecomesADeadLetter with its members, which are queued with it again
 // once what is in its way is gone.
 func TestAGroupThatCannotBeStoredBecomesADeadLetter(t *testing.T) {
-	for name, key := range map[string]string{"group": "{b}:group:inner", "pending run": "{c}:pending:inner"} {
+	for name, key := range map[string]string{"group": "{b}:group:inner", "pending run": "{c}:pending:inner", "another group": "{b}:group:inner"} {
 		t.Run(name, func(t *testing.T) {
 			b, c := open(t, shared, redis.Config{}), raw(t, shared)
 			key = prefix(t) + ":" + key
-			require.NoError(t, c.RPush(t.Context(), key, "neither").Err())
+			if name == "another group" {
+				require.NoError(t, c.HSet(t.Context(), key, "left", 1, "then", "+"+strings.Repeat("0", 16)).Err())
+			} else {
+				require.NoError(t, c.RPush(t.Context(), key, "neither").Err())
+			}
 			outer, inner, x := run("outer", "a"), run("inner", "c"), run("x", "b")
 			outer.EnsureLinks().Awaits = broker.Group{ID: "outer", Queue: "a", Size: 1}
 			inner.Links = &broker.Links{
