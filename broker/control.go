@@ -62,6 +62,20 @@ type QueueInfo struct {
 	Dead     int64
 	Trimmed  int64 // dead letters that were ever removed because there were too many
 	Last     map[string]LastRun
+
+	Oldest time.Time   // since when the run is due that waits the longest; zero: none waits, or it is unknown
+	Held   int64       // of Queued: those that a limit or their turn keeps back
+	Limits []LimitInfo // those that keep runs back, the most runs first, at most MaxLimitInfos
+}
+
+// MaxLimitInfos is how many limits [QueueInfo] has at most.
+const MaxLimitInfos = 100
+
+// LimitInfo is a limit that keeps runs back.
+type LimitInfo struct {
+	Limit
+	Used    int   // runs with it that are in flight; with Per: that started within that time
+	Waiting int64 // runs that it keeps back; a run with several limits counts for one
 }
 
 // LastRun is how the latest run of a task ended.
@@ -76,9 +90,11 @@ type LastRun struct {
 
 // RunInfo is one run and where it is.
 type RunInfo struct {
-	Run     *TaskRun // of a run that has ended only ID, Task, Queue and Attempt
+	Run     *TaskRun // of a run that has ended only ID, Task, Queue, Attempt, QueuedAt and History
 	State   State
 	Due     time.Time // of StateDelayed
 	Session string    // that holds it, of StateRunning
 	Failure *Failure  // the last one, if it is known
+	Started time.Time // of the attempt that goes on, or was the last; zero: unknown
+	Ended   time.Time // of a run that has ended; zero: unknown
 }

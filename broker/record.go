@@ -34,6 +34,15 @@ type Record struct {
 	Progress *Progress // the last that the run reported; nil: it reported none
 
 	Successors []RunRef // of StateSucceeded, as the [Outcome] had them: the last of them has the result
+
+	// Times and places for people. A zero one is unknown.
+	QueuedAt  time.Time // by the producer's clock
+	Due       time.Time // of StateDelayed
+	StartedAt time.Time // of StateRunning: when the attempt began, by the consumer's clock
+	Host      string    // of StateRunning: the consumer that executes it, as in [Attempt]
+	EndedAt   time.Time // of a state that has ended, by the clock of who ended it
+	Attempts  []Attempt // that have ended, as in [History]
+	Payload   []byte    // the parameters of a run that has ended, if it has KeepParams
 }
 
 // State is where a run is in its life.
@@ -45,11 +54,14 @@ const (
 	StateQueued    State = "queued"
 	StateRunning   State = "running"
 	StateSucceeded State = "succeeded"
-	StateFailed    State = "failed"
+	StateFailed    State = "failed"    // also of one that expired or was skipped
+	StateCancelled State = "cancelled" // ended with FailureCancelled
 )
 
 // Ended reports whether the state is a run's last.
-func (s State) Ended() bool { return s == StateSucceeded || s == StateFailed }
+func (s State) Ended() bool {
+	return s == StateSucceeded || s == StateFailed || s == StateCancelled
+}
 
 // Progress is how far a run has come, by its own account.
 type Progress struct {

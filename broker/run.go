@@ -41,14 +41,15 @@ func (p Priority) String() string {
 // TaskRun is one run of a task. A producer queues it, a broker stores it, a consumer
 // executes it.
 type TaskRun struct {
-	ID       string // unique; at most MaxID bytes of printable ASCII
-	Task     string // the task's name on the wire
-	Queue    string
-	Kind     Kind
-	Priority Priority
-	OwnID    bool   // the producer chose the id: another run with it is a duplicate while this one lives
-	Schema   uint32 // a digest of the parameters' wire form as the producer knew it; 0: unknown
-	Payload  []byte // the parameters as a MessagePack map keyed by their names
+	ID         string // unique; at most MaxID bytes of printable ASCII
+	Task       string // the task's name on the wire
+	Queue      string
+	Kind       Kind
+	Priority   Priority
+	OwnID      bool   // the producer chose the id: another run with it is a duplicate while this one lives
+	KeepParams bool   // the record keeps the payload too
+	Schema     uint32 // a digest of the parameters' wire form as the producer knew it; 0: unknown
+	Payload    []byte // the parameters as a MessagePack map keyed by their names
 
 	QueuedAt time.Time     // by the producer's clock
 	Due      time.Time     // not before this instant by the broker's clock; zero: at once
@@ -59,10 +60,11 @@ type TaskRun struct {
 	Attempt    int // attempts that have ended; the first execution sees 0
 	Deliveries int // how often it was taken, this time included
 
-	// Most runs have neither of these. They are apart so that a run, which is made and
+	// Most runs have none of these. They are apart so that a run, which is made and
 	// copied often, is small.
-	Rules *Rules // nil: none
-	Links *Links // nil: none
+	Rules   *Rules   // nil: none
+	Links   *Links   // nil: none
+	History *History // nil: no attempt has ended, or none is known
 
 	ParentID string // the run that queued it; empty: none did
 	RootID   string // the first of its ancestors; empty: the run itself

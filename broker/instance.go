@@ -1,0 +1,59 @@
+package broker
+
+import (
+	"context"
+	"time"
+)
+
+// Instances is a broker that knows which consumers and schedulers are up.
+type Instances interface {
+	// Announce stores an instance for [InstanceKept], in place of what was stored of it
+	// before. The runtime repeats it each third of that time.
+	Announce(ctx context.Context, i *Instance) error
+
+	// Withdraw removes an instance that has stopped.
+	Withdraw(ctx context.Context, id string) error
+
+	// Instances returns those that are stored, sorted by host, process id and id. It
+	// leaves out one that cannot be read.
+	Instances(ctx context.Context) ([]*Instance, error)
+}
+
+// InstanceKept is how long an instance is listed after it announced itself last.
+const InstanceKept = 30 * time.Second
+
+// MaxInstanceQueues is how many queues of an instance are stored. Others are left out.
+const MaxInstanceQueues = 1000
+
+// Role is what an instance does.
+type Role string
+
+// The roles.
+const (
+	RoleConsumer  Role = "consumer"
+	RoleScheduler Role = "scheduler"
+)
+
+// Instance is a consumer or a scheduler that is up, as it describes itself.
+type Instance struct {
+	ID       string // unique; at most MaxID bytes of printable ASCII
+	Role     Role
+	Host     string // name of its machine, or container
+	PID      int
+	Version  string         // of its program; empty: unknown
+	Started  time.Time      // by its own clock
+	Seen     time.Time      // when it announced itself last, by the broker's clock; Announce sets it
+	Stopping bool           // it takes no more runs
+	Queues   map[string]int // of a consumer: those that it takes from, with their weights; of a scheduler: those of its schedules, with 1
+	More     int            // how many queues more it has
+
+	// Of a consumer.
+	Session  string   // as in [RunInfo]; empty: it has none at present
+	Slots    [2]Slots // by Kind
+	Children int      // child processes
+}
+
+// Slots are the slots of one kind.
+type Slots struct {
+	Total, Busy int
+}
