@@ -46,6 +46,7 @@ type Instance struct {
 	Stopping bool           // it takes no more runs
 	Queues   map[string]int // of a consumer: those that it takes from, with their weights; of a scheduler: those of its schedules, with 1
 	More     int            // how many queues more it has
+	Address  string         // where its process serves metrics, such as 10.0.0.7:8080; at most MaxHost bytes; empty: nowhere
 
 	// Of a consumer.
 	Session  string   // as in [RunInfo]; empty: it has none at present
