@@ -14,6 +14,11 @@ const (
 // its dead letter.
 type History struct {
 	Attempts []Attempt // the last MaxHistory, the oldest first
+
+	// Due is when the run is due again after a retry or a snooze, by the clock of the
+	// consumer that asked for it. If the run was queued after that, or Due is zero, the run
+	// waits since it was first due.
+	Due time.Time
 }
 
 // OrZero returns the history, or the zero value for nil.
