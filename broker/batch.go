@@ -46,11 +46,16 @@ func CheckGroup(next *TaskRun, members []*TaskRun) error {
 }
 
 // size returns how many runs it is, members included, and how many bytes it carries, its
-// follow-ups included.
+// history and follow-ups included.
 func (r *TaskRun) size() (runs, size int) {
 	runs, size = 1, len(r.Payload)
 	for k, v := range r.Headers {
 		size += len(k) + len(v)
+	}
+	if r.History != nil {
+		for _, a := range r.History.Attempts {
+			size += len(a.Host) + len(a.Message)
+		}
 	}
 	if r.Links != nil {
 		for _, c := range r.Links.Then {

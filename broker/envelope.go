@@ -105,6 +105,9 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	num("y", int64(r.Delay))
 	num("x", int64(r.Expire))
 	num("e", int64(r.Keep))
+	if r.KeepParams {
+		num("ek", 1)
+	}
 	if r.OwnID {
 		num("o", 1)
 	}
@@ -112,8 +115,12 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	num("d", int64(r.Deliveries))
 	str("f", r.ParentID)
 	str("r", r.RootID)
-	if r.Rules != nil || r.Links != nil {
+	if r.Rules != nil || r.Links != nil || r.History != nil {
 		f := fields{b, n}
+		if r.History != nil && len(r.History.Attempts) > 0 {
+			f.key("ha")
+			f.b = appendHistory(f.b, r.History.Attempts)
+		}
 		if r.Rules != nil {
 			f.rules(r.Rules)
 		}
@@ -324,6 +331,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.Expire = in.Duration()
 	case "e":
 		r.Keep = in.Duration()
+	case "ek":
+		r.KeepParams = in.Int() != 0
 	case "o":
 		r.OwnID = in.Int() != 0
 	case "a":
@@ -334,6 +343,8 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 		r.ParentID = in.String()
 	case "r":
 		r.RootID = in.String()
+	case "ha":
+		r.History = readHistory(in)
 	case "n":
 		r.EnsureRules().Unique = in.String()
 	case "m":

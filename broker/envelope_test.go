@@ -22,7 +22,11 @@ func full() broker.TaskRun {
 		Payload:  []byte{0x81, 0xa1, 'k', 0x01},
 		QueuedAt: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC),
 		Due:      time.Date(2200, 12, 31, 23, 59, 59, 999999999, time.UTC),
-		Delay:    1, Expire: math.MaxInt64, Keep: time.Hour, OwnID: true,
+		Delay:    1, Expire: math.MaxInt64, Keep: time.Hour, KeepParams: true, OwnID: true,
+		History: &broker.History{Attempts: []broker.Attempt{
+			{Started: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC), Took: time.Second, Host: "host:1", Kind: broker.FailureFailed, Message: "größer"},
+			{Kind: broker.FailureCrashed},
+		}},
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
 		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
@@ -52,9 +56,9 @@ func nested(depth int) broker.TaskRun {
 	return r
 }
 
-// noPolicies takes the keys of policies and groups out.
+// noPolicies takes the keys of policies, groups and histories out.
 func noPolicies(r *broker.TaskRun) {
-	r.Rules, r.Links, r.Schema = nil, nil, 0
+	r.Rules, r.Links, r.History, r.KeepParams, r.Schema = nil, nil, nil, false, 0
 }
 
 func TestEnvelopeRoundTrip(t *testing.T) {
@@ -75,6 +79,13 @@ func TestEnvelopeRoundTrip(t *testing.T) {
 			r.EnsureRules().Limits = slices.Repeat([]broker.Limit{{Key: strings.Repeat("k", broker.MaxKey), Max: 1, Per: 1}}, broker.MaxLimits)
 		}),
 		"groups nested as deep as can be": nested(broker.MaxNesting),
+		"the longest history": with(func(r *broker.TaskRun) {
+			long := broker.Attempt{
+				Started: time.Unix(1, 0).UTC(), Took: math.MaxInt64, Kind: broker.FailureFailed,
+				Host: strings.Repeat("h", broker.MaxHost), Message: strings.Repeat("é", broker.MaxAttemptMessage/2),
+			}
+			r.History = &broker.History{Attempts: slices.Repeat([]broker.Attempt{long}, broker.MaxHistory)}
+		}),
 		"32 headers": with(func(r *broker.TaskRun) {
 			r.Headers = map[string]string{}
 			for i := range broker.MaxHeaders {
@@ -115,7 +126,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 32, "keys of a run with every field set")
+	require.Len(t, m, 34, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 
@@ -195,6 +206,10 @@ func TestEnvelopeRefusesHostileBytes(t *testing.T) {
 		"4 GiB of follow-ups":  "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\xdd\xff\xff\xff\xff",
 		"an empty follow-up":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1s\x93\xa0\xc2\xc4\x00",
 		"follow-ups very deep": deep(broker.MaxThen + 1),
+		"4 GiB of history":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa2ha\xdd\xff\xff\xff\xff",
+		"history not by 5":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa2ha\x91\x00",
+		"history of numbers":   "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa2ha\x95\x00\x00\x00\x00\x00",
+		"long history, cut":    "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa2ha\xdc\xff\xff" + strings.Repeat("\x00\x00\xa0\xa0\xa0", 1000),
 		"4 GiB of headers":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1h\xdf\xff\xff\xff\xff",
 		"33 headers":           headers(broker.MaxHeaders + 1),
 		"nested very deep":     "\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa1z" + strings.Repeat("\x91", 1<<20) + "\x01",
@@ -264,6 +279,15 @@ func TestValidate(t *testing.T) {
 		}, "17 follow-ups"},
 		"follow-up of nothing": {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run = nil }, "a follow-up without a run"},
 		"bad follow-up":        {func(r *broker.TaskRun) { r.Links.OrZero().Then[0].Run.Links.OrZero().Then[0].Run.Task = "" }, `follow-up "last": the task name is empty`},
+		"long history": {func(r *broker.TaskRun) { r.History.Attempts = make([]broker.Attempt, broker.MaxHistory+1) },
+			"a history of 11 attempts, at most 10 are allowed"},
+		"long message": {func(r *broker.TaskRun) {
+			r.History.Attempts[0].Message = strings.Repeat("x", broker.MaxAttemptMessage+1)
+		}, "an attempt of its history"},
+		"long host":            {func(r *broker.TaskRun) { r.History.Attempts[0].Host = strings.Repeat("x", broker.MaxHost+1) }, "an attempt of its history"},
+		"message not UTF-8":    {func(r *broker.TaskRun) { r.History.Attempts[0].Message = "\xff" }, "an attempt of its history"},
+		"attempt took less":    {func(r *broker.TaskRun) { r.History.Attempts[0].Took = -1 }, "an attempt of its history"},
+		"attempt in 1969":      {func(r *broker.TaskRun) { r.History.Attempts[0].Started = time.Unix(-1, 0) }, "an attempt of its history"},
 		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
 		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},
 		"due in 1969 up there": {func(r *broker.TaskRun) { r.Due = time.Unix(-1, 0) }, "due in the year 1969"},
@@ -287,6 +311,7 @@ func FuzzEnvelope(f *testing.F) {
 	require.NoError(f, err)
 	f.Add(b)
 	f.Add([]byte("\x01\x83\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q"))
+	f.Add([]byte("\x01\x84\xa1i\xa1i\xa1t\xa1t\xa1q\xa1q\xa2ha\x95\xff\xff\xa2\xff\xc3\xa1k\xa1\xc3"))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		var first, second broker.TaskRun
 		if first.UnmarshalBinary(b) != nil {

@@ -8,8 +8,8 @@ import (
 
 // Validate returns an error if the run cannot be stored: an id or name is empty, too
 // long or not printable ASCII; a header is too long, has no key or is not UTF-8; a key or
-// number of its rules is invalid; its kind or priority is unknown; or a time or count is
-// outside the range of the stored form.
+// number of its rules is invalid; its kind or priority is unknown; its history exceeds the
+// limits; or a time or count is outside the range of the stored form.
 func (r *TaskRun) Validate() error { return r.validate(0, 0) }
 
 // validate is Validate for a run that so many others precede, within so many groups.
@@ -47,6 +47,11 @@ func (r *TaskRun) validate(depth, nesting int) error {
 	}
 	if r.Links != nil {
 		if err := r.Links.validate(depth, nesting); err != nil {
+			return err
+		}
+	}
+	if r.History != nil {
+		if err := r.History.validate(); err != nil {
 			return err
 		}
 	}

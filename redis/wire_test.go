@@ -58,11 +58,13 @@ type (
 		Delay      time.Duration     `json:"delay,omitempty,string"`
 		Expire     time.Duration     `json:"expire,omitempty,string"`
 		Keep       time.Duration     `json:"keep,omitempty,string"`
+		KeepParams bool              `json:"keep_params,omitempty"`
 		OwnID      bool              `json:"own_id,omitempty"`
 		Attempt    int               `json:"attempt,omitempty"`
 		Deliveries int               `json:"deliveries,omitempty"`
 		ParentID   string            `json:"parent_id,omitempty"`
 		RootID     string            `json:"root_id,omitempty"`
+		History    []wireAttempt     `json:"history,omitempty"`
 		Unique     string            `json:"unique,omitempty"`
 		UniqueFor  time.Duration     `json:"unique_for,omitempty,string"`
 		Limits     []wireLimit       `json:"limits,omitempty"`
@@ -70,6 +72,13 @@ type (
 		Headers    map[string]string `json:"headers,omitempty"`
 		Payload    string            `json:"payload,omitempty"`
 		Links      *wireLinks        `json:"links,omitempty"`
+	}
+	wireAttempt struct {
+		Started int64              `json:"started,omitempty,string"`
+		Took    time.Duration      `json:"took,omitempty,string"`
+		Host    string             `json:"host,omitempty"`
+		Kind    broker.FailureKind `json:"kind,omitempty"`
+		Message string             `json:"message,omitempty"`
 	}
 	wireLinks struct {
 		Group      string         `json:"group,omitempty"`
@@ -130,12 +139,6 @@ type (
 )
 
 func (w *wireRun) run(t *testing.T) *broker.TaskRun {
-	instant := func(ns int64) time.Time {
-		if ns == 0 {
-			return time.Time{}
-		}
-		return time.Unix(0, ns).UTC()
-	}
 	var rules *broker.Rules
 	if w.Unique != "" || len(w.Limits) > 0 || w.Fair != "" {
 		rules = &broker.Rules{Unique: w.Unique, UniqueFor: w.UniqueFor, Fair: w.Fair}
@@ -143,13 +146,25 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 	for _, l := range w.Limits {
 		rules.Limits = append(rules.Limits, broker.Limit(l))
 	}
+	var history *broker.History
+	for _, a := range w.History {
+		history = history.Add(broker.Attempt{Started: instant(a.Started), Took: a.Took, Host: a.Host, Kind: a.Kind, Message: a.Message})
+	}
 	return &broker.TaskRun{
 		ID: w.ID, Task: w.Task, Queue: w.Queue, Kind: w.Kind, Priority: w.Priority,
 		QueuedAt: instant(w.QueuedAt), Due: instant(w.Due), Delay: w.Delay, Expire: w.Expire, Keep: w.Keep,
-		OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
+		KeepParams: w.KeepParams, History: history, OwnID: w.OwnID, Attempt: w.Attempt, Deliveries: w.Deliveries,
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
 		Rules: rules, Links: w.Links.links(t),
 	}
+}
+
+// instant returns the zero time for 0.
+func instant(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
 }
 
 func (w *wireLinks) links(t *testing.T) *broker.Links {

@@ -343,7 +343,11 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 		member := stored(m)
 		links.Members[i] = &member
 	}
-	c.Rules, c.Links = &rules, &links // nil is as good as the zero value
+	history := broker.History{Attempts: slices.Clone(c.History.OrZero().Attempts)}
+	for i, a := range history.Attempts {
+		history.Attempts[i].Started = a.Started.Round(0).UTC()
+	}
+	c.Rules, c.Links, c.History = &rules, &links, &history // nil is as good as the zero value
 	return c
 }
 

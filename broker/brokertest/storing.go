@@ -33,7 +33,11 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 			ID: r.ID, Task: "full_task", Queue: queue, Kind: broker.CPU, Priority: broker.High,
 			Payload:  []byte("\x81\xa3url\xa3a b"),
 			QueuedAt: time.Unix(1_700_000_000, 123_456_789),
-			Expire:   time.Hour + 1, Keep: 2*time.Hour + 3, OwnID: true,
+			Expire:   time.Hour + 1, Keep: 2*time.Hour + 3, KeepParams: true, OwnID: true,
+			History: &broker.History{Attempts: []broker.Attempt{
+				{Started: time.Unix(1_700_000_050, 5).UTC(), Took: time.Second + 9, Host: "a-host:4711", Kind: broker.FailureTimeout, Message: "größer"},
+				{Kind: broker.FailureCrashed},
+			}},
 			Rules: &broker.Rules{Unique: "unique-" + r.ID, UniqueFor: 4*time.Hour + 5, Fair: "fair",
 				Limits: []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
@@ -65,7 +69,7 @@ func notKept(f *fixture) {
 	for _, given := range fullRuns(f, "q") {
 		before := *given
 		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
-		before.Rules, before.Links = cloneRules(given.Rules), cloneLinks(given.Links)
+		before.Rules, before.Links, before.History = cloneRules(given.Rules), cloneLinks(given.Links), cloneHistory(given.History)
 		f.queue(given)
 		f.requireSame(&before, given, "the caller's run after QueueTasks")
 		scribble(given)
@@ -87,6 +91,10 @@ func scribble(r *broker.TaskRun) {
 		}
 		*r.Rules = broker.Rules{Unique: "changed", Fair: "changed", Limits: r.Rules.Limits}
 	}
+	if r.History != nil {
+		clear(r.History.Attempts)
+		*r.History = broker.History{}
+	}
 	if r.Links != nil {
 		for _, c := range r.Links.Then {
 			scribble(c.Run)
@@ -105,6 +113,13 @@ func cloneRules(r *broker.Rules) *broker.Rules {
 	c := *r
 	c.Limits = slices.Clone(c.Limits)
 	return &c
+}
+
+func cloneHistory(h *broker.History) *broker.History {
+	if h == nil {
+		return nil
+	}
+	return &broker.History{Attempts: slices.Clone(h.Attempts)}
 }
 
 func cloneLinks(l *broker.Links) *broker.Links {
@@ -175,7 +190,13 @@ func unsafeRefused(f *fixture) {
 		"group with tab":  func(r *broker.TaskRun) { r.EnsureLinks().Group = "a\tb" },
 		"member before 0": func(r *broker.TaskRun) { r.EnsureLinks().Member = -1 },
 		"negative keep":   func(r *broker.TaskRun) { r.Keep = -time.Hour },
-		"due in 9999":     func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
+		"long message": func(r *broker.TaskRun) {
+			r.History = &broker.History{Attempts: []broker.Attempt{{Message: long[:broker.MaxAttemptMessage+1]}}}
+		},
+		"11 attempts": func(r *broker.TaskRun) {
+			r.History = &broker.History{Attempts: make([]broker.Attempt, broker.MaxHistory+1)}
+		},
+		"due in 9999": func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) },
 	} {
 		bad := f.newRun("q", spoil)
 		require.Error(f, bad.Validate(), "Validate of a run with %s", what)
