@@ -142,7 +142,7 @@ func (c *Client) wrap(queue QueueHandler, runs []*broker.TaskRun) func(ctx conte
 	for i := len(c.middleware) - 1; i >= 0; i-- {
 		handler = c.middleware[i](handler)
 	}
-	return func(ctx context.Context) error { return handler(ctx, all...) }
+	return func(ctx context.Context) error { return handler(observed(ctx, c.broker), all...) }
 }
 
 // appendWithin appends the runs within a run.

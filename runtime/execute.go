@@ -225,7 +225,7 @@ func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome 
 	c, run := x.executor, x.Run()
 	var success broker.Outcome
 	if err == nil {
-		success, err = c.succeed(run, a)
+		success, err = c.succeed(x, a)
 	}
 	if err == nil {
 		if late := ended.Sub(x.deadline); late > 0 {
@@ -249,7 +249,8 @@ func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome 
 
 // succeed returns the outcome of a run that returned this, or an error if it cannot be
 // stored.
-func (c *Consumer) succeed(run *broker.TaskRun, a answer) (broker.Outcome, error) {
+func (c *Consumer) succeed(x *execution, a answer) (broker.Outcome, error) {
+	run := x.Run()
 	o := broker.Outcome{Run: run, Verdict: broker.Succeeded}
 	if a.first != nil {
 		if run.Keep > 0 {
@@ -261,7 +262,7 @@ func (c *Consumer) succeed(run *broker.TaskRun, a answer) (broker.Outcome, error
 	if len(a.result) > c.cfg.MaxResult {
 		return o, Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(a.result), c.cfg.MaxResult))
 	}
-	next, err := c.tasks.next(run, a.result)
+	next, err := c.tasks.next(run, a.result, x.info.NextHeaders)
 	o.Result, o.Next = a.result, next
 	return o, Permanent(err)
 }

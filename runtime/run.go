@@ -25,6 +25,11 @@ type Run struct {
 	ParentID string // the run that queued this one; empty: none did
 	RootID   string // the first run of that chain; this one if it has no parent
 	Headers  map[string]string
+
+	// NextHeaders is for a [Middleware]: if the run succeeds, the runs that follow it, by
+	// [Then], get these headers in place of their own of the same keys, and so do the
+	// members of a group that follows. A header for which a run has no room is dropped.
+	NextHeaders map[string]string
 }
 
 // Handler executes a run. Its error counts as the task's.
@@ -93,6 +98,7 @@ type runContext struct {
 // offers is what a session's tasks, or a child process's, may ask their contexts for.
 type offers struct {
 	client     *Client
+	broker     any // that the runs are from; nil: unknown
 	logger     *slog.Logger
 	bounded    bool   // what a run logs is bounded here, and not by another process
 	progressed func() // called when a run reported its progress; may be nil
@@ -106,7 +112,7 @@ type lazyContext struct {
 }
 
 func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
-	c := &runContext{base: base, deadline: deadline, offers: &offers{client: client, logger: logger}}
+	c := &runContext{base: base, deadline: deadline, offers: &offers{client: client, broker: client.broker, logger: logger}}
 	c.info.init(run, deadline)
 	return c
 }
@@ -177,6 +183,8 @@ func (c *runContext) Value(key any) any {
 		return c.offers.logger
 	case progressKey:
 		return c
+	case serverKey:
+		return c.offers.broker
 	}
 	c.mu.Lock()
 	lazy := c.lazy

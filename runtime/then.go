@@ -3,7 +3,10 @@ package runtime
 import (
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
+	"unicode/utf8"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
@@ -69,8 +72,8 @@ func (b *builder) buildThen(n *callNode, nesting int) (chain, error) {
 	return append(made, link{n, run}), nil
 }
 
-// next makes the follow-ups of a run that has succeeded.
-func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, error) {
+// next makes the follow-ups of a run that has succeeded, with further headers.
+func (s taskSet) next(run *broker.TaskRun, result []byte, headers map[string]string) ([]*broker.TaskRun, error) {
 	then := run.Links.OrZero().Then
 	if len(then) == 0 {
 		return nil, nil
@@ -81,6 +84,7 @@ func (s taskSet) next(run *broker.TaskRun, result []byte) ([]*broker.TaskRun, er
 	next := make([]*broker.TaskRun, len(then))
 	for i, c := range then {
 		after := childOf(run, c.Run, time.Now())
+		addHeaders(after, headers)
 		if c.Param != "" {
 			payload, err := withParam(after.Payload, c.Param, result)
 			if err != nil {
@@ -116,6 +120,28 @@ func childOf(parent, run *broker.TaskRun, now time.Time) *broker.TaskRun {
 	}
 	c.Links = &links
 	return &c
+}
+
+// addHeaders adds headers to a copy that childOf made, and to the members of its group.
+func addHeaders(run *broker.TaskRun, headers map[string]string) {
+	if len(headers) == 0 {
+		return
+	}
+	run.Headers = maps.Clone(run.Headers)
+	if run.Headers == nil {
+		run.Headers = make(map[string]string, len(headers))
+	}
+	for _, key := range slices.Sorted(maps.Keys(headers)) {
+		value := headers[key]
+		_, has := run.Headers[key]
+		hasRoom := has || len(run.Headers) < broker.MaxHeaders
+		if hasRoom && key != "" && len(key)+len(value) <= broker.MaxHeader && utf8.ValidString(key) && utf8.ValidString(value) {
+			run.Headers[key] = value
+		}
+	}
+	for _, m := range run.Links.OrZero().Members {
+		addHeaders(m, headers)
+	}
 }
 
 // checkNext refuses runs that no broker would store, so that their predecessor fails
