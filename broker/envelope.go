@@ -119,7 +119,7 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 		f := fields{b, n}
 		if r.History != nil && len(r.History.Attempts) > 0 {
 			f.key("ha")
-			f.b = appendHistory(f.b, r.History.Attempts)
+			f.b = AppendAttempts(f.b, r.History.Attempts)
 		}
 		if r.Rules != nil {
 			f.rules(r.Rules)
@@ -344,7 +344,9 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	case "r":
 		r.RootID = in.String()
 	case "ha":
-		r.History = readHistory(in)
+		if attempts := ReadAttempts(in); len(attempts) > 0 {
+			r.History = &History{Attempts: attempts}
+		}
 	case "n":
 		r.EnsureRules().Unique = in.String()
 	case "m":

@@ -88,8 +88,9 @@ func (h *History) validate() error {
 	return nil
 }
 
-// appendHistory appends an array of start, time taken, host, kind and message of each attempt.
-func appendHistory(b []byte, attempts []Attempt) []byte {
+// AppendAttempts appends attempts as MessagePack, for brokers that store records: an array of
+// start, time taken, host, kind and message of each.
+func AppendAttempts(b []byte, attempts []Attempt) []byte {
 	b = codec.AppendArrayLen(b, attemptValues*len(attempts))
 	for _, a := range attempts {
 		b = codec.AppendInt(codec.AppendInt(b, unixNano(a.Started)), int64(a.Took))
@@ -101,9 +102,9 @@ func appendHistory(b []byte, attempts []Attempt) []byte {
 // attemptValues is how many values of the array one attempt has.
 const attemptValues = 5
 
-// readHistory reads what appendHistory wrote. It cuts what exceeds the limits: a run can be
-// executed whatever is told of its attempts, and a later version may tell more.
-func readHistory(in *codec.Reader) *History {
+// ReadAttempts reads what AppendAttempts has appended. It cuts what exceeds the limits: a run can
+// be executed whatever is told of its attempts, and a later version may tell more.
+func ReadAttempts(in *codec.Reader) []Attempt {
 	n := in.ArrayLen()
 	if n%attemptValues != 0 {
 		in.Fail(fmt.Errorf("a history of %d values, which is not a multiple of %d", n, attemptValues))
@@ -121,7 +122,7 @@ func readHistory(in *codec.Reader) *History {
 		a.Host, a.Kind, a.Message = readText(in, MaxHost), FailureKind(readText(in, maxKind)), readText(in, MaxAttemptMessage)
 		attempts = append(attempts, a.bounded())
 	}
-	return &History{Attempts: attempts}
+	return attempts
 }
 
 // readText reads a text, and copies no more than its first bytes.
