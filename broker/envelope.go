@@ -117,9 +117,8 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	str("r", r.RootID)
 	if r.Rules != nil || r.Links != nil || r.History != nil {
 		f := fields{b, n}
-		if r.History != nil && len(r.History.Attempts) > 0 {
-			f.key("ha")
-			f.b = AppendAttempts(f.b, r.History.Attempts)
+		if r.History != nil {
+			f.history(r.History)
 		}
 		if r.Rules != nil {
 			f.rules(r.Rules)
@@ -156,6 +155,14 @@ func (r *TaskRun) AppendBinary(b []byte) ([]byte, error) {
 	b = slices.Insert(b, at+1, byte(n>>8), byte(n))
 	b[at] = 0xde // a map with a 16-bit length
 	return b, nil
+}
+
+func (f *fields) history(h *History) {
+	if len(h.Attempts) > 0 {
+		f.key("ha")
+		f.b = AppendAttempts(f.b, h.Attempts)
+	}
+	f.num("hd", unixNano(h.Due))
 }
 
 func (f *fields) rules(r *Rules) {
@@ -288,13 +295,23 @@ func (d *Decoder) DecodeWithID(id string, b []byte, r *TaskRun) error {
 	return nil
 }
 
-// dropEmpty drops rules and links that say nothing, which others may have written.
+func (r *TaskRun) ensureHistory() *History {
+	if r.History == nil {
+		r.History = &History{}
+	}
+	return r.History
+}
+
+// dropEmpty drops rules, links and histories that say nothing, which others may have written.
 func (r *TaskRun) dropEmpty() {
 	if s := r.Rules; s != nil && s.Unique == "" && s.UniqueFor == 0 && !s.UntilStart && len(s.Limits) == 0 && s.Fair == "" {
 		r.Rules = nil
 	}
 	if l := r.Links; l != nil && l.Group == "" && l.Member == 0 && l.GroupQueue == "" && l.Awaits == (Group{}) && len(l.Members) == 0 && len(l.Then) == 0 && l.Returned == 0 {
 		r.Links = nil
+	}
+	if h := r.History; h != nil && len(h.Attempts) == 0 && h.Due.IsZero() {
+		r.History = nil
 	}
 }
 
@@ -344,9 +361,9 @@ func (d *Decoder) field(in *codec.Reader, r *TaskRun) {
 	case "r":
 		r.RootID = in.String()
 	case "ha":
-		if attempts := ReadAttempts(in); len(attempts) > 0 {
-			r.History = &History{Attempts: attempts}
-		}
+		r.ensureHistory().Attempts = ReadAttempts(in)
+	case "hd":
+		r.ensureHistory().Due = fromUnixNano(in.Int64())
 	case "n":
 		r.EnsureRules().Unique = in.String()
 	case "m":

@@ -26,7 +26,7 @@ func full() broker.TaskRun {
 		History: &broker.History{Attempts: []broker.Attempt{
 			{Started: time.Date(2024, 5, 6, 7, 8, 9, 123456789, time.UTC), Took: time.Second, Host: "host:1", Kind: broker.FailureFailed, Message: "größer"},
 			{Kind: broker.FailureCrashed},
-		}},
+		}, Due: time.Date(2024, 5, 6, 7, 8, 10, 1, time.UTC)},
 		Attempt: 5, Deliveries: math.MaxInt32, ParentID: "parent", RootID: "root",
 		Rules: &broker.Rules{Unique: "task/unique", UniqueFor: time.Minute, Fair: "fair",
 			Limits: []broker.Limit{{Key: "l1", Max: 4}, {Key: "l2", Max: math.MaxInt32, Per: time.Hour}}},
@@ -126,7 +126,7 @@ func TestEnvelopeBytes(t *testing.T) {
 	require.NoError(t, err)
 	var m map[string]any
 	require.NoError(t, msgpack.Unmarshal(b[1:], &m), "the map read by msgpack/v5")
-	require.Len(t, m, 34, "keys of a run with every field set")
+	require.Len(t, m, 35, "keys of a run with every field set")
 	require.Equal(t, every.Payload, m["b"], "payload read by msgpack/v5")
 }
 
@@ -287,6 +287,7 @@ func TestValidate(t *testing.T) {
 		"long host":            {func(r *broker.TaskRun) { r.History.Attempts[0].Host = strings.Repeat("x", broker.MaxHost+1) }, "an attempt of its history"},
 		"message not UTF-8":    {func(r *broker.TaskRun) { r.History.Attempts[0].Message = "\xff" }, "an attempt of its history"},
 		"attempt took less":    {func(r *broker.TaskRun) { r.History.Attempts[0].Took = -1 }, "an attempt of its history"},
+		"due again in 1969":    {func(r *broker.TaskRun) { r.History.Due = time.Unix(-1, 0) }, "due again in the year 1969"},
 		"attempt in 1969":      {func(r *broker.TaskRun) { r.History.Attempts[0].Started = time.Unix(-1, 0) }, "an attempt of its history"},
 		"due in year 9999":     {func(r *broker.TaskRun) { r.Due = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC) }, "due in the year 9999"},
 		"queued in year -1":    {func(r *broker.TaskRun) { r.QueuedAt = time.Date(-1, 1, 1, 0, 0, 0, 0, time.UTC) }, "queued in the year -1"},

@@ -2,6 +2,7 @@ package broker
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -45,7 +46,15 @@ func (h *History) Add(a Attempt) *History {
 	before = before[max(0, len(before)-MaxHistory+1):]
 	attempts := make([]Attempt, len(before), len(before)+1)
 	copy(attempts, before)
-	return &History{Attempts: append(attempts, a.bounded())}
+	return &History{Attempts: append(attempts, a.bounded()), Due: h.OrZero().Due}
+}
+
+// Clone returns a copy that shares no memory with h.
+func (h *History) Clone() *History {
+	if h == nil {
+		return nil
+	}
+	return &History{Attempts: slices.Clone(h.Attempts), Due: h.Due.Round(0).UTC()}
 }
 
 // Attempt is one attempt of a run that has ended.
@@ -76,6 +85,9 @@ func cutText(s string, max int) string {
 }
 
 func (h *History) validate() error {
+	if err := checkTime("due again", h.Due); err != nil {
+		return err
+	}
 	if len(h.Attempts) > MaxHistory {
 		return fmt.Errorf("a history of %d attempts, at most %d are allowed", len(h.Attempts), MaxHistory)
 	}
@@ -88,8 +100,11 @@ func (h *History) validate() error {
 	return nil
 }
 
-// AppendAttempts appends attempts as MessagePack, for brokers that store records: an array of
-// start, time taken, host, kind and message of each.
+// attemptValues is how many values of the array of AppendAttempts one attempt has.
+const attemptValues = 5
+
+// AppendAttempts appends the stored form of attempts to b: a MessagePack array of the start,
+// the time taken, the host, the kind and the message of each, one behind the other.
 func AppendAttempts(b []byte, attempts []Attempt) []byte {
 	b = codec.AppendArrayLen(b, attemptValues*len(attempts))
 	for _, a := range attempts {
@@ -99,11 +114,8 @@ func AppendAttempts(b []byte, attempts []Attempt) []byte {
 	return b
 }
 
-// attemptValues is how many values of the array one attempt has.
-const attemptValues = 5
-
-// ReadAttempts reads what AppendAttempts has appended. It cuts what exceeds the limits: a run can
-// be executed whatever is told of its attempts, and a later version may tell more.
+// ReadAttempts reads what AppendAttempts wrote. It cuts what exceeds the limits: a run can be
+// executed whatever its history says, and a later version may say more.
 func ReadAttempts(in *codec.Reader) []Attempt {
 	n := in.ArrayLen()
 	if n%attemptValues != 0 {

@@ -16,6 +16,7 @@ import (
 func TestHistoryAdd(t *testing.T) {
 	var h *broker.History
 	require.Empty(t, h.OrZero().Attempts)
+	require.Nil(t, h.Clone())
 	var before []*broker.History
 	for i := range 2 * broker.MaxHistory {
 		h = h.Add(broker.Attempt{Host: fmt.Sprint(i)})

@@ -65,6 +65,7 @@ type (
 		ParentID   string            `json:"parent_id,omitempty"`
 		RootID     string            `json:"root_id,omitempty"`
 		History    []wireAttempt     `json:"history,omitempty"`
+		DueAgain   int64             `json:"due_again,omitempty,string"`
 		Unique     string            `json:"unique,omitempty"`
 		UniqueFor  time.Duration     `json:"unique_for,omitempty,string"`
 		Limits     []wireLimit       `json:"limits,omitempty"`
@@ -149,6 +150,9 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 	var history *broker.History
 	for _, a := range w.History {
 		history = history.Add(broker.Attempt{Started: instant(a.Started), Took: a.Took, Host: a.Host, Kind: a.Kind, Message: a.Message})
+	}
+	if w.DueAgain != 0 {
+		history.Due = instant(w.DueAgain)
 	}
 	return &broker.TaskRun{
 		ID: w.ID, Task: w.Task, Queue: w.Queue, Kind: w.Kind, Priority: w.Priority,

@@ -70,7 +70,7 @@ func retryStoredAsNow(f *fixture) {
 	f.finish(s, broker.Outcome{Run: &now, Verdict: broker.Retry, Failure: failure("again")})
 	want := now
 	want.Headers, want.Payload = cloneMap(now.Headers), slices.Clone(now.Payload)
-	want.Rules, want.Links, want.History = cloneRules(now.Rules), cloneLinks(now.Links), cloneHistory(now.History)
+	want.Rules, want.Links, want.History = cloneRules(now.Rules), cloneLinks(now.Links), now.History.Clone()
 	scribble(&now)
 
 	runs, err := s.Take(f.ctx(), broker.Want{Queues: []string{"q"}, IO: 1})

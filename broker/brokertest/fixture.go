@@ -343,7 +343,7 @@ func stored(r *broker.TaskRun) broker.TaskRun {
 		member := stored(m)
 		links.Members[i] = &member
 	}
-	history := broker.History{Attempts: slices.Clone(c.History.OrZero().Attempts)}
+	history := c.History.Clone().OrZero()
 	for i, a := range history.Attempts {
 		history.Attempts[i].Started = a.Started.Round(0).UTC()
 	}

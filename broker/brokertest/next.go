@@ -34,7 +34,7 @@ func nextQueued(f *fixture) {
 	for _, r := range full {
 		c := *r
 		c.Payload, c.Headers = append([]byte(nil), r.Payload...), cloneMap(r.Headers)
-		c.Rules, c.Links, c.History = cloneRules(r.Rules), cloneLinks(r.Links), cloneHistory(r.History)
+		c.Rules, c.Links, c.History = cloneRules(r.Rules), cloneLinks(r.Links), r.History.Clone()
 		before = append(before, c)
 	}
 	here := f.newRuns("q", 3)

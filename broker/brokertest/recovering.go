@@ -150,7 +150,7 @@ func recoveredUnchanged(f *fixture) {
 	for _, w := range want {
 		c := *w
 		c.Payload, c.Headers = bytes.Clone(w.Payload), cloneMap(w.Headers)
-		c.Rules, c.Links, c.History = cloneRules(w.Rules), cloneLinks(w.Links), cloneHistory(w.History)
+		c.Rules, c.Links, c.History = cloneRules(w.Rules), cloneLinks(w.Links), w.History.Clone()
 		before[w.ID] = c
 	}
 	for _, r := range f.take(f.openSession(shortHold), len(want), "q") {

@@ -37,7 +37,7 @@ func fullRuns(f *fixture, queue string) []*broker.TaskRun {
 			History: &broker.History{Attempts: []broker.Attempt{
 				{Started: time.Unix(1_700_000_050, 5).UTC(), Took: time.Second + 9, Host: "a-host:4711", Kind: broker.FailureTimeout, Message: "größer"},
 				{Kind: broker.FailureCrashed},
-			}},
+			}, Due: time.Unix(1_700_000_060, 7).UTC()},
 			Rules: &broker.Rules{Unique: "unique-" + r.ID, UniqueFor: 4*time.Hour + 5, Fair: "fair",
 				Limits: []broker.Limit{{Key: "at-once", Max: 1000}, {Key: "rate", Max: 2000, Per: time.Minute + 7}}},
 			Attempt: 7, ParentID: "the-parent", RootID: "the-root",
@@ -69,7 +69,7 @@ func notKept(f *fixture) {
 	for _, given := range fullRuns(f, "q") {
 		before := *given
 		before.Payload, before.Headers = bytes.Clone(given.Payload), cloneMap(given.Headers)
-		before.Rules, before.Links, before.History = cloneRules(given.Rules), cloneLinks(given.Links), cloneHistory(given.History)
+		before.Rules, before.Links, before.History = cloneRules(given.Rules), cloneLinks(given.Links), given.History.Clone()
 		f.queue(given)
 		f.requireSame(&before, given, "the caller's run after QueueTasks")
 		scribble(given)
@@ -113,13 +113,6 @@ func cloneRules(r *broker.Rules) *broker.Rules {
 	c := *r
 	c.Limits = slices.Clone(c.Limits)
 	return &c
-}
-
-func cloneHistory(h *broker.History) *broker.History {
-	if h == nil {
-		return nil
-	}
-	return &broker.History{Attempts: slices.Clone(h.Attempts)}
 }
 
 func cloneLinks(l *broker.Links) *broker.Links {

@@ -121,7 +121,7 @@ func detach(r *broker.TaskRun, payloads []byte) []byte {
 	r.QueuedAt, r.Due = r.QueuedAt.Round(0).UTC(), r.Due.Round(0).UTC()
 	r.Headers, r.Rules, r.Links = maps.Clone(r.Headers), cloneRules(r.Rules), cloneLinks(r.Links)
 	if r.History != nil {
-		r.History = &broker.History{Attempts: slices.Clone(r.History.Attempts)}
+		r.History = r.History.Clone()
 	}
 	if r.Payload != nil {
 		from := len(payloads)

@@ -58,6 +58,7 @@ function envelope(run, within = false) {
     ["x", BigInt(run.expire ?? 0)], ["e", keep], ["ek", run.keep_params ? 1 : 0], ["o", run.own_id ? 1 : 0], ["a", run.attempt],
     ["d", run.deliveries], ["f", run.parent_id], ["r", run.root_id],
     ["ha", run.history && run.history.flatMap((a) => [BigInt(a.started ?? 0), BigInt(a.took ?? 0), a.host ?? "", a.kind ?? "", a.message ?? ""])],
+    ["hd", BigInt(run.due_again ?? 0)],
     ["n", run.unique], ["m", BigInt(run.unique_for ?? 0)],
     ["l", limits.length > 0 && limits.flatMap((l) => [l.key, l.max, BigInt(l.per ?? 0)])], ["g", run.fair],
     ["wq", links.group_queue], ["w", links.group], ["v", links.member], ["z", awaits.id], ["zq", awaits.queue], ["zn", awaits.size],
@@ -91,7 +92,7 @@ export function parse(e) {
   return {
     id: e.subarray(9, 9 + e[8]).toString(), deliveries: e.readUInt32BE(4),
     task: m.t, queue: m.q, kind: m.k, priority: m.p, queued_at: m.c, due: m.u, delay: m.y, expire: m.x,
-    keep: m.e, keep_params: Boolean(m.ek), history: m.ha, own_id: Boolean(m.o), attempt: m.a, parent_id: m.f, root_id: m.r, headers: m.h, payload: m.b,
+    keep: m.e, keep_params: Boolean(m.ek), history: m.ha, due_again: m.hd, own_id: Boolean(m.o), attempt: m.a, parent_id: m.f, root_id: m.r, headers: m.h, payload: m.b,
   };
 }
 
