@@ -33,7 +33,7 @@ test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
 test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
 test: raced = $(filter-out $(plain),$(tested))
 test: redis-server ## run all tests, with the race detector where there are goroutines
-	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
+	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GORACE=atexit_sleep_ms=0 GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
 	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
 	cd bench && $(GO) test -vet=off ./...
 
