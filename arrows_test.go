@@ -61,6 +61,8 @@ func TestImportsGoOneWay(t *testing.T) {
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
+		"otel": {"broker", "runtime"},
+
 		"internal/subprocess/cgroup": nil,
 		"internal/subprocess/orphan": nil,
 	}
@@ -70,6 +72,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"github.com/rogpeppe/go-internal": {"cmd/taskgen"},
 		"golang.org/x/tools":              {"internal/scan"},
 		"github.com/redis/go-redis/v9":    {"redis", "redis/internal/conn"},
+		"go.opentelemetry.io":             {"otel", "examples/tracing"},
 	}
 	for pkg, imports := range packages(t) {
 		list, known := allowed[pkg]
@@ -163,6 +166,25 @@ func TestGeneratedCodeNeedsNothingInternal(t *testing.T) {
 			return strings.Contains(spec.Path.Value, "/internal/")
 		})
 		require.False(t, internal, path)
+	}
+}
+
+// TestOnlyWhoImportsOtelLinksOpenTelemetry: neither a producer nor a whole program does by
+// itself.
+func TestOnlyWhoImportsOtelLinksOpenTelemetry(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./examples/greeter/...", "./redis", "./runtime/taskapp", "./cmd/taskgen").Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, module+"/runtime/taskapp")
+	for _, dep := range deps {
+		require.False(t, strings.HasPrefix(dep, "go.opentelemetry.io/"), "a program without package otel links %s", dep)
+	}
+	out, err = exec.Command("go", "list", "-deps", "./otel").Output()
+	require.NoError(t, err)
+	for dep := range strings.FieldsSeq(string(out)) {
+		for _, not := range []string{"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters", "google.golang.org/", module + "/redis", module + "/broker/memory"} {
+			require.False(t, strings.HasPrefix(dep, not), "package otel links %s, which the program chooses", dep)
+		}
 	}
 }
 
