@@ -2,6 +2,9 @@ package broker
 
 import (
 	"context"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 )
 
@@ -57,4 +60,35 @@ type Instance struct {
 // Slots are the slots of one kind.
 type Slots struct {
 	Total, Busy int
+}
+
+// Bounded returns a copy of the instance as a broker stores it. It cuts texts that are too long,
+// and leaves out queues beyond [MaxInstanceQueues] and names that no queue can have, which More
+// counts then. It returns an error if the id cannot be stored.
+func (i *Instance) Bounded() (*Instance, error) {
+	if err := checkName("instance's id", i.ID, MaxID, false); err != nil {
+		return nil, err
+	}
+	if i.Role != RoleConsumer && i.Role != RoleScheduler {
+		return nil, fmt.Errorf("the role %.32q is neither %s nor %s", string(i.Role), RoleConsumer, RoleScheduler)
+	}
+	c := *i
+	c.Host, c.Version, c.Address, c.Session = cutText(i.Host, MaxHost), cutText(i.Version, MaxHost), cutText(i.Address, MaxHost), cutText(i.Session, MaxID)
+	if checkTime("started", c.Started) != nil {
+		c.Started = time.Time{}
+	}
+	c.Started, c.Seen = c.Started.Round(0).UTC(), c.Seen.Round(0).UTC()
+	c.PID, c.More, c.Children = max(c.PID, 0), max(c.More, 0), max(c.Children, 0)
+	for kind := range c.Slots {
+		c.Slots[kind] = Slots{Total: max(c.Slots[kind].Total, 0), Busy: max(c.Slots[kind].Busy, 0)}
+	}
+	c.Queues = make(map[string]int, min(len(i.Queues), MaxInstanceQueues))
+	for _, name := range slices.Sorted(maps.Keys(i.Queues)) {
+		if len(c.Queues) == MaxInstanceQueues || checkName("queue name", name, MaxName, false) != nil {
+			c.More++
+			continue
+		}
+		c.Queues[name] = i.Queues[name]
+	}
+	return &c, nil
 }
