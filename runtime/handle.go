@@ -382,8 +382,8 @@ func (c *Client) awaitFollowUp(ctx context.Context, f followUp, longest time.Dur
 // statusBefore returns the status of a follow-up whose predecessor has not succeeded.
 func (h *Handle[R]) statusBefore(before Status) Status {
 	s := Status{ID: h.ID, Task: h.def.name(), Queue: h.queue, State: broker.StateDelayed}
-	if before.State == broker.StateFailed {
-		s.State, s.Err = broker.StateFailed, before.Err
+	if before.State.Ended() {
+		s.State, s.Err = before.State, before.Err
 	}
 	return s
 }

@@ -267,7 +267,7 @@ func TestCancelFindsTheRunThatTookThePlace(t *testing.T) {
 			require.ErrorIs(t, err, taskrt.ErrCancelled, name)
 			status, err := h.Status(ctx)
 			require.NoError(t, err, name)
-			require.EqualValues(t, "failed", status.State, name)
+			require.Contains(t, []broker.State{broker.StateCancelled, broker.StateFailed}, status.State, name)
 			require.ErrorIs(t, h.Cancel(ctx), taskrt.ErrNoRecord, name)
 		}
 	})

@@ -52,7 +52,7 @@ func parts() []part {
 		ofBroker[broker.Leaser]("delivery at least once", nil,
 			takeChecks, leaseChecks, recoverChecks, finishChecks, raceChecks),
 		ofBroker[broker.Records]("results, status, waiting and dead letters", []string{"Leaser"},
-			recordChecks, deadLetterChecks),
+			recordChecks, historyChecks, deadLetterChecks),
 		ofSession[broker.Heartbeater]("progress, and cancelling runs that go on", []string{"Leaser", "Records"},
 			heartbeatChecks),
 		ofBroker[broker.Controls]("inspecting and operating queues", []string{"Records", "Heartbeater"},

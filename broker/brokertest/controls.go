@@ -24,6 +24,7 @@ var controlChecks = []check{
 	{"a tick of a disabled task is neither claimed nor queued", disabledTick},
 	{"Queue counts what waits, is delayed, held and dead", queueCounts},
 	{"Runs lists the runs in each state", runsListed},
+	{"Runs says when runs were queued, started and ended, and what was tried", runTimes},
 	{"Runs lists running runs by session, in the order taken", runningInOrder},
 	{"Runs refuses a state there is not, whatever is in the queue", unknownStateRefused},
 	{"a survey finds in each queue what a call for it does", surveysAgree},
@@ -173,7 +174,7 @@ func queueCounts(f *fixture) {
 	f.disable("q", "a", true)
 	f.pass(2 * time.Millisecond)
 	got := f.queueInfo("q")
-	got.Last = nil
+	got.Last, got.Oldest = nil, time.Time{}
 	require.Equal(f, broker.QueueInfo{
 		Queue: "q", Disabled: []string{"a", "b"}, Queued: 2, Delayed: 3, Running: 2, Dead: 1,
 	}, got, "what Queue tells")
@@ -201,7 +202,7 @@ func infoIDs(list []*broker.RunInfo) []string {
 
 func runsListed(f *fixture) {
 	for _, state := range []broker.State{
-		broker.StateQueued, broker.StateDelayed, broker.StateRunning, broker.StateSucceeded, broker.StateFailed,
+		broker.StateQueued, broker.StateDelayed, broker.StateRunning, broker.StateSucceeded, broker.StateFailed, f.stateCancelled(),
 	} {
 		require.Empty(f, f.list(state, aLot), "runs %s of a queue never used", state)
 	}
@@ -240,6 +241,38 @@ func runsListed(f *fixture) {
 	cancel()
 	_, err := f.controls().Runs(ctx, "q", broker.StateQueued, 1)
 	require.ErrorIs(f, err, context.Canceled, "Runs with an ended context")
+}
+
+func runTimes(f *fixture) {
+	f.skipBehind()
+	s, held := f.hold(4, keep(time.Hour))
+	queuedAt := map[string]time.Time{}
+	for _, r := range held {
+		queuedAt[r.ID] = r.QueuedAt
+		attempt(r, "tried")
+	}
+	start := time.Now()
+	f.finish(s, broker.Outcome{Run: held[0], Verdict: broker.Succeeded}, died(held[1]), retried(held[2], time.Hour),
+		broker.Outcome{Run: held[3], Verdict: broker.Dropped, Failure: &cancelled})
+	for i, state := range []broker.State{broker.StateSucceeded, broker.StateFailed, broker.StateDelayed, broker.StateCancelled} {
+		listed := f.list(state, aLot)
+		require.Len(f, listed, 1, "runs that are %s", state)
+		info, want := listed[0], held[i].History.Attempts
+		require.True(f, queuedAt[info.Run.ID].Equal(info.Run.QueuedAt), "when a run that is %s was queued: %v", state, info.Run.QueuedAt)
+		require.Equal(f, want, info.Run.History.OrZero().Attempts, "attempts of a run that is %s", state)
+		require.WithinDuration(f, want[0].Started, info.Started, slack, "when a run that is %s was started last", state)
+		if state.Ended() {
+			f.requireBetween(start, info.Ended, "when a run ended")
+		} else {
+			require.Zero(f, info.Ended, "when a run that has not ended did")
+		}
+	}
+	f.queueNew("q", 1, keep(time.Hour))
+	require.Zero(f, f.list(broker.StateQueued, 1)[0].Started, "when a run was started that never was")
+	start = time.Now()
+	f.takeOne(s, "q")
+	f.pass(quiet) // some brokers note what goes on for longer
+	f.requireBetween(start, f.list(broker.StateRunning, 1)[0].Started, "when a run was taken that goes on")
 }
 
 func runningInOrder(f *fixture) {

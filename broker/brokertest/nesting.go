@@ -98,7 +98,11 @@ func (f *fixture) requireFailed(gathering *broker.TaskRun, place int, id string,
 	rec := f.members(gathering.Links.Awaits)[place]
 	require.NotNil(f, rec, "record of member %d of run %s", place, gathering.ID)
 	require.Equal(f, id, rec.ID, "id of member %d", place)
-	require.Equal(f, broker.StateFailed, rec.State, "state of member %d", place)
+	state := broker.StateFailed
+	if want.Kind == broker.FailureCancelled {
+		state = f.stateCancelled()
+	}
+	require.Equal(f, state, rec.State, "state of member %d", place)
 	require.NotNil(f, rec.Failure, "failure of member %d", place)
 	require.Equal(f, want, *rec.Failure, "failure of member %d", place)
 }

@@ -147,16 +147,17 @@ func validate(runs []*broker.TaskRun) error {
 
 // place puts a run that was just stored where it belongs.
 func (b *Broker) place(q *queue, e *storedRun, now clock) {
-	if due := now.due(&e.run); now.until(due) > 0 {
-		b.delay(q, e, due)
+	e.due = now.due(&e.run)
+	if now.until(e.due) > 0 {
+		b.delay(q, e)
 	} else {
 		q.pushBack(e)
 	}
 }
 
-func (b *Broker) delay(q *queue, e *storedRun, due instant) {
+func (b *Broker) delay(q *queue, e *storedRun) {
 	b.seq++
-	e.due, e.order = due, b.seq
+	e.order = b.seq
 	q.delayed.push(e)
 }
 
@@ -197,10 +198,9 @@ func (b *Broker) takeForGood(queues []string, want room, now clock) []*broker.Ta
 		runs[i].Deliveries++
 		out[i] = &runs[i]
 		if e.rare != nil && e.rare.group != nil {
-			b.endMember(e.rare.group, e.rare.member, &broker.Record{
-				ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID, Attempt: e.run.Attempt,
-				State: broker.StateFailed, Failure: &errTaken,
-			}, now)
+			rec := e.record(broker.StateFailed)
+			rec.Failure, rec.EndedAt = &errTaken, fromWall(now.wall)
+			b.endMember(e.rare.group, e.rare.member, rec, now)
 		}
 		b.queues[e.run.Queue].forget(e, nil)
 	}
@@ -281,6 +281,9 @@ func (i instant) plus(d time.Duration) instant {
 	i.at += min(int64(d), math.MaxInt64-i.at)
 	return i
 }
+
+// fromWall returns a time of the wall clock.
+func fromWall(at int64) time.Time { return time.Unix(0, at).UTC() }
 
 // until returns the nanoseconds from now to the instant, 0 or less if it has passed.
 func (c clock) until(i instant) int64 {

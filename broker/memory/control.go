@@ -3,7 +3,6 @@ package memory
 import (
 	"context"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/taskgen/taskgen/broker"
@@ -296,30 +295,4 @@ func (s *Session) heartbeat(ctx context.Context, report broker.Report) ([]broker
 		cancelled[i].Receipt = f
 	}
 	return cancelled, nil
-}
-
-// Queue describes a queue: one that was never used only by its name.
-func (b *Broker) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
-	if err := b.enter(ctx); err != nil {
-		return nil, fmt.Errorf("look at queue %.64q: %w", queue, err)
-	}
-	defer b.mu.Unlock()
-	info := &broker.QueueInfo{Queue: queue}
-	q := b.queues[queue]
-	if q == nil {
-		return info, nil
-	}
-	now := b.now()
-	q.promote(now)
-	b.wake(q, now)
-	info.Paused = q.paused
-	info.Disabled = slices.Sorted(maps.Keys(q.disabled))
-	info.Delayed = int64(q.delayed.len())
-	info.Queued = int64(q.waits()) - info.Delayed
-	for _, h := range q.holds {
-		info.Running += int64(h.n)
-	}
-	info.Dead, info.Trimmed = int64(len(q.dead.letters)), q.dead.trimmed
-	info.Last = maps.Clone(q.last)
-	return info, nil
 }

@@ -138,14 +138,7 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 	}
 	var rec, final *broker.Record
 	if o.Run.Keep > 0 || g != nil {
-		rec = &broker.Record{
-			ID: e.run.ID, Task: o.Run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID, Attempt: o.Run.Attempt,
-			State: broker.StateFailed, Failure: cloneFailure(o.Failure), Progress: e.progress(),
-		}
-		if o.Verdict == broker.Succeeded {
-			rec.State, rec.Result, rec.Failure = broker.StateSucceeded, slices.Clone(o.Result), e.failure
-			rec.Successors = slices.Clone(o.Successors)
-		}
+		rec = e.endedRecord(o, now)
 	}
 	if o.Run.Keep > 0 {
 		final = rec
@@ -168,10 +161,8 @@ func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) 
 // record of that.
 func (b *Broker) skip(q *queue, e *storedRun, err error, now clock) *broker.Record {
 	by := inTheWay(e.run.ID, err)
-	rec := &broker.Record{
-		ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID,
-		State: broker.StateFailed, Failure: &broker.Failure{Kind: broker.FailureDuplicate, Message: by},
-	}
+	rec := e.record(broker.StateFailed)
+	rec.Failure, rec.EndedAt = &broker.Failure{Kind: broker.FailureDuplicate, Message: by}, fromWall(now.wall)
 	if live := q.live[e.run.ID]; e.run.Keep > 0 && (live == nil || live.run.Keep == 0) {
 		b.keep(q, rec, now.after(e.run.Keep))
 	}
@@ -193,8 +184,9 @@ func (b *Broker) retry(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	case is && !was && q.live[e.run.ID] == nil:
 		q.live[e.run.ID] = e
 	}
+	e.due = now.after(o.Delay)
 	if o.Delay > 0 {
-		b.delay(q, e, now.after(o.Delay))
+		b.delay(q, e)
 	} else {
 		q.pushFront(e)
 	}
@@ -220,7 +212,7 @@ func cloneFailure(f *broker.Failure) *broker.Failure {
 func cloneRecord(r *broker.Record) *broker.Record {
 	c := *r
 	c.Result, c.Failure, c.Progress = slices.Clone(r.Result), cloneFailure(r.Failure), cloneProgress(r.Progress)
-	c.Successors = slices.Clone(r.Successors)
+	c.Successors, c.Attempts, c.Payload = slices.Clone(r.Successors), slices.Clone(r.Attempts), slices.Clone(r.Payload)
 	return &c
 }
 

@@ -184,7 +184,7 @@ func (b *Broker) endMember(g *group, member int, rec *broker.Record, now clock) 
 		return
 	}
 	before := g.ends[member]
-	if before == nil || before.State == broker.StateFailed && rec.State == broker.StateSucceeded {
+	if before == nil || before.State != broker.StateSucceeded && rec.State == broker.StateSucceeded {
 		g.ends[member] = rec
 	}
 	if before != nil {
@@ -228,7 +228,7 @@ func (b *Broker) joinAgain(e *storedRun) {
 	if g == nil {
 		return
 	}
-	if ended := g.ends[e.run.Links.Member]; ended != nil && ended.State == broker.StateFailed {
+	if ended := g.ends[e.run.Links.Member]; ended != nil && ended.State != broker.StateSucceeded {
 		e.join(g)
 	}
 }

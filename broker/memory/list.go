@@ -47,7 +47,7 @@ func lister(state broker.State) func(q *queue, max int, now clock) []*broker.Run
 		return (*queue).listDelayed
 	case broker.StateRunning:
 		return (*queue).listRunning
-	case broker.StateSucceeded, broker.StateFailed:
+	case broker.StateSucceeded, broker.StateFailed, broker.StateCancelled:
 		return func(q *queue, max int, now clock) []*broker.RunInfo { return q.listEnded(state, max, now) }
 	}
 	return nil
@@ -55,7 +55,21 @@ func lister(state broker.State) func(q *queue, max int, now clock) []*broker.Run
 
 // info describes a run that has not ended.
 func (e *storedRun) info() *broker.RunInfo {
-	return &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
+	info := &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
+	if info.State == broker.StateRunning {
+		info.Started = fromWall(e.taken)
+	} else {
+		info.Started = lastStart(e.run.History.OrZero().Attempts)
+	}
+	return info
+}
+
+// lastStart returns when the last of the attempts began.
+func lastStart(attempts []broker.Attempt) time.Time {
+	if len(attempts) == 0 {
+		return time.Time{}
+	}
+	return attempts[len(attempts)-1].Started
 }
 
 func (q *queue) listQueued(max int, _ clock) []*broker.RunInfo {
@@ -152,11 +166,20 @@ func (q *queue) listEnded(state broker.State, max int, now clock) []*broker.RunI
 	var list []*broker.RunInfo
 	for k := q.newest; k != nil && len(list) < max; k = k.older {
 		if k.rec.State == state && now.until(k.ends) > 0 {
-			list = append(list, &broker.RunInfo{
-				Run:   &broker.TaskRun{ID: k.rec.ID, Task: k.rec.Task, Queue: k.rec.Queue, Attempt: k.rec.Attempt},
-				State: state, Failure: cloneFailure(k.rec.Failure),
-			})
+			list = append(list, endedInfo(k.rec))
 		}
 	}
 	return list
+}
+
+// endedInfo describes a run that has ended, by its record.
+func endedInfo(rec *broker.Record) *broker.RunInfo {
+	info := &broker.RunInfo{
+		Run:   &broker.TaskRun{ID: rec.ID, Task: rec.Task, Queue: rec.Queue, Attempt: rec.Attempt, QueuedAt: rec.QueuedAt},
+		State: rec.State, Failure: cloneFailure(rec.Failure), Started: lastStart(rec.Attempts), Ended: rec.EndedAt,
+	}
+	if len(rec.Attempts) > 0 {
+		info.Run.History = &broker.History{Attempts: slices.Clone(rec.Attempts)}
+	}
+	return info
 }

@@ -18,8 +18,9 @@ type storedRun struct {
 	in         *strand    // while it waits and is due
 	prev, next *storedRun // in its strand
 	order      int64      // among all of the queue that wait and are due; while delayed, among those of one instant
-	due        instant    // while delayed
+	due        instant    // since when or from when it can be taken
 	at         int        // its place in the heap of those delayed, from 1; else 0
+	taken      int64      // when it was taken last, by the wall clock; 0: never
 
 	rare *rare // nil for most
 	end  *end  // made by the first that waits for it

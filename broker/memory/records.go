@@ -4,6 +4,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -100,16 +101,61 @@ func (b *Broker) lookUp(queue, id string) (*storedRun, *broker.Record, error) {
 	q.promote(now)
 	b.wake(q, now)
 	if e := q.live[id]; e != nil && e.run.Keep > 0 {
-		return e, &broker.Record{
-			ID: id, Task: e.run.Task, Queue: queue, ParentID: e.run.ParentID,
-			State: e.state(), Attempt: e.run.Attempt, Failure: cloneFailure(e.failure),
-			Progress: cloneProgress(e.progress()),
-		}, nil
+		return e, e.liveRecord(now), nil
 	}
 	if k := q.records[id]; k != nil && now.until(k.ends) > 0 {
 		return nil, cloneRecord(k.rec), nil
 	}
 	return nil, nil, broker.ErrNoRecord
+}
+
+// record returns what a record has in each state.
+func (e *storedRun) record(state broker.State) *broker.Record {
+	return &broker.Record{
+		ID: e.run.ID, Task: e.run.Task, Queue: e.run.Queue, ParentID: e.run.ParentID, Attempt: e.run.Attempt,
+		State: state, QueuedAt: e.run.QueuedAt, Attempts: slices.Clone(e.run.History.OrZero().Attempts),
+	}
+}
+
+// liveRecord returns the record of a run that has not ended, for the caller.
+func (e *storedRun) liveRecord(now clock) *broker.Record {
+	rec := e.record(e.state())
+	rec.Failure, rec.Progress = cloneFailure(e.failure), cloneProgress(e.progress())
+	switch {
+	case rec.State == broker.StateRunning:
+		rec.StartedAt, rec.Host = fromWall(e.taken), broker.ThisHost()
+	case e.at > 0:
+		rec.Due = now.time(e.due)
+	}
+	return rec
+}
+
+// endedRecord returns the record of a run that ends with this outcome.
+func (e *storedRun) endedRecord(o *broker.Outcome, now clock) *broker.Record {
+	rec := e.record(stateOf(o))
+	rec.Task, rec.Attempt, rec.Attempts = o.Run.Task, o.Run.Attempt, slices.Clone(o.Run.History.OrZero().Attempts)
+	rec.Progress, rec.EndedAt = e.progress(), fromWall(now.wall)
+	if e.run.KeepParams && o.Run.Keep > 0 {
+		rec.Payload = slices.Clone(e.run.Payload) // its memory may be that of many runs
+	}
+	if rec.State != broker.StateSucceeded {
+		rec.Failure = cloneFailure(o.Failure)
+		return rec
+	}
+	rec.Failure = e.failure
+	rec.Result, rec.Successors = slices.Clone(o.Result), slices.Clone(o.Successors)
+	return rec
+}
+
+// stateOf returns the state of a run that ends with this outcome.
+func stateOf(o *broker.Outcome) broker.State {
+	switch {
+	case o.Verdict == broker.Succeeded:
+		return broker.StateSucceeded
+	case o.Failure != nil && o.Failure.Kind == broker.FailureCancelled:
+		return broker.StateCancelled
+	}
+	return broker.StateFailed
 }
 
 // WaitRecord blocks until the run has ended or ctx ends. A run that

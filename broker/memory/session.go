@@ -95,7 +95,7 @@ func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun
 	space.ahead = [2]int{broker.IO: min(max(want.PrefetchIO, 0), io), broker.CPU: min(max(want.PrefetchCPU, 0), cpu)}
 	var runs []broker.TaskRun
 	err := s.b.await(ctx, want.Queues, space, s, func(now clock) bool {
-		runs = s.lift(s.b.pick(want.Queues, space, s, now))
+		runs = s.lift(s.b.pick(want.Queues, space, s, now), now)
 		s.ends = now.after(s.lease)
 		return len(runs) > 0
 	})
@@ -123,11 +123,12 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 
 // lift leases the runs picked and returns them, sharing memory with the
 // broker's.
-func (s *Session) lift(picked []*storedRun) []broker.TaskRun {
+func (s *Session) lift(picked []*storedRun, now clock) []broker.TaskRun {
 	deliveries := make([]delivery, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
 		e.run.Deliveries++
+		e.taken = now.wall
 		q := s.b.queues[e.run.Queue]
 		h := q.holds[s]
 		if h == nil {
