@@ -24,6 +24,8 @@ type Scripts struct {
 	Group, Pending, Stage, Commit, Unstage                                 Script
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind                       Script
 
+	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
+
 	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
 }
 
@@ -69,6 +71,11 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Record, "record", RecordKeys(q, ""), new(RecordArgs), repairable},
 		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), repairable},
 		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !repairable},
+		{&s.QueueInfo, "queueinfo", nil, new(QueueInfoArgs), !repairable},
+		{&s.SearchBatches, "searchbatches", nil, new(SearchBatchesArgs), !repairable},
+		{&s.SearchList, "searchlist", []string{"place"}, new(SearchListArgs), !repairable},
+		{&s.SearchRecords, "searchrecords", nil, new(SearchRecordsArgs), !repairable},
+		{&s.SearchSet, "searchset", []string{"place"}, new(SearchSetArgs), !repairable},
 		{&s.Stage, "stage", StageKeys(q, wire.StageOpens), new(StageArgs), repairable},
 		{&s.FreeUnique, "freeunique", FreeUniqueKeys(q, "", ""), new(FreeUniqueArgs), repairable},
 		{&s.RecordRunning, "recordrunning", MarkBegunKeys(q, ""), none, repairable},

@@ -31,3 +31,12 @@ func FormatDue(run *broker.TaskRun) string {
 	}
 	return ""
 }
+
+// ParseScore returns the instant of a score in ms since the epoch, the zero time if it is none.
+func ParseScore(score string) time.Time {
+	ms, err := strconv.ParseFloat(score, 64)
+	if err != nil || ms != ms || ms > 9999999999999 || ms < 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(int64(ms)).UTC()
+}

@@ -1,0 +1,298 @@
+package redis_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/redis"
+)
+
+// pagesOf returns the ids of all pages of a search, and calls between before each further page.
+func pagesOf(t *testing.T, b *redis.Broker, queue string, state broker.State, s broker.RunSearch, between func()) (all []string) {
+	t.Helper()
+	for range 10_000 {
+		page, err := b.FindRuns(t.Context(), queue, state, s)
+		require.NoError(t, err)
+		require.LessOrEqual(t, len(page.Runs), s.Max)
+		require.LessOrEqual(t, page.Looked, s.Look)
+		for _, info := range page.Runs {
+			require.Equal(t, state, info.State)
+			all = append(all, info.Run.ID)
+		}
+		if page.After == "" {
+			return all
+		}
+		s.After = page.After
+		if between != nil {
+			between()
+		}
+	}
+	t.Fatal("the search does not end")
+	return nil
+}
+
+// TestASearchFindsEachRunThatStays searches while others take from the head and queue at the tail,
+// put back at the head, and cancel.
+func TestASearchFindsEachRunThatStays(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	const n = 3000
+	for i := 0; i < n; i += 500 {
+		var some []*broker.TaskRun
+		for j := range 500 {
+			some = append(some, run(fmt.Sprintf("run-%05d", i+j), "q"))
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), some...))
+	}
+	s := join(t, b, time.Minute)
+	taken, cancelled, more, next := map[string]bool{}, map[string]bool{}, n, 0
+	found := pagesOf(t, b, "q", broker.StateQueued, broker.RunSearch{Max: 70, Look: 70}, func() {
+		for _, r := range takeAll(t, s, "q", rand.IntN(40)+1) {
+			taken[r.ID] = true
+		}
+		var some []*broker.TaskRun
+		for range rand.IntN(90) + 1 {
+			some = append(some, run(fmt.Sprintf("run-%05d", more), "q"))
+			more++
+		}
+		if more < 2*n {
+			require.NoError(t, b.QueueTasks(t.Context(), some...))
+		}
+		if next++; next%3 == 0 {
+			id := fmt.Sprintf("run-%05d", rand.IntN(n))
+			if err := b.Cancel(t.Context(), "q", id, broker.Failure{Kind: broker.FailureCancelled}); err == nil {
+				cancelled[id] = true
+			}
+		}
+		if next%5 == 0 { // back at the head
+			back := join(t, b, time.Minute)
+			for _, r := range takeAll(t, back, "q", rand.IntN(30)+1) {
+				taken[r.ID] = true
+			}
+			require.NoError(t, back.Close(t.Context()))
+		}
+	})
+	times := map[string]int{}
+	for _, id := range found {
+		times[id]++
+	}
+	for i := range n {
+		if id := fmt.Sprintf("run-%05d", i); !taken[id] && !cancelled[id] && times[id] != 1 {
+			t.Errorf("run %s, which stayed, is on %d pages", id, times[id])
+		}
+	}
+	require.True(t, slices.IsSorted(slices.DeleteFunc(found, func(id string) bool { return taken[id] })))
+	require.NotEmpty(t, taken)
+	require.Greater(t, more, n)
+}
+
+// TestASearchBesideTakesAndEnqueues is the same with others at work at any time.
+func TestASearchBesideTakesAndEnqueues(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	const n = 6000
+	for i := 0; i < n; i += 500 {
+		var some []*broker.TaskRun
+		for j := range 500 {
+			some = append(some, run(fmt.Sprintf("run-%05d", i+j), "q"))
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), some...))
+	}
+	s := join(t, b, time.Minute)
+	done := make(chan struct{})
+	var taken []*broker.TaskRun
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; ; i++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			if len(taken) < n/2 {
+				got, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 1 + rand.IntN(5)})
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				taken = append(taken, got...)
+			}
+			if err := b.QueueTasks(t.Context(), run(fmt.Sprintf("new-%d", i), "q"), run(fmt.Sprintf("more-%d", i), "q")); err != nil {
+				t.Error(err)
+				return
+			}
+		}
+	})
+	found := pagesOf(t, b, "q", broker.StateQueued, broker.RunSearch{Max: 23, Look: 23}, nil)
+	close(done)
+	others.Wait()
+	times := map[string]int{}
+	for _, id := range found {
+		times[id]++
+	}
+	for _, r := range taken {
+		delete(times, r.ID)
+		times[r.ID] = 1
+	}
+	for i := range n {
+		if id := fmt.Sprintf("run-%05d", i); times[id] != 1 {
+			t.Errorf("run %s, which stayed, is on %d pages", id, times[id])
+		}
+	}
+}
+
+// TestASearchLooksInAllPlaces has runs wherever they can be, in pages of one.
+func TestASearchLooksInAllPlaces(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	var want = map[broker.State][]string{}
+	add := func(state broker.State, r *broker.TaskRun) {
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+		want[state] = append(want[state], r.ID)
+	}
+	holds := run("holds", "q")
+	holds.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1}}
+	add(broker.StateRunning, holds)
+	disabled := run("disabled", "q")
+	disabled.Task = "off"
+	add(broker.StateQueued, disabled)
+	for i := range 3 {
+		held := run(fmt.Sprint("held-", i), "q")
+		held.EnsureRules().Limits = []broker.Limit{{Key: "k", Max: 1}}
+		add(broker.StateQueued, held)
+		kept := run(fmt.Sprint("running-", i), "q")
+		kept.Keep = time.Minute
+		add(broker.StateRunning, kept)
+	}
+	require.NoError(t, b.Disable(t.Context(), "q", "off", true))
+	s := join(t, b, time.Minute)
+	takeAll(t, s, "q", 4)
+	for i := range 4 {
+		later := run(fmt.Sprint("later-", i), "q")
+		later.Due = time.Now().Add(time.Hour).Truncate(time.Hour)
+		add(broker.StateDelayed, later)
+		for _, kind := range []broker.Kind{broker.IO, broker.CPU} {
+			for _, priority := range []broker.Priority{broker.Low, broker.High} {
+				r := run(fmt.Sprintf("ready-%s-%s-%d", kind, priority, i), "q")
+				r.Kind, r.Priority = kind, priority
+				add(broker.StateQueued, r)
+			}
+		}
+		soon := run(fmt.Sprint("soon-", i), "q")
+		soon.Delay = time.Millisecond
+		add(broker.StateQueued, soon)
+	}
+	require.Eventually(t, func() bool {
+		page, err := b.FindRuns(t.Context(), "q", broker.StateQueued, broker.RunSearch{})
+		return err == nil && int(page.Total) == len(want[broker.StateQueued])
+	}, 5*time.Second, 5*time.Millisecond)
+	for state, ids := range want {
+		one := pagesOf(t, b, "q", state, broker.RunSearch{Max: 1, Look: 1}, nil)
+		require.ElementsMatch(t, ids, one, state)
+		require.Equal(t, pagesOf(t, b, "q", state, broker.RunSearch{Max: 1000, Look: 10_000}, nil), one, "the same order")
+		for at := range ids {
+			rest := pagesOf(t, b, "q", state, broker.RunSearch{Max: at + 1, Look: at + 1}, nil)
+			require.Equal(t, one, rest, "pages of %d", at+1)
+		}
+		page, err := b.FindRuns(t.Context(), "q", state, broker.RunSearch{Max: 1})
+		require.NoError(t, err)
+		require.Equal(t, int64(len(ids)), page.Total, state)
+	}
+}
+
+// TestASearchOfThoseThatHaveEndedFindsEach has more records than a page.
+func TestASearchOfThoseThatHaveEndedFindsEach(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	var want []string
+	list := runs("q", 60)
+	for _, r := range list {
+		r.Keep = time.Minute
+		want = append(want, r.ID)
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	s := join(t, b, time.Minute)
+	_, err := s.Finish(t.Context(), succeeded(takeAll(t, s, "q", 60))...)
+	require.NoError(t, err)
+	require.ElementsMatch(t, want, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 7, Look: 7}, nil))
+	require.Empty(t, pagesOf(t, b, "q", broker.StateFailed, broker.RunSearch{Max: 7, Look: 7}, nil))
+}
+
+// TestASearchRefusesAnAfterOfAnotherSearch gives searches texts that are no cursors of theirs.
+func TestASearchRefusesAnAfterOfAnotherSearch(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	page, err := b.FindRuns(t.Context(), "q", broker.StateQueued, broker.RunSearch{Max: 1})
+	require.NoError(t, err)
+	require.NotEmpty(t, page.After)
+	for _, after := range []string{"x", "AAAA", page.After[:len(page.After)-1], page.After + "A", "!" + page.After} {
+		_, err := b.FindRuns(t.Context(), "q", broker.StateQueued, broker.RunSearch{After: after})
+		require.ErrorContains(t, err, "After", after)
+	}
+	_, err = b.FindRuns(t.Context(), "other", broker.StateQueued, broker.RunSearch{After: page.After})
+	require.ErrorContains(t, err, "After")
+	_, err = b.FindRuns(t.Context(), "q", broker.StateDelayed, broker.RunSearch{After: page.After})
+	require.ErrorContains(t, err, "After")
+	_, err = b.FindDead(t.Context(), "q", broker.DeadSearch{After: page.After})
+	require.ErrorContains(t, err, "After")
+}
+
+// deadIn makes dead letters of a queue, the oldest first.
+func deadIn(t *testing.T, b *redis.Broker, queue string, ids ...string) {
+	t.Helper()
+	s := join(t, b, time.Minute)
+	for _, id := range ids {
+		require.NoError(t, b.QueueTasks(t.Context(), run(id, queue)))
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: takeAll(t, s, queue, 1)[0], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "why " + id}})
+		require.NoError(t, err)
+	}
+}
+
+// TestASearchFindsEachDeadLetterThatStays has runs die, and letters trimmed and deleted,
+// between the pages.
+func TestASearchFindsEachDeadLetterThatStays(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{MaxDead: 110})
+	var want []string
+	for i := range 100 {
+		want = append(want, fmt.Sprintf("old-%03d", i))
+	}
+	deadIn(t, b, "q", want...)
+	gone, trimmed := map[string]bool{}, 0
+	times, died := map[string]int{}, 0
+	for s := (broker.DeadSearch{Max: 9, Look: 9}); ; {
+		page, err := b.FindDead(t.Context(), "q", s)
+		require.NoError(t, err)
+		for _, letter := range page.Letters {
+			times[letter.ID]++
+		}
+		if s.After = page.After; s.After == "" {
+			break
+		}
+		died += 3
+		deadIn(t, b, "q", fmt.Sprint("new-", died), fmt.Sprint("new-", died+1), fmt.Sprint("new-", died+2))
+		id := want[rand.IntN(len(want))]
+		n, err := b.DeleteDead(t.Context(), "q", id)
+		require.NoError(t, err)
+		if n == 1 {
+			gone[id] = true
+		}
+	}
+	info, err := b.Queue(t.Context(), "q")
+	require.NoError(t, err)
+	trimmed = int(info.Trimmed)
+	require.Positive(t, trimmed)
+	for i, id := range want {
+		if i >= trimmed+len(gone) && !gone[id] && times[id] != 1 {
+			t.Errorf("letter %s, which stayed, is on %d pages", id, times[id])
+		}
+	}
+}
