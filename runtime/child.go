@@ -32,12 +32,17 @@ var servesChildren atomic.Bool
 // it opens ports, files or connections. A test binary whose tests execute
 // CPU-bound tasks calls it first in TestMain: without it [NewConsumer] returns
 // an error there.
-func ServeChild(sets ...[]Task) {
+//
+// The runs pass no middleware in the child: see [ChildConfig.ServeChild].
+func ServeChild(sets ...[]Task) { ChildConfig{}.ServeChild(sets...) }
+
+// ServeChild is as the function of that name, with the Middleware of the configuration.
+func (c ChildConfig) ServeChild(sets ...[]Task) {
 	servesChildren.Store(true)
 	if !InChild() {
 		return
 	}
-	if err := serveChild(sets); err != nil {
+	if err := serveChild(sets, c.Middleware); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -108,6 +113,11 @@ type ChildConfig struct {
 	// A broker with a method ReachedBy(text string) bool, which reports whether a text
 	// gives access, needs no BrokerURL.
 	BrokerURL string
+	// Middleware wraps the execution of every run in the child process, the first
+	// outermost, within the Middleware of the consumer. It finds in the run's Headers what
+	// that has set. A child process gets it from its own main: taskapp.App passes
+	// it on, and any other program calls [ChildConfig.ServeChild]. Defaults to none.
+	Middleware []Middleware
 	// Cgroup is a delegated directory of a cgroup v2 hierarchy, with the memory
 	// controller enabled for the groups in it. Each child gets a group: the kernel
 	// holds the child and what it starts to the task's memory cap, and none of these
@@ -161,13 +171,13 @@ func checkTestMain(tasks taskSet) error {
 		"add func TestMain(m *testing.M) { taskrt.ServeChild(Tasks()); os.Exit(m.Run()) } with the same tasks")
 }
 
-func serveChild(sets [][]Task) error {
+func serveChild(sets [][]Task, middleware []Middleware) error {
 	tasks, err := newTaskSet(sets)
 	if err != nil {
 		return fmt.Errorf("serve as a child process: %w", err)
 	}
 	return subprocess.Serve(context.Background(), tasks.childSchema(), func(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
-		return tasks.serve(ctx, run, parent)
+		return tasks.serve(ctx, run, parent, middleware)
 	})
 }
 
@@ -184,7 +194,7 @@ func (s taskSet) childSchema() []string {
 
 // serve executes a run in the child process. What the run queues or waits for
 // travels through the parent, so it works with every broker.
-func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent) *subprocess.Response {
+func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subprocess.Parent, middleware []Middleware) *subprocess.Response {
 	task, ok := s.byName[run.Task]
 	if !ok {
 		return respond(ctx, nil, answer{}, Permanent(fmt.Errorf("%w: the child process does not know %s; pass the same tasks to ServeChild as to NewConsumer", ErrUnknownTask, run.Task)))
@@ -197,8 +207,31 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	x.offers.progressed = progress.Changed
 	defer progress.Close()
 	defer task.spec.surround()()
-	a, err := protect(x, task, run.Payload, parent.DecodeMemory())
+	if len(middleware) == 0 {
+		a, err := protect(x, task, run.Payload, parent.DecodeMemory())
+		return respond(x, x.secrets, a, err)
+	}
+	a, err := serveWithin(middleware, x, task, run.Payload, parent.DecodeMemory())
 	return respond(x, x.secrets, a, err)
+}
+
+// serveWithin executes a run in the child process within middleware.
+func serveWithin(middleware []Middleware, x *runContext, task *Task, payload []byte, memory int) (a answer, err error) {
+	defer func() { // of a middleware
+		if v := recover(); v != nil {
+			a, err = answer{}, &panicError{v, debug.Stack()}
+		}
+	}()
+	called := false
+	err = wrap(middleware, func(ctx context.Context, _ *Run) (err error) {
+		called = true
+		a, err = protect(ctx, task, payload, memory)
+		return err
+	})(x, &x.info)
+	if err == nil && !called && task.hasResult {
+		err = errNotCalled
+	}
+	return a, err
 }
 
 // protect makes a panic of the task its error. What a Goexit is answered with

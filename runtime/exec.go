@@ -140,12 +140,12 @@ func (x *exec) handle(ctx *runContext) (err error) {
 			}
 		}()
 		called := false
-		handler := func(ctx context.Context, _ *Run) error {
+		handler := func(within context.Context, _ *Run) error {
 			called = true
-			if err := x.call(ctx); err != nil || x.answer.first == nil {
+			if err := x.call(within, ctx.info.Headers); err != nil || x.answer.first == nil {
 				return err
 			}
-			return x.queueCall(ctx)
+			return x.queueCall(within)
 		}
 		err = wrap(x.cfg.Middleware, handler)(ctx, &ctx.info)
 		if err == nil && !called && x.task.hasResult {
@@ -156,15 +156,16 @@ func (x *exec) handle(ctx *runContext) (err error) {
 	return err
 }
 
-// call executes the task here or in a child process, by its kind.
-func (x *exec) call(ctx context.Context) (err error) {
+// call executes the task here or in a child process, by its kind. A child process gets the
+// headers.
+func (x *exec) call(ctx context.Context, headers map[string]string) (err error) {
 	memory := x.cfg.Codec.memory(x.stored.Payload)
 	if x.pool == nil {
 		x.answer, err = protect(ctx, x.task, x.stored.Payload, memory)
 		return err
 	}
 	response, err := x.pool.Run(ctx, &subprocess.Request{
-		Run: x.stored, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild(),
+		Run: withHeaders(x.stored, headers), Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild(),
 	})
 	if err != nil {
 		return err

@@ -141,6 +141,7 @@ func (x *execution) execute(ctx context.Context) (answer, error) {
 	if x.task.spec.Kind == IO {
 		return x.task.run(ctx, run.Payload, memory)
 	}
+	run = withHeaders(run, x.info.Headers)
 	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild()})
 	if err != nil {
 		return answer{}, err

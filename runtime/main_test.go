@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"os"
 	"sync"
@@ -20,13 +21,28 @@ import (
 // TestMain makes the test binary two things: a child process for CPU-bound tasks, and
 // the tests.
 func TestMain(m *testing.M) {
-	taskrt.ServeChild(tasks.Tasks(nil))
+	taskrt.ChildConfig{Middleware: []taskrt.Middleware{inChild}}.ServeChild(tasks.Tasks(nil))
 	// A process of the race detector that has goroutines sleeps for a second
 	// before it exits; those that tests start need not.
 	if err := os.Setenv("GORACE", os.Getenv("GORACE")+" atexit_sleep_ms=0"); err != nil {
 		os.Exit(1)
 	}
 	os.Exit(leakChecked{m}.Run())
+}
+
+// inChild does in a child process what a header of the run asks for.
+func inChild(next taskrt.Handler) taskrt.Handler {
+	return func(ctx context.Context, run *taskrt.Run) error {
+		switch run.Headers["in child"] {
+		case "refuse":
+			return taskrt.Permanent(errors.New("refused in the child"))
+		case "skip":
+			return nil
+		case "panic":
+			panic("panicked in the child")
+		}
+		return next(ctx, run)
+	}
 }
 
 // leakChecked fails the tests when goroutines outlive them.

@@ -219,3 +219,58 @@ func TestMiddlewareLearnsWhereTheBrokerIs(t *testing.T) {
 		require.Equal(t, []string{"queue tasks.example", "execute tasks.example", "queue "}, found)
 	})
 }
+
+// TestMiddlewareInAChild executes runs within middleware of the consumer, which asks by a
+// header for what that of the child does.
+func TestMiddlewareInAChild(t *testing.T) {
+	b := newMemory(t)
+	ask := ""
+	middleware := func(next taskrt.Handler) taskrt.Handler {
+		return func(ctx context.Context, run *taskrt.Run) error {
+			run.Headers = map[string]string{"in child": ask}
+			return next(ctx, run)
+		}
+	}
+	cfg := taskrt.ConsumerConfig{Processes: 1, Middleware: []taskrt.Middleware{middleware}}
+	consume(t, b, cfg, tasks.Tasks(nil))
+	ctx := clientContext(childContext(t), b)
+	for _, c := range []struct{ ask, want string }{
+		{"", ""},
+		{"refuse", "refused in the child"},
+		{"skip", "a middleware returned nil without calling the task, which has a result"},
+	} {
+		ask = c.ask
+		handle, err := tasks.QueueSquare(ctx, 3)
+		require.NoError(t, err)
+		n, err := handle.Wait(ctx)
+		if c.want == "" {
+			require.NoError(t, err)
+			require.EqualValues(t, 9, n)
+			continue
+		}
+		var failure *taskrt.RunError
+		require.ErrorAs(t, err, &failure)
+		require.Equal(t, taskrt.Failed, failure.Kind)
+		require.Contains(t, failure.Message, c.want)
+	}
+	ask = "panic"
+	handle, err := tasks.QueueMisbehave(ctx, "error")
+	require.NoError(t, err)
+	_, err = handle.Wait(ctx)
+	var failure *taskrt.RunError
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, "panic: panicked in the child", failure.Message)
+	require.NotEmpty(t, failure.Stack)
+
+	ask = "refuse"
+	for _, task := range tasks.Tasks(nil) {
+		if task.Name() != "square" {
+			continue
+		}
+		payload, err := task.EncodeParams(&tasks.SquareParams{N: 3})
+		require.NoError(t, err)
+		result, err := taskrt.Exec(ctx, b, cfg, task, payload)
+		require.NoError(t, err)
+		require.Equal(t, "refused in the child", result.Failure.Message)
+	}
+}

@@ -24,8 +24,10 @@ type Run struct {
 	QueuedAt time.Time
 	ParentID string // the run that queued this one; empty: none did
 	RootID   string // the first run of that chain; this one if it has no parent
-	Headers  map[string]string
 
+	// Headers are those of the run, and of the task's own: what a [Middleware] changes in
+	// them, the task finds there, also in a child process, and no later attempt.
+	Headers map[string]string
 	// NextHeaders is for a [Middleware]: if the run succeeds, the runs that follow it, by
 	// [Then], get these headers in place of their own of the same keys, and so do the
 	// members of a group that follows. A header for which a run has no room is dropped.
@@ -36,7 +38,7 @@ type Run struct {
 type Handler func(ctx context.Context, run *Run) error
 
 // Middleware wraps the execution of every run of a consumer. For CPU-bound tasks it runs in
-// the consumer's process, around the child's work. A middleware that does not call next
+// the consumer's process, around the child's work, or in the child: see [ChildConfig]. A middleware that does not call next
 // decides the run's outcome by its error. If the task has a result, it must return an
 // error. It may be called concurrently.
 type Middleware func(next Handler) Handler
@@ -63,6 +65,14 @@ func (r *Run) init(run *broker.TaskRun, deadline time.Time) {
 		RootID:   rootID(run),
 		Headers:  maps.Clone(run.Headers), // the stored ones are not a task's to change
 	}
+}
+
+// withHeaders returns a copy of a run that a child process gets, with the headers as
+// middleware has changed them.
+func withHeaders(run *broker.TaskRun, headers map[string]string) *broker.TaskRun {
+	c := *run
+	c.Headers = headers
+	return &c
 }
 
 func rootID(run *broker.TaskRun) string {

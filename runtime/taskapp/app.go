@@ -11,9 +11,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -49,6 +51,10 @@ type App struct {
 	// status 1, or the child. ctx ends when the process is to stop. In serve and exec it
 	// carries a client, so that stubs work; in a child process they do not work yet.
 	Start func(ctx context.Context) error
+	// Stop closes what Start has opened, and sends what is left to send, such as spans. It
+	// runs once after serve and exec have executed everything, and never in a child process.
+	// ctx ends after 10 seconds. An error is logged.
+	Stop func(ctx context.Context) error
 }
 
 // Main executes the command line and exits the process: with status 0, with 1 after an
@@ -111,7 +117,7 @@ func (a *App) serveChild(sets [][]taskrt.Task) error {
 			return err
 		}
 	}
-	taskrt.ServeChild(sets...)
+	a.Consumer.Children.ServeChild(sets...)
 	return nil
 }
 
@@ -124,6 +130,21 @@ func (a *App) start(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	return nil
+}
+
+// stopTimeout is how long the application's Stop may take.
+const stopTimeout = 10 * time.Second
+
+// stop runs the application's Stop, also if ctx has ended.
+func (a *App) stop(ctx context.Context, logger *slog.Logger) {
+	if a.Stop == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), stopTimeout)
+	defer cancel()
+	if err := a.Stop(ctx); err != nil {
+		logger.Error("the application's Stop failed", "error", err)
+	}
 }
 
 // clientConfig is Client with the consumer's limit where it has none.

@@ -61,13 +61,19 @@ func filledApp() {
 		Consumer: taskrt.ConsumerConfig{Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
 			return func(ctx context.Context, run *taskrt.Run) error {
 				note("run %s", run.Task)
+				run.Headers = map[string]string{"from": "parent"}
 				if os.Getenv(serveOneEnv) == "" {
 					return next(ctx, run)
 				}
 				self, err := os.FindProcess(os.Getpid())
 				return errors.Join(err, next(ctx, run), self.Signal(os.Interrupt))
 			}
-		}}},
+		}}, Children: taskrt.ChildConfig{Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
+			return func(ctx context.Context, run *taskrt.Run) error {
+				note("run %s in child, with a header from %s", run.Task, run.Headers["from"])
+				return next(ctx, run)
+			}
+		}}}},
 		Start: func(ctx context.Context) error {
 			where := "parent"
 			if taskrt.InChild() {
@@ -83,6 +89,13 @@ func filledApp() {
 				}
 			}
 			if os.Getenv(failEnv) == where {
+				return errors.New("no\ndatabase")
+			}
+			return nil
+		},
+		Stop: func(ctx context.Context) error {
+			note("stop %v", ctx.Err())
+			if os.Getenv(failEnv) == "stop" {
 				return errors.New("no\ndatabase")
 			}
 			return nil
@@ -122,13 +135,27 @@ func filled(t *testing.T, env []string, args ...string) (a answer, notes string)
 func TestFieldsOfAnAppAreUsed(t *testing.T) {
 	a, notes := filled(t, nil, "exec", "descend")
 	require.Zero(t, a.code, a.stderr)
-	require.Equal(t, "open noted:default\nstart in parent\nrun descend\nstart in child\nqueue recorder_record\n", notes)
+	require.Equal(t, "open noted:default\nstart in parent\nrun descend\nstart in child\nrun descend in child, with a header from parent\nqueue recorder_record\nstop <nil>\n", notes)
 	a, notes = filled(t, nil, "exec", "square", "--n", "3")
 	require.Equal(t, "9\n", a.stdout, a.stderr)
-	require.Equal(t, "open noted:default\nstart in parent\nrun square\nstart in child\n", notes)
+	require.Equal(t, "open noted:default\nstart in parent\nrun square\nstart in child\nrun square in child, with a header from parent\nstop <nil>\n", notes)
 	a, notes = filled(t, nil, "queue", "square", "--n", "3")
 	require.Zero(t, a.code, a.stderr)
 	require.Equal(t, "open noted:default\nqueue square\n", notes, "Start is not for queue")
+}
+
+// TestStopIsBehindWhatExecutes, and its error changes no result.
+func TestStopIsBehindWhatExecutes(t *testing.T) {
+	a, notes := filled(t, []string{serveOneEnv + "=1"}, "serve", "--consume")
+	require.Zero(t, a.code, a.stderr)
+	require.True(t, strings.HasSuffix(notes, "in child, with a header from parent\nstop <nil>\n"), notes)
+	a, notes = filled(t, []string{failEnv + "=stop"}, "exec", "square", "--n", "3")
+	require.Zero(t, a.code)
+	require.Equal(t, "9\n", a.stdout)
+	require.Contains(t, a.stderr, `msg="the application's Stop failed" error="no\ndatabase"`)
+	require.Contains(t, notes, "stop")
+	_, notes = filled(t, []string{failEnv + "=parent"}, "serve")
+	require.NotContains(t, notes, "stop", "Start failed")
 }
 
 func TestStartIsForWhatExecutes(t *testing.T) {

@@ -103,6 +103,7 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 	if err := c.app.start(ctx); err != nil {
 		return err
 	}
+	defer c.app.stop(ctx, logger)
 	x, err := taskrt.Exec(ctx, b, cfg, t.Task, payload)
 	if err != nil {
 		return err

@@ -70,6 +70,7 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	if err := c.app.start(ctx); err != nil {
 		return err
 	}
+	defer c.app.stop(ctx, logger)
 	c.logServing(ctx, b, o)
 	err = runAll(ctx, roles)
 	logger.Info("stopped")
