@@ -44,10 +44,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
 	children := c.cfg.Children.pool(c.cfg.Processes, c.cfg.Logger, c.cfg.grants)
 	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
+	children.Kills = &c.children.kills
 	pool, err := subprocess.NewPool(children)
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}
+	c.children.pool.Store(pool)
+	defer c.children.pool.Store(nil)
 	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })

@@ -76,8 +76,10 @@ type ConsumerConfig struct {
 	// decides. It may be called concurrently. Defaults to the tasks' policies.
 	Retry func(run *Run, err error) (wait time.Duration, ok bool)
 	// OnEvent, if set, is called when runs start and end here: concurrently, and on the
-	// goroutine of the run, so it should be quick. For a follow-up that was skipped as
-	// a duplicate it is called on a goroutine of its own.
+	// goroutine of the run, so it should be quick. Once the broker has recorded or
+	// refused an outcome, and for a follow-up that was skipped as a duplicate, it is
+	// called on a goroutine of its own. [Events] joins several functions. Defaults to
+	// none.
 	OnEvent func(Event)
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
@@ -155,6 +157,8 @@ type Consumer struct {
 	logger  *slog.Logger
 	events  notifier
 	running atomic.Bool
+
+	children children
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
 	stopHint   func() string

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/worker"
 )
 
 // EventKind is what happened to a run.
@@ -20,50 +21,111 @@ const (
 	RunFailed    EventKind = "failed"    // the run failed for good and is a dead letter
 	RunDropped   EventKind = "dropped"   // the run was cancelled, expired, or is a follow-up that was skipped as a duplicate
 	RunReturned  EventKind = "returned"  // the run goes back to its queue, no attempt spent, or the lease was lost and it starts elsewhere
+
+	// These two follow one of the last five, which come before the broker has replied.
+	RunRecorded EventKind = "recorded" // the broker has recorded the outcome
+	RunFenced   EventKind = "fenced"   // the broker has refused the outcome: the lease was lost, or it had the outcome from a try whose reply was lost
 )
 
-// Event is something that happened to a run at a consumer. The broker records an end a
-// little later, and may refuse it if the lease was lost meanwhile.
+// Event is something that happened to a run at a consumer. Durations are by the consumer's
+// clock, and never negative.
 type Event struct {
 	Kind EventKind
-	Run  *Run
-	Err  *RunError     // of RunRetried, RunFailed and RunDropped
-	Took time.Duration // of the attempt, if there was one
-	Wait time.Duration // of RunRetried: until the next attempt
+	Run  *Run      // shared by the events of an attempt: do not change it
+	Err  *RunError // of a run that did not succeed; nil: it started, succeeded or was returned
+
+	// Outcome is what was recorded or refused: RunSucceeded, RunRetried, RunFailed,
+	// RunDropped or RunReturned. Of other events it is the Kind. It can differ from the
+	// Kind of the event before: a run whose follow-ups cannot be stored fails.
+	Outcome EventKind
+	Began   time.Time     // of the attempt; zero: there was none
+	Took    time.Duration // of the attempt, once it has ended
+	Waited  time.Duration // of an attempt: from when the run was due to the start
+	Total   time.Duration // of a run that has ended: from its queueing to the end
+	Wait    time.Duration // of RunRetried and RunReturned: until the run is due again
 }
 
-// maxSkipped bounds the events that wait for an OnEvent that is slow.
-const maxSkipped = 1000
+// Events returns a function for OnEvent of [ConsumerConfig] that calls each of the given
+// ones in turn, also if one panics. It leaves out those that are nil.
+func Events(fns ...func(Event)) func(Event) {
+	var all []func(Event)
+	for _, fn := range fns {
+		if fn != nil {
+			all = append(all, fn)
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return func(e Event) { callAll(all, e) }
+}
+
+func callAll(fns []func(Event), e Event) {
+	if len(fns) > 1 {
+		defer callAll(fns[1:], e)
+	}
+	fns[0](e)
+}
+
+// maxEvents bounds the events that wait for an OnEvent that is slow.
+const maxEvents = 10_000
 
 // notifier calls OnEvent. Its methods may be called concurrently.
 type notifier struct {
 	onEvent func(Event) // nil: nobody asks for events
 	logger  *slog.Logger
 
-	// Skipped runs have no goroutine on which to call OnEvent, which may block or end it.
-	mu      sync.Mutex
-	skipped []broker.SkippedDuplicate
-	busy    bool           // a goroutine calls OnEvent for skipped runs
-	calls   sync.WaitGroup // of OnEvent for skipped runs
+	mu   sync.Mutex
+	ends map[*broker.TaskRun]Event // of which the broker has not replied yet
+
+	// Skipped runs and recorded outcomes have no goroutine on which to call OnEvent,
+	// which may block or end it.
+	queued  []Event
+	lost    int64 // events that were left out because too many waited
+	busy    bool  // a goroutine calls OnEvent for queued events
+	callers sync.WaitGroup
 }
 
 // started notifies of the start of an attempt.
-func (n *notifier) started(run *Run) {
+func (n *notifier) started(x *execution) {
 	if n.onEvent != nil {
-		n.notify(Event{Kind: RunStarted, Run: run})
+		n.notify(Event{Kind: RunStarted, Outcome: RunStarted, Run: &x.info, Began: x.Started(), Waited: x.Waited()})
 	}
 }
 
-// ended notifies of what becomes of a run. Without an attempt, run is nil and took zero.
-func (n *notifier) ended(o *broker.Outcome, run *Run, took time.Duration) {
+// ended notifies of what becomes of a run after an attempt.
+func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
 	if n.onEvent == nil {
 		return
 	}
-	if run == nil {
-		run = new(Run)
-		run.init(o.Run, time.Time{})
+	n.end(o, Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()})
+}
+
+// notStarted notifies of what becomes of a run without an attempt.
+func (n *notifier) notStarted(o *broker.Outcome) {
+	if n.onEvent == nil {
+		return
 	}
-	e := Event{Run: run, Took: took}
+	run := new(Run)
+	run.init(o.Run, time.Time{})
+	n.end(o, Event{Run: run})
+}
+
+// end notifies of an end, and keeps its event until the broker has replied.
+func (n *notifier) end(o *broker.Outcome, e Event) {
+	e.setOutcome(o)
+	n.mu.Lock()
+	if n.ends == nil {
+		n.ends = make(map[*broker.TaskRun]Event)
+	}
+	n.ends[o.Run] = e
+	n.mu.Unlock()
+	n.notify(e)
+}
+
+// setOutcome sets what the outcome says.
+func (e *Event) setOutcome(o *broker.Outcome) {
+	e.Wait, e.Total, e.Err = 0, 0, nil
 	switch o.Verdict {
 	case broker.Succeeded:
 		e.Kind = RunSucceeded
@@ -77,10 +139,56 @@ func (n *notifier) ended(o *broker.Outcome, run *Run, took time.Duration) {
 			e.Kind = RunReturned
 		}
 	}
+	e.Outcome = e.Kind
+	if o.Verdict != broker.Retry {
+		e.Total = max(time.Since(o.Run.QueuedAt), 0)
+	}
 	if f := o.Failure; f != nil {
 		e.Err = &RunError{Task: o.Run.Task, ID: o.Run.ID, Kind: f.Kind, Attempt: o.Run.Attempt, Message: f.Message, Stack: f.Stack}
 	}
-	n.notify(e)
+}
+
+// recorded notifies of what the broker has done with outcomes. It does not block.
+func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun) worker.Reply) {
+	if n.onEvent == nil {
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range outcomes {
+		o := &outcomes[i]
+		e, ok := n.ends[o.Run]
+		if !ok {
+			continue // it went back without an event
+		}
+		delete(n.ends, o.Run)
+		if total := e.Total; !e.fits(o) { // it could not be stored as it was
+			e.setOutcome(o)
+			e.Total = total
+		}
+		switch how(o.Run) {
+		case worker.Recorded:
+			e.Kind = RunRecorded
+		case worker.Fenced:
+			e.Kind = RunFenced
+		default:
+			continue // nobody knows
+		}
+		n.queue(e)
+	}
+}
+
+// fits reports whether the event is of this outcome's verdict.
+func (e *Event) fits(o *broker.Outcome) bool {
+	switch o.Verdict {
+	case broker.Succeeded:
+		return e.Outcome == RunSucceeded
+	case broker.Dead:
+		return e.Outcome == RunFailed
+	case broker.Dropped:
+		return e.Outcome == RunDropped
+	}
+	return e.Outcome == RunRetried || e.Outcome == RunReturned
 }
 
 // skip notifies of runs that were skipped as duplicates. It does not block.
@@ -90,36 +198,73 @@ func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.skipped = append(n.skipped, skipped[:min(len(skipped), maxSkipped-len(n.skipped))]...)
-	n.notifyNextSkipped()
+	for _, d := range skipped {
+		run := new(Run)
+		run.init(d.Run, time.Time{})
+		n.queue(Event{Kind: RunDropped, Outcome: RunDropped, Run: run, Err: &RunError{
+			Task: d.Run.Task, ID: d.Run.ID, Kind: Duplicate,
+			Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: d.LiveID}}}).Error(),
+		}})
+	}
 }
 
-// notifyNextSkipped starts a goroutine that notifies of the next skipped run, unless one
-// does so already. The lock is held.
-func (n *notifier) notifyNextSkipped() {
-	if n.busy || len(n.skipped) == 0 {
+// queue has a goroutine notify of the event. If too many wait, it leaves the event out. The
+// lock is held.
+func (n *notifier) queue(e Event) {
+	if len(n.queued) >= maxEvents {
+		n.lost++
+		if n.lost == 1 {
+			n.logger.Warn("OnEvent is too slow: events of recorded outcomes and skipped runs are left out", "waiting", len(n.queued))
+		}
 		return
 	}
-	next := n.skipped[0]
-	n.busy, n.skipped = true, n.skipped[1:]
-	n.calls.Go(func() {
-		defer func() { // also if OnEvent ends the goroutine
-			n.mu.Lock()
-			defer n.mu.Unlock()
-			n.busy = false
-			n.notifyNextSkipped()
-		}()
-		n.notifySkipped(next)
-	})
+	n.queued = append(n.queued, e)
+	n.start()
 }
 
-func (n *notifier) notifySkipped(skipped broker.SkippedDuplicate) {
-	run := new(Run)
-	run.init(skipped.Run, time.Time{})
-	n.notify(Event{Kind: RunDropped, Run: run, Err: &RunError{
-		Task: skipped.Run.Task, ID: skipped.Run.ID, Kind: Duplicate,
-		Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: skipped.LiveID}}}).Error(),
-	}})
+// start starts a goroutine that notifies of queued events, unless there is one or there are
+// none. The lock is held.
+func (n *notifier) start() {
+	if n.busy || len(n.queued) == 0 {
+		return
+	}
+	n.busy = true
+	n.callers.Go(n.notifyQueued)
+}
+
+// notifyQueued notifies of queued events until there are none.
+func (n *notifier) notifyQueued() {
+	var events []Event
+	next := 0
+	defer func() { // also if OnEvent ends the goroutine: then another goes on
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		if next < len(events) {
+			n.queued = append(events[next:len(events):len(events)], n.queued...)
+		}
+		n.busy = false
+		n.start()
+	}()
+	for {
+		n.mu.Lock()
+		clear(events)
+		events, next, n.queued = n.queued, 0, events[:0]
+		n.mu.Unlock()
+		if len(events) == 0 {
+			return
+		}
+		for next < len(events) {
+			next++
+			n.notify(events[next-1])
+		}
+	}
+}
+
+// lostEvents returns how many events were left out.
+func (n *notifier) lostEvents() int64 {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.lost
 }
 
 // notify calls OnEvent. If OnEvent panics, notify logs the panic, and the run does not fail.
@@ -135,15 +280,15 @@ func (n *notifier) notify(e Event) {
 // drainTimeout is how long a stop waits for OnEvent.
 const drainTimeout = 500 * time.Millisecond
 
-// drain blocks until OnEvent was called for all skipped runs, at most for drainTimeout.
+// drain blocks until OnEvent was called for all queued events, at most for drainTimeout.
 func (n *notifier) drain() {
 	done := make(chan struct{})
-	go func() { n.calls.Wait(); close(done) }()
+	go func() { n.callers.Wait(); close(done) }()
 	timer := time.NewTimer(drainTimeout)
 	defer timer.Stop()
 	select {
 	case <-done:
 	case <-timer.C:
-		n.logger.Warn("OnEvent does not return from a call for a skipped run")
+		n.logger.Warn("OnEvent does not return from a call for a recorded outcome or a skipped run")
 	}
 }

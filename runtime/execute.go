@@ -43,7 +43,7 @@ func (x *execution) Begin(base context.Context, started time.Time) {
 func (x *execution) Execute() {
 	defer x.end()
 	c := x.executor
-	c.events.started(&x.info)
+	c.events.started(x)
 	if len(c.cfg.Middleware) == 0 {
 		x.answer, x.err = x.call(x)
 		return
@@ -85,7 +85,7 @@ func (x *execution) end() {
 	took := ended.Sub(x.Started())
 	x.NoteEnd(&o, took)
 	x.logCut()
-	x.executor.events.ended(&o, &x.info, took)
+	x.executor.events.ended(&o, x, took)
 }
 
 // outcome returns the outcome of the run. It calls methods of the error, which are the
@@ -161,10 +161,15 @@ func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, 
 }
 
 // NotStarted implements [worker.Executor].
-func (e *executor) NotStarted(o *broker.Outcome) { e.events.ended(o, nil, 0) }
+func (e *executor) NotStarted(o *broker.Outcome) { e.events.notStarted(o) }
 
 // Skipped implements [worker.Executor]. It does not block.
 func (e *executor) Skipped(skipped ...broker.SkippedDuplicate) { e.events.skip(skipped) }
+
+// Replied implements [worker.Executor].
+func (e *executor) Replied(outcomes []broker.Outcome, how func(*broker.TaskRun) worker.Reply) {
+	e.events.recorded(outcomes, how)
+}
 
 // refuse returns the outcome of a run that cannot start here, false if it can.
 func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broker.Outcome, bool) {
@@ -183,7 +188,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 	case task.spec.Kind == CPU && run.Kind == IO: // the task was no cpu task when the run was queued
 		run.Kind = CPU
 		return worker.ReturnOutcome(run, 0), true
-	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(dueTime(run).Add(run.Expire)):
+	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(worker.DueTime(run).Add(run.Expire)):
 		failure := broker.Failure{Kind: Expired, Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
 		e.worker.LogFailure(slog.LevelWarn, "run dropped", run, failure)
 		return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
@@ -211,14 +216,6 @@ const maxOtherVersionAge = time.Hour
 func otherVersionWait(age time.Duration) time.Duration {
 	most := min(max(age, 200*time.Millisecond), 10*time.Second)
 	return most/2 + rand.N(most/2)
-}
-
-// dueTime returns from when a run could start, by its producer's clock.
-func dueTime(run *broker.TaskRun) time.Time {
-	if !run.Due.IsZero() {
-		return run.Due
-	}
-	return run.QueuedAt.Add(run.Delay)
 }
 
 // decide returns the outcome of a run that was executed.

@@ -37,8 +37,11 @@ func Call(ctx context.Context, service string) error {
 	return nil
 }
 
-// say prints the events of runs. A consumer's log has more.
+// say prints the starts and ends of runs. A consumer's log has more.
 func say(e taskrt.Event) {
+	if e.Kind == taskrt.RunRecorded {
+		return
+	}
 	line := fmt.Sprintf("attempt %d %s", e.Run.Attempt, e.Kind)
 	if e.Err != nil {
 		line += ": " + e.Err.Message

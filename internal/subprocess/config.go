@@ -67,6 +67,9 @@ type Config struct {
 	// then it gets one record with the number and size of those cut.
 	Logger *slog.Logger
 
+	// Kills, if set, counts the children that are killed.
+	Kills *Kills
+
 	// Call serves a request that a run makes while it executes; the caller defines
 	// method and body. Its ctx is that of Run, and ends with the run, which waits for
 	// Call to return. It is called concurrently. Its error crosses as text. Defaults

@@ -83,6 +83,7 @@ func (c *child) kill(kind broker.FailureKind, cause error) bool {
 		return false
 	}
 	c.killed, c.kind, c.cause = true, kind, cause
+	c.countKill(kind)
 	c.peak = peakSize(c.pid)
 	c.below = killTree(c.pid)
 	c.group.Kill()

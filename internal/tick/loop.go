@@ -32,6 +32,7 @@ type queueLoop struct {
 
 	size    atomic.Int64 // the number of schedules
 	success atomic.Int64 // when there was last nothing left to do, Unix nanoseconds
+	turned  atomic.Int64 // when the loop last went on, Unix nanoseconds
 }
 
 const (
@@ -50,12 +51,14 @@ func (l *queueLoop) setSchedules(all []*schedule) {
 }
 
 func (l *queueLoop) succeeded() { l.success.Store(time.Now().UnixNano()) }
+func (l *queueLoop) turn()      { l.turned.Store(time.Now().UnixNano()) }
 
 // run queues due ticks until ctx ends.
 func (l *queueLoop) run(ctx context.Context) {
 	l.setSchedules(l.schedules)
 	clock, before, lead := l.scheduler.clock, time.Time{}, time.Duration(0)
 	for ctx.Err() == nil {
+		l.turn()
 		l.applyUpdate()
 		asking, cancel := context.WithTimeout(ctx, tickTimeout)
 		_ = clock.compare(asking) // process repeats it for each schedule
@@ -89,7 +92,7 @@ func (l *queueLoop) nextWake(now time.Time) time.Time {
 // reach.
 func (l *queueLoop) processAll(ctx context.Context, due []*schedule, now time.Time) {
 	l.failing -= failing(due)
-	var done, failed, next atomic.Int64
+	var done, failures, next atomic.Int64
 	var first struct {
 		sync.Mutex
 		schedule *schedule
@@ -98,10 +101,11 @@ func (l *queueLoop) processAll(ctx context.Context, due []*schedule, now time.Ti
 	work := func() {
 		for i := next.Add(1) - 1; i < int64(len(due)); i = next.Add(1) - 1 {
 			s := due[i]
-			if ctx.Err() != nil || done.Load() == 0 && failed.Load() >= maxAtOnce {
+			if ctx.Err() != nil || done.Load() == 0 && failures.Load() >= maxAtOnce {
 				return // the schedule stays due
 			}
 			err := l.process(ctx, s)
+			l.turn()
 			shift := l.scheduler.clock.shift(s)
 			s.setWake(now.Add(-shift), err)
 			s.wake = s.wake.Add(shift)
@@ -109,7 +113,8 @@ func (l *queueLoop) processAll(ctx context.Context, due []*schedule, now time.Ti
 				done.Add(1)
 				continue
 			}
-			failed.Add(1)
+			failures.Add(1)
+			l.scheduler.counts.add(s, failed, 1)
 			first.Lock()
 			if first.schedule == nil {
 				first.schedule, first.err = s, err
@@ -134,7 +139,7 @@ func (l *queueLoop) processAll(ctx context.Context, due []*schedule, now time.Ti
 	case first.schedule == nil:
 		l.wait.Reset()
 	default:
-		l.logFailure(first.schedule, first.err, int(failed.Load()))
+		l.logFailure(first.schedule, first.err, int(failures.Load()))
 		if done.Load() == 0 && len(due) > 1 {
 			l.wait.Sleep(ctx)
 		}
@@ -212,11 +217,14 @@ func (l *queueLoop) queueDue(ctx context.Context, s *schedule) error {
 	}
 	now = l.scheduler.clock.of(s)
 	due := s.due(now)
+	if len(due) > 0 && !s.disabled {
+		l.countMissed(s, due[0])
+	}
 	for i, tick := range due {
-		if !s.skips(tick, now, i == len(due)-1) {
-			if ok, err := l.queueTick(ctx, s, tick, now); !ok {
-				return err
-			}
+		if s.skips(tick, now, i == len(due)-1) {
+			l.scheduler.counts.add(s, missed, 1)
+		} else if ok, err := l.queueTick(ctx, s, tick, now); !ok {
+			return err
 		}
 		s.last = tick
 	}
@@ -230,7 +238,7 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 	run := s.run(now)
 	run.ID = s.name() + "@" + tick.UTC().Format(time.RFC3339Nano)
 	err := l.send(ctx, s, run, tick)
-	logger := l.scheduler.logger
+	logger, counts := l.scheduler.logger, &l.scheduler.counts
 	if s.disabled != errors.Is(err, broker.ErrDisabled) {
 		s.disabled = !s.disabled
 		logger.Info("the task of a schedule was disabled or enabled", "task", run.Task, "disabled", s.disabled)
@@ -244,8 +252,12 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 		return false, nil
 	case errors.As(err, &overlap) && len(overlap.Runs) > 0:
 		logger.Debug("a tick is left out: the run of an earlier one lives", "task", run.Task, "tick", run.ID, "run", overlap.Runs[0].ID)
+		counts.add(s, overlapped, 1)
+		s.others = 0
+		return true, nil
 	case errors.Is(err, broker.ErrDuplicate):
 		s.others++
+		counts.add(s, claimed, 1)
 		return true, nil
 	case errors.Is(err, broker.ErrNotReplicated): // the tick is queued
 		logger.Warn("a tick is queued less safely than asked", "task", run.Task, "run", run.ID, "error", err)
@@ -253,6 +265,8 @@ func (l *queueLoop) queueTick(ctx context.Context, s *schedule, tick, now time.T
 		return false, err
 	}
 	s.others = 0
+	counts.add(s, queued, 1)
+	counts.lag.Observe(now.Sub(s.at(tick)))
 	return true, nil
 }
 

@@ -16,6 +16,7 @@ type schedule struct {
 	table    Timetable
 	begun    bool
 	last     time.Time // the last processed tick
+	counted  time.Time // up to which tick, without it, those that were missed are counted
 	start    string    // the id of the run at the scheduler's start; empty: it has none yet
 	disabled bool      // its task is disabled
 

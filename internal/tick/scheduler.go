@@ -33,7 +33,9 @@ type Scheduler struct {
 	logger   *slog.Logger
 	clock    *clock
 	restarts atomic.Int64
-	watched  atomic.Int64 // when the dynamic schedules were last known, Unix nanoseconds
+	watched  atomic.Int64                    // when the dynamic schedules were last known, Unix nanoseconds
+	running  atomic.Pointer[context.Context] // of Run; nil: it does not run
+	counts   counts
 
 	mu    sync.Mutex
 	loops []*queueLoop
@@ -72,9 +74,11 @@ func (s *Scheduler) loop(queue string) *queueLoop {
 // Run queues ticks until ctx ends. It retries what the broker does not answer, and
 // restarts a loop that panics.
 func (s *Scheduler) Run(ctx context.Context) {
+	defer s.setRunning(ctx)()
 	var loops sync.WaitGroup
 	start := func(l *queueLoop) {
 		l.succeeded()
+		l.turn()
 		loops.Go(func() { s.restart(ctx, "the ticks of queue "+l.queue, l.run) })
 	}
 	s.mu.Lock()

@@ -27,7 +27,22 @@ type Executor interface {
 	NotStarted(o *broker.Outcome)
 	// Skipped is called with follow-ups that were skipped as duplicates.
 	Skipped(skipped ...broker.SkippedDuplicate)
+	// Replied is called with outcomes once the broker has replied, or will not. It must
+	// neither block nor end the goroutine.
+	Replied(outcomes []broker.Outcome, how func(*broker.TaskRun) Reply)
 }
+
+// Reply is what the broker has done with an outcome.
+type Reply int8
+
+// The replies.
+const (
+	Recorded Reply = iota
+	Fenced         // refused: the session did not hold the run, or had reported it before
+	Unknown        // the outcome was given up
+)
+
+func unknown(*broker.TaskRun) Reply { return Unknown }
 
 // Execution is a run on its way through its task. It embeds an [Attempt]. Its methods
 // may be called concurrently, but for Begin and Execute.
@@ -61,6 +76,7 @@ type Attempt struct {
 	overdue   bool  // logged already; the heartbeat's own
 
 	started      time.Time
+	waited       time.Duration
 	sentProgress atomic.Pointer[broker.Progress] // the latest that the broker has
 }
 
@@ -77,6 +93,26 @@ func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - int(
 
 // Started returns when the attempt began.
 func (a *Attempt) Started() time.Time { return a.started }
+
+// Waited returns from when the run was due to the start of the attempt.
+func (a *Attempt) Waited() time.Duration { return a.waited }
+
+// waited returns for how long a run has waited that starts now.
+func waited(run *broker.TaskRun, now time.Time) time.Duration {
+	due := DueTime(run)
+	if h := run.History; h != nil && h.Due.After(due) {
+		due = h.Due
+	}
+	return max(now.Sub(due), 0)
+}
+
+// DueTime returns from when a run could start first, by its producer's clock.
+func DueTime(run *broker.TaskRun) time.Time {
+	if !run.Due.IsZero() {
+		return run.Due
+	}
+	return run.QueuedAt.Add(run.Delay)
+}
 
 // NoteEnd notes the outcome of the attempt for the next heartbeat, after it has sent the run's
 // last progress. It blocks until the broker has replied to that. Call it before Finish.
@@ -169,7 +205,7 @@ func (s *session) bind(x Execution, run *broker.TaskRun) *Attempt {
 // run is on trial. If the run cannot start, begin puts its outcome and returns nil.
 func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Execution {
 	for {
-		a.started = now
+		a.started, a.waited = now, waited(a.run, now)
 		a.execution.Begin(s.base, now)
 		sl.current.Store(a) // before inWay: a trial checks which attempts execute
 		other := s.inWay(a.task, own)

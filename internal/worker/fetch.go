@@ -45,6 +45,7 @@ func (s *session) fetchLoop() {
 		case err == nil:
 			wait.Reset()
 		case ctx.Err() == nil:
+			s.vitals.takeFailed()
 			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
 			wait.Sleep(ctx)
 		}

@@ -119,6 +119,7 @@ func (s *session) heartbeat(ctx context.Context, heartbeater broker.Heartbeater)
 	ctx, cancel := context.WithTimeout(ctx, heartbeatTimeout)
 	defer cancel()
 	cancelled, err := heartbeater.Heartbeat(ctx, report)
+	s.count.operations[opHeartbeat].observe(now, err)
 	if err != nil {
 		for _, a := range attempts {
 			a.sentProgress.Store(nil) // to be sent again

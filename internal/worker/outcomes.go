@@ -12,7 +12,9 @@ import (
 // putOutcome queues an outcome for recording. It blocks while too many outcomes of the run's
 // queue wait.
 func (s *session) putOutcome(o broker.Outcome) {
-	s.outcomes.put(s.storableOutcome(o))
+	if o = s.storableOutcome(o); !s.outcomes.put(o) {
+		s.exec.Replied([]broker.Outcome{o}, unknown)
+	}
 }
 
 // putReturned queues the outcomes of runs that have not started and go back. It does not
@@ -79,18 +81,19 @@ func (oq *outcomeQueues) init(limit int, send func(*queueOutcomes), caughtUp fun
 }
 
 // put adds an outcome. It blocks while there are too many of its queue. After close it
-// drops the outcome: the run then starts again when the lease ends.
-func (oq *outcomeQueues) put(item broker.Outcome) {
+// drops the outcome and returns false: the run then starts again when the lease ends.
+func (oq *outcomeQueues) put(item broker.Outcome) bool {
 	oq.mu.Lock()
 	defer oq.mu.Unlock()
 	for !oq.closed {
 		// of is called each time: the queue's goroutine may have ended.
 		if q := oq.of(item.Run.Queue); q == nil || len(q.items) < oq.limit {
 			oq.add(item)
-			return
+			return true
 		}
 		oq.space.Wait()
 	}
+	return false
 }
 
 // putAll adds outcomes. It does not block.

@@ -72,6 +72,7 @@ func (s *session) loseQueue(queue string) {
 	if s.base.Err() != nil {
 		return
 	}
+	s.count.leasesLost.Add(1)
 	s.logger.Error("lease lost in a queue: its running tasks were cancelled, those of other queues go on", "queue", queue, "session", s.membership.ID())
 	for _, p := range s.slots {
 		s.putReturned(p.withdrawQueue(s, queue))

@@ -2,6 +2,7 @@ package worker
 
 import (
 	"cmp"
+	"iter"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -87,6 +88,17 @@ func (qs *queueSet) hasPatterns() bool { return len(qs.patterns) > 0 }
 func (qs *queueSet) takes(queue string) bool {
 	return slices.Contains(qs.names(), queue) ||
 		slices.ContainsFunc(qs.patterns, func(p weighted) bool { return matches(p.queue, queue) })
+}
+
+// all returns the current queues with their weights.
+func (qs *queueSet) all() iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for _, q := range *qs.current.Load() {
+			if !yield(q.queue, q.weight) {
+				return
+			}
+		}
+	}
 }
 
 // names returns the current queues, those of more weight first.

@@ -157,13 +157,12 @@ func (s *session) recordAll(ctx context.Context, q *queueOutcomes, d *deferredOu
 			}
 			return
 		}
-		n := ps.outcomes()
 		if ctx.Err() != nil {
-			s.giveUp(q, n, ps.err)
+			s.giveUp(q, ps.err, ps.list...)
 			return
 		}
 		q.setFailing(true)
-		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", n, "error", ps.err)
+		s.logger.Warn("cannot record the outcome of runs, trying again", "queue", q.queue, "runs", ps.outcomes(), "error", ps.err)
 		if worked {
 			wait.Reset()
 		}
@@ -187,7 +186,9 @@ func (s *session) deferAlone(q *queueOutcomes, d *deferredOutcomes, ps *parts) {
 func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool) error {
 	try, cancel := context.WithTimeout(ctx, finishTimeout)
 	defer cancel()
+	began := time.Now()
 	done, err := s.membership.Finish(try, batch...)
+	s.count.operations[opFinish].observe(began, err)
 	s.notifySkipped(done.Skipped)
 	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
 		batch[0] = s.DeadOutcome(batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
@@ -197,6 +198,12 @@ func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool
 	if err != nil {
 		return err
 	}
+	s.exec.Replied(batch, func(run *broker.TaskRun) Reply {
+		if slices.Contains(done.Fenced, run) {
+			return Fenced
+		}
+		return Recorded
+	})
 	s.logFenced(done.Fenced, again)
 	return nil
 }
@@ -209,6 +216,7 @@ func (s *session) logFenced(fenced []*broker.TaskRun, again bool) {
 		level, message = slog.LevelDebug, "outcome of the run was recorded by an earlier try, or its lease was lost"
 	}
 	s.noteRecovered(fenced)
+	s.count.fenced.Add(int64(len(fenced)))
 	for _, run := range fenced {
 		s.LogSampled(level, message, run)
 	}
@@ -227,7 +235,7 @@ func (s *session) recordDeferred(ctx context.Context, q *queueOutcomes, d *defer
 	switch {
 	case n == 0:
 	case last || ctx.Err() != nil:
-		s.giveUp(q, n, failed)
+		s.giveUp(q, failed, d.outcomes)
 		d.outcomes = nil
 	default:
 		s.logger.Warn("cannot record the deferred outcome of runs, trying again later", "queue", q.queue, "runs", n, "error", failed)
@@ -236,7 +244,13 @@ func (s *session) recordDeferred(ctx context.Context, q *queueOutcomes, d *defer
 }
 
 // giveUp counts and logs outcomes that are not recorded.
-func (s *session) giveUp(q *queueOutcomes, n int, why error) {
+func (s *session) giveUp(q *queueOutcomes, why error, batches ...[]broker.Outcome) {
+	n := 0
+	for _, batch := range batches {
+		n += len(batch)
+		s.exec.Replied(batch, unknown)
+	}
+	s.count.unrecorded.Add(int64(n))
 	s.logger.Error("cannot record the outcome of runs, they may run again", "queue", q.queue, "runs", n, "error", why)
 	s.outcomes.mu.Lock()
 	defer s.outcomes.mu.Unlock()

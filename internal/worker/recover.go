@@ -29,7 +29,10 @@ func (w *Worker) recoverLoop(ctx context.Context) {
 			timer.Stop()
 			return
 		}
+		began := time.Now()
 		recovered, err := leaser.Recover(ctx, w.queues.names())
+		w.count.operations[opRecover].observe(began, err)
+		w.count.recovered.Add(int64(recovered.Runs))
 		w.notifySkipped(recovered.Skipped)
 		w.logDamaged()
 		if recovered.Runs > 0 {

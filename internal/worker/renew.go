@@ -65,6 +65,7 @@ func (s *session) renewLoop(ctx context.Context, sent time.Time) {
 		case <-ctx.Done():
 			return
 		}
+		r.vitals.turn()
 		tries.Go(func() { r.renew(ctx) })
 	}
 }
@@ -74,7 +75,9 @@ func (r *renewal) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Lease-r.margin)
 	defer cancel()
 	sent := time.Now()
-	err := r.keepQueueLeases(ctx, sent, r.membership.Renew(ctx))
+	err := r.membership.Renew(ctx)
+	r.count.operations[opRenew].observe(sent, err)
+	err = r.keepQueueLeases(ctx, sent, err)
 	switch {
 	case err == nil:
 		r.succeeded(sent)
@@ -93,6 +96,9 @@ func (r *renewal) succeeded(sent time.Time) {
 		return
 	}
 	r.sent = sent
+	if r.base.Err() == nil { // it is the worker's current session
+		r.vitals.answer(r.membership.ID(), sent)
+	}
 	r.watchdog.Reset(time.Until(sent.Add(r.cfg.Lease - r.margin)))
 	r.alarm.Reset(time.Until(sent.Add(r.cfg.Lease * alarmPercent / 100)))
 }

@@ -16,6 +16,8 @@ import (
 
 const (
 	openTimeout = 10 * time.Second // for the broker to answer at the start
+	// MaxPause is how long after the time of a lease the loop of a worker may turn again.
+	MaxPause = 2 * openTimeout
 	// stopTimeout bounds a stop after the grace time: cancelled tasks return, the last
 	// outcomes are recorded, and runs are given back.
 	stopTimeout = 2 * time.Second
@@ -82,6 +84,8 @@ func (w *Worker) sessions(ctx context.Context, loops *sync.WaitGroup) error {
 		if ctx.Err() != nil {
 			return s.stop(ctx, time.Until(stopping().Add(w.cfg.Grace)))
 		}
+		w.count.leasesLost.Add(1)
+		w.vitals.lose()
 		w.logger.Error("lease lost: running tasks were cancelled, joining the broker again", "session", membership.ID(), "error", context.Cause(trusted))
 		loops.Go(func() { s.drain(ctx) })
 		lost = s
@@ -129,6 +133,8 @@ func timeOfEnd(ctx context.Context) func() time.Time {
 func (w *Worker) openSession(ctx context.Context, limit time.Time) (broker.Session, time.Time, error) {
 	leaser, ok := w.broker.(broker.Leaser)
 	if !ok {
+		w.vitals.turn()
+		w.vitals.answer(leaselessSession{}.ID(), time.Now())
 		return leaselessSession{w.broker, w.kinds}, time.Now(), nil
 	}
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ; {
@@ -136,7 +142,10 @@ func (w *Worker) openSession(ctx context.Context, limit time.Time) (broker.Sessi
 		opened := time.Now()
 		membership, err := leaser.OpenSession(attempt, w.cfg.Lease)
 		cancel()
+		w.count.operations[opOpen].observe(opened, err)
+		w.vitals.turn()
 		if err == nil {
+			w.vitals.answer(membership.ID(), opened)
 			return membership, opened, nil
 		}
 		if ctx.Err() != nil {

@@ -56,6 +56,8 @@ type Worker struct {
 	sampled sampledLogger
 	trials  trials
 	exec    Executor // of the current Run
+	count   counters
+	vitals  vitals
 
 	// One goroutine at a time discovers queues, and uses these.
 	discoverLogAt time.Time       // failures are not logged before
@@ -105,6 +107,8 @@ func (w *Worker) addTask(t Task) {
 // It must not be called again before it has returned.
 func (w *Worker) Run(ctx context.Context, exec Executor) error {
 	w.exec = exec
+	w.vitals.start(ctx)
+	defer w.vitals.end()
 	w.warnOfQueues()
 	w.sampled.Start()
 	defer w.sampled.Stop()

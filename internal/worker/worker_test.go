@@ -43,6 +43,8 @@ func (e *executor) NotStarted(o *broker.Outcome) {
 
 func (e *executor) Skipped(...broker.SkippedDuplicate) {}
 
+func (e *executor) Replied([]broker.Outcome, func(*broker.TaskRun) worker.Reply) {}
+
 type execution struct {
 	worker.Attempt
 	executor *executor
