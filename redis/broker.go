@@ -98,6 +98,9 @@ func (u unavailable) Unwrap() error { return u.error }
 
 func (u unavailable) Is(target error) bool { return target == broker.ErrUnavailable }
 
+// Prefix returns the beginning of the names of all keys.
+func (b *Broker) Prefix() string { return b.cfg.Prefix }
+
 // queuesKey is the key of the set of all queues' names.
 func (b *Broker) queuesKey() string { return wire.QueuesKey(b.cfg.Prefix) }
 

@@ -9,3 +9,10 @@ type Namer interface {
 	// of. The caller may change the slice.
 	QueueNames(ctx context.Context) ([]string, error)
 }
+
+// Prefixer is a broker whose keys begin with a prefix, so that several applications can
+// share a server. Its method does not block.
+type Prefixer interface {
+	// Prefix returns the prefix.
+	Prefix() string
+}
