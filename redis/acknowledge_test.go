@@ -376,6 +376,7 @@ func TestDeadMasterOfAClusterLosesNothingThatWasAcknowledged(t *testing.T) {
 	t.Parallel()
 	c := redistest.StartCluster(t, "--cluster-node-timeout", "2000")
 	t.Run("audit", func(t *testing.T) { testAuditOnACluster(t, c) })
+	t.Run("lost groups", func(t *testing.T) { testLostGroupsOnACluster(t, c) })
 	t.Run("durability", func(t *testing.T) { testDurabilityOfACluster(t, c) })
 	for _, death := range deaths() {
 		t.Run(death.name, func(t *testing.T) {

@@ -66,13 +66,20 @@ func (a *audit) run(ctx context.Context) (err error) {
 	if err := a.checkLimits(ctx); err != nil {
 		return err
 	}
-	if len(lost.ids)+len(lost.records)+len(lost.uniques)+len(a.twice) == 0 {
+	groups, err := a.findLostGroups(ctx)
+	if err != nil {
+		return err
+	}
+	if len(lost.ids)+len(lost.records)+len(lost.uniques)+len(a.twice)+len(groups.pending)+len(groups.groups) == 0 {
 		return nil
 	}
 	if !a.b.clients.Pause(ctx, auditGrace) {
 		return errors.Join(ctx.Err(), errors.New("there is no time to look again"))
 	}
-	return a.secondPass(ctx, lost)
+	if err := a.secondPass(ctx, lost); err != nil {
+		return err
+	}
+	return a.endLostGroups(ctx, groups)
 }
 
 // lostKeys are keys of runs that the first pass has not seen, with their values.

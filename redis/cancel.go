@@ -122,19 +122,19 @@ func (c *cancelling) search(ctx context.Context) (found bool, err error) {
 func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	key := c.q.PendingRun(c.id)
 	marker, err := c.b.clients.Work.Get(ctx, key)
-	if err != nil || len(marker) < wire.TokenDigits {
+	pending, ok := wire.ParsePendingRun(marker)
+	if err != nil || !ok {
 		if conn.IsMissing(err) {
 			err = nil
 		}
 		return false, err
 	}
-	queueName, group, _ := strings.Cut(marker[wire.TokenDigits:], " ")
-	q, err := c.b.queue(queueName)
+	q, err := c.b.queue(pending.Queue)
 	if err != nil {
 		return false, err
 	}
-	entry, err := c.b.clients.Work.HGet(ctx, q.Group(group), "then")
-	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+marker[:wire.TokenDigits])
+	entry, err := c.b.clients.Work.HGet(ctx, q.Group(pending.Group), "then")
+	stored, there := strings.CutPrefix(entry, wire.GatheringOpens+pending.Token)
 	switch {
 	case err != nil && !conn.IsMissing(err):
 		return false, err
@@ -146,8 +146,27 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	if gone, err := c.b.decidePending(ctx, c.q, c.id); err != nil || gone {
 		return gone, err // its group never was stored
 	}
-	_, err = c.b.moveOutbox(ctx, q) // it is in the outbox
-	return false, err
+	if _, err = c.b.moveOutbox(ctx, q); err != nil { // it is in the outbox
+		return false, err
+	}
+	return c.endLost(ctx, key)
+}
+
+// endLost ends the run if it still is pending, though neither the group nor the outbox has it:
+// its group is lost.
+func (c *cancelling) endLost(ctx context.Context, key string) (bool, error) {
+	a := &audit{b: c.b, q: c.q}
+	values, err := a.pendingValues(ctx, []string{key})
+	if err == nil {
+		values, err = a.withoutGroups(ctx, values)
+	}
+	if err != nil || values[key] == "" {
+		return false, err
+	}
+	p, _ := wire.ParsePendingRun(values[key])
+	over, doubt, err := c.b.endWaiting(ctx, c.q, key, values[key], p.Stored, &c.failure)
+	c.doubt = c.doubt || doubt
+	return over, err
 }
 
 // find returns the run's entry in a list or sorted set, "" if it is not there.

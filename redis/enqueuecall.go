@@ -218,7 +218,7 @@ func (c *enqueueCall) setResult(reply script.EnqueueReply, confirmed error) {
 		c.result = c.claims.duplicates(reply.Live)
 	case script.Undecided:
 		c.result = errUndecided
-	case script.SourceGone:
+	case script.SourceGone, script.PendingGone:
 		// Nothing is stored, as it should be.
 	case script.TaskDisabled:
 		c.result = fmt.Errorf("queue tick of %s: %w", c.task, broker.ErrDisabled)

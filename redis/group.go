@@ -30,7 +30,8 @@ type pendingGroup struct {
 	pending pendingRun
 	token   string
 	entry   []byte
-	moves   bool // it has come from an entry of an outbox
+	value   []byte // of the pending run's key
+	moves   bool   // it has come from an entry of an outbox
 }
 
 // QueueGroup queues members, and the run that awaits them. If a live group has the same
@@ -91,6 +92,9 @@ func (b *Broker) newPendingGroup(then *broker.TaskRun, members []*broker.TaskRun
 func (p *pendingGroup) init() error {
 	entry, err := entryOf(p.token, p.then)
 	if err != nil {
+		return err
+	}
+	if p.value, err = wire.AppendPendingRun(nil, p.token, p.then); err != nil {
 		return err
 	}
 	p.entry = append([]byte(wire.GatheringOpens), entry...)
@@ -187,7 +191,7 @@ func (p *pendingGroup) keepPending(ctx context.Context) (*broker.Duplicate, erro
 func (p *pendingGroup) pendingArgs() []any {
 	args := &script.PendingArgs{
 		Action: "reserve", Token: p.token, ID: p.then.ID,
-		Where: p.q.Name + " " + p.then.Links.Awaits.ID, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
+		Value: p.value, OwnID: p.then.OwnID, Keep: wire.Millis(groupKept), Unique: p.pending.unique,
 		MovedKept: p.movedKept(),
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when

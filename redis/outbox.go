@@ -211,10 +211,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	if run.Keep > 0 && !gathers {
 		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
 	}
-	s.setSource(call, from, entry, run.Links.OrZero().Group != "")
-	if gathers {
-		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
-	}
+	s.setSource(call, from, entry, run)
 	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, call)
 	return nil
 }
@@ -222,13 +219,18 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 // setSource sets what the call is stored instead of: the entry, if that is in the queue's own
 // outbox, or else a key by which the queue knows that it has got the entry. A member stays in
 // the outbox if it is a duplicate, for skipMember.
-func (s *sending) setSource(call *enqueueCall, from *queue, entry string, isMember bool) {
+func (s *sending) setSource(call *enqueueCall, from *queue, entry string, run *broker.TaskRun) {
+	isMember := run.Links.OrZero().Group != ""
 	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	switch {
 	case gathers && s.to == from:
 		call.source = append([]byte{'g'}, plain...)
+		call.owners = append([]string{s.to.PendingRun(run.ID)}, call.owners...)
 	case gathers:
-		call.source = append([]byte{'p'}, plain[:wire.TokenDigits]...)
+		key := s.to.Moved(tokenOf(plain) + wire.GatheredCloses)
+		call.source = append([]byte{'p'}, tokenOf(plain)...)
+		call.owners = append([]string{s.to.PendingRun(run.ID), key}, call.owners...)
+		s.moved = append(s.moved, key)
 	case s.to == from && isMember:
 		call.source = append([]byte{'n'}, entry...)
 	case s.to == from:
@@ -246,8 +248,11 @@ func (s *sending) setSource(call *enqueueCall, from *queue, entry string, isMemb
 // alone returns the sending of one of the runs.
 func (s *sending) alone(i int) *sending {
 	one := &sending{to: s.to, runs: s.runs[i : i+1], entries: s.entries[i : i+1], calls: s.calls[i : i+1]}
-	if s.calls[i].source[0] == 'm' {
+	switch s.calls[i].source[0] {
+	case 'm':
 		one.moved = s.calls[i].owners[:1]
+	case 'p':
+		one.moved = s.calls[i].owners[1:2]
 	}
 	return one
 }
@@ -297,8 +302,11 @@ func (m *moving) stayDown(q *queue, err error) {
 // ended.
 func (m *moving) repairGathering(ctx context.Context, s *sending) bool {
 	run, call := s.runs[0], s.calls[0]
-	token, gathers := s.entries[0][len(wire.GatheringOpens):][:wire.TokenDigits], run.Links.OrZero().Awaits
-	some, _ := m.b.quarantineStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", token + m.from.Name + " " + gathers.ID})
+	value, err := wire.AppendPendingRun(nil, tokenOf(s.entries[0][len(wire.GatheringOpens):]), run)
+	if err != nil {
+		return false
+	}
+	some, _ := m.b.quarantineStep(ctx, s.to.Base, []string{s.to.PendingRun(run.ID)}, []any{"place", value})
 	var kinds []any
 	keys := slices.Concat(call.owners[1:], call.claims.keys, call.records)
 	for range keys {
@@ -358,10 +366,13 @@ func (m *moving) removeSent(ctx context.Context, s *sending) {
 	m.mu.Lock()
 	m.total += sent.stored
 	m.mu.Unlock()
-	m.stay(len(s.entries)-sent.over-len(sent.undecided)-len(sent.members), sent.failed)
+	m.stay(len(s.entries)-sent.over-len(sent.undecided)-len(sent.members)-len(sent.lost), sent.failed)
 	m.decide(ctx, s, sent.undecided)
 	for _, i := range sent.members {
 		m.skipMember(ctx, s, i)
+	}
+	for _, i := range sent.lost {
+		m.lose(ctx, s, i)
 	}
 	if err := m.remove(ctx, s, sent.left); err != nil {
 		m.stay(len(sent.left), err)
@@ -379,6 +390,7 @@ type sentEntries struct {
 	left      []string // of those that are over, what is to be removed
 	undecided []int    // by their indexes
 	members   []int    // duplicates that are members of groups, by their indexes
+	lost      []int    // awaited groups, and are pending no more, by their indexes
 	failed    error    // of the others
 }
 
@@ -391,6 +403,8 @@ func (m *moving) sortSent(s *sending) (sent sentEntries) {
 			sent.noteOver(s, i)
 		case call.status == script.Undecided:
 			sent.undecided = append(sent.undecided, i)
+		case call.status == script.PendingGone:
+			sent.lost = append(sent.lost, i)
 		case call.status == script.SourceGone:
 			sent.noteOver(s, i)
 		case errors.Is(call.result, broker.ErrDuplicate):

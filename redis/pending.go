@@ -66,7 +66,7 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 		return false, nil
 	}
 	p.token = at[:wire.TokenDigits]
-	what, err := b.judge(ctx, p.token, at[wire.TokenDigits:])
+	what, err := b.judge(ctx, at)
 	if err != nil || what == "" {
 		return false, err
 	}
@@ -75,10 +75,11 @@ func (b *Broker) decidePending(ctx context.Context, q *queue, id string) (gone b
 
 // judge returns what is to become of a pending run whose entry has a token. It is "stay"
 // if the members of its group are stored, "drop" if they cannot be any more, and "" while
-// they can. where is the queue of the group, a space and the group's name.
-func (b *Broker) judge(ctx context.Context, token, where string) (string, error) {
-	name, group, _ := strings.Cut(where, " ")
-	q, err := b.queue(name)
+// they can. value is that of the pending run's key.
+func (b *Broker) judge(ctx context.Context, value string) (string, error) {
+	pending, _ := wire.ParsePendingRun(value)
+	token, group := pending.Token, pending.Group
+	q, err := b.queue(pending.Queue)
 	if err != nil {
 		return "", fmt.Errorf("look for group %.64q: %w", group, err)
 	}

@@ -33,6 +33,7 @@ type Report struct {
 	StrayKeys       int // unique keys held by runs that do not exist; released
 	WrongCounts     int // limits whose number of running runs is wrong; counted again
 	ForgottenLimits int // limits with waiting runs that no consumer checks; checked again
+	LostGroups      int // groups that are gone or whose waiting run is; that run ended as failed, of kind lost
 	LostRecords     int // records of runs that do not exist and have not ended; ended as failed, of kind lost
 }
 
@@ -54,6 +55,7 @@ func (r Report) Findings() (found []Finding) {
 		{"Copies", r.Copies, "copies of runs that are elsewhere too", "removed"},
 		{"StrayKeys", r.StrayKeys, "unique keys held by runs that are nowhere", "released"},
 		{"StrayIDs", r.StrayIDs, "ids held by runs that are nowhere", "released"},
+		{"LostGroups", r.LostGroups, "groups that are gone, or lost the run that awaits them", "the run ended as failed, of kind lost"},
 		{"LostRecords", r.LostRecords, "records of runs that are nowhere and have not ended", "ended as failed, of kind lost"},
 		{"MissingBatches", r.MissingBatches, "batches listed as in flight that are not there", "removed"},
 		{"StrayBitmaps", r.StrayBitmaps, "bitmaps of batches that are not there", "removed"},

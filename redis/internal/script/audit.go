@@ -91,6 +91,35 @@ func (a *AuditCountsArgs) Append(args []any) []any {
 	return append(args, yes(a.Repair), yes(a.Brief), a.Batches, a.Bitmaps, a.From)
 }
 
+// AuditGroupsKeys returns the named keys of auditgroups.lua.
+func AuditGroupsKeys(q *wire.QueueKeys) []string { return []string{q.Outbox} }
+
+// AuditGroupsArgs are the named arguments of auditgroups.lua.
+type AuditGroupsArgs struct {
+	Brief bool
+}
+
+// Append appends them in their order.
+func (a *AuditGroupsArgs) Append(args []any) []any { return append(args, yes(a.Brief)) }
+
+// ParseAuditGroups parses the reply of auditgroups.lua to so many groups: the places, from 0, of
+// those that have lost the run that awaits them.
+func ParseAuditGroups(v any, groups int) ([]int, error) {
+	reply, ok := v.([]any)
+	if !ok {
+		return nil, fmt.Errorf("unexpected reply %T of auditgroups.lua", v)
+	}
+	lost := make([]int, len(reply))
+	for i, v := range reply {
+		place, err := integerOf("auditgroups", v, 1, int64(groups))
+		if err != nil {
+			return nil, err
+		}
+		lost[i] = int(place) - 1
+	}
+	return lost, nil
+}
+
 // AuditOwnersKeys returns the named keys of auditowners.lua.
 func AuditOwnersKeys(q *wire.QueueKeys) []string { return []string{q.InFlight, q.Backlogs} }
 

@@ -33,8 +33,9 @@ const (
 	SourceGone   CallStatus = 4 // the source of the call is gone, or was replaced already
 	ScheduleGone CallStatus = 5 // the schedule of the tick was changed or deleted, or its last tick is lost
 	Undecided    CallStatus = 6 // a large call that is not decided has reserved an id or a unique key
-	KeyLives     CallStatus = 7 // live runs have unique keys: the reply names them
-	NotStored    CallStatus = 8 // the reply is the error
+	PendingGone  CallStatus = 7 // the run awaited a group, and its pendingRun is gone: it was cancelled, or the key is lost
+	KeyLives     CallStatus = 8 // live runs have unique keys: the reply names them
+	NotStored    CallStatus = 9 // the reply is the error
 )
 
 // EnqueueReply is the reply of enqueue.lua to one call.
@@ -60,7 +61,7 @@ func ParseEnqueue(v any, calls int) ([]EnqueueReply, error) {
 	for i, v := range statuses {
 		switch v := v.(type) {
 		case int64:
-			if v < 0 || v > int64(Undecided) {
+			if v < 0 || v > int64(PendingGone) {
 				return nil, fmt.Errorf("unexpected status %d of enqueue.lua", v)
 			}
 			replies[i].Status = CallStatus(v)

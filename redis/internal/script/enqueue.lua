@@ -32,7 +32,7 @@
 --         g   the same of a run that awaited a group: g, the entry's token and stored run; the
 --             first id key is its pendingRun
 --         p   none, but the run awaited a group: p and the token; the first id key is its
---             pendingRun
+--             pendingRun, and the second is set, and says that the entry can be removed
 --         m   an entry of another queue's outbox; the first id key is set, and says that the
 --             entry can be removed there
 --         ms  the same, but the key is not set if the run is skipped: it is a dead letter, or to
@@ -48,6 +48,8 @@
 --         5  the schedule is not there with that revision, or what ticks has is no tick;
 --            restoretick.lua says which
 --         6  a call that is not decided (stage.lua) has reserved an id or a unique key
+--         7  of the source g or p: its pendingRun is gone, and it was not stored before by the
+--            source p: it was cancelled, or the key is lost
 --         an array: in turn the place among the call's unique keys, from 1, and the id of the
 --            live run that has the key; the tick is claimed then
 --         a text: the error after which nothing of the call is stored
@@ -113,7 +115,7 @@ end
 local places = {d = K.dead, o = K.outbox, n = K.outbox}
 
 -- Returns the status of a call whose id keys and unique keys are the next keys: 0 to store
--- it, 1 to 6 or an array to refuse it, -1 if an earlier execution with this token has stored
+-- it, 1 to 7 or an array to refuse it, -1 if an earlier execution with this token has stored
 -- it, even if its runs have ended since. It leaves the keys to be read.
 local function check(source, task, tick, ids, uniques)
   local live, others, undecided = false, {}, false
@@ -131,10 +133,10 @@ local function check(source, task, tick, ids, uniques)
     firstID = first + 1
   end
   for i = firstID, first + ids - 1 do
-    local owner = redis.call('GET', KEYS[i])
+    local owner = not (from == 'p' and i == first + 1) and redis.call('GET', KEYS[i])
     if pendingToken and i == first then
       if not owner or string.sub(owner, 1, 16) ~= pendingToken then
-        return 4
+        return from == 'p' and redis.call('EXISTS', KEYS[first + 1]) == 1 and 4 or 7
       end
     elseif from == 'm' and i == first then
       if owner then

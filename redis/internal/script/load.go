@@ -26,7 +26,7 @@ type Scripts struct {
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
 
-	AuditBatches, AuditBury, AuditCopy, AuditOwners, AuditCounts, AuditTurns Script
+	AuditBatches, AuditBury, AuditCopy, AuditGroups, AuditOwners, AuditCounts, AuditTurns Script
 }
 
 // loading describes a script: keys and args give the names of its keys and arguments.
@@ -49,6 +49,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !repairable},
 		{&s.AuditCopy, "auditcopy", AuditCopyKeys(q, "kept", "keptDone", "copy", "copyDone"), new(AuditCopyArgs), !repairable},
 		{&s.AuditCounts, "auditcounts", AuditCountsKeys(q), new(AuditCountsArgs), !repairable},
+		{&s.AuditGroups, "auditgroups", AuditGroupsKeys(q), new(AuditGroupsArgs), !repairable},
 		{&s.AuditOwners, "auditowners", AuditOwnersKeys(q), new(AuditOwnersArgs), !repairable},
 		{&s.AuditTurns, "auditturns", AuditTurnsKeys(q), new(AuditTurnsArgs), !repairable},
 		{&s.MarkBegun, "markbegun", MarkBegunKeys(q, ""), new(MarkBegunArgs), repairable},

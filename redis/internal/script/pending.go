@@ -11,10 +11,10 @@ func PendingKeys(q *wire.QueueKeys, id, token string, unique ...string) []string
 // PendingMoved is the place of the key moved among those of pending.lua.
 const PendingMoved = 4
 
-// PendingArgs has all but the first three only to reserve.
+// PendingArgs has all but the first three only to reserve, and of these Record and Keep to lose.
 type PendingArgs struct {
 	Action, Token, ID string
-	Where             string
+	Value             []byte
 	OwnID             bool
 	Record            []byte
 	Keep              int64 // milliseconds
@@ -24,7 +24,7 @@ type PendingArgs struct {
 
 // Append appends them in their order.
 func (a *PendingArgs) Append(args []any) []any {
-	return append(args, a.Action, a.Token, a.ID, a.Where, yes(a.OwnID), a.Record, a.Keep, a.Unique, a.MovedKept)
+	return append(args, a.Action, a.Token, a.ID, a.Value, yes(a.OwnID), a.Record, a.Keep, a.Unique, a.MovedKept)
 }
 
 // PendingReply is the reply of pending.lua to a reservation.

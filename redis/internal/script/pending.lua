@@ -5,22 +5,39 @@
 --
 -- KEYS  pendingRun; id: the id's key; record; pending; moved: the run has come from an entry of
 --       an outbox, which has the token; unique: only of a run that has a unique key
--- ARGV  action: reserve, stay or drop; token: of its entry; id: the run's; of reserve: where:
---       the queue and the name of its group; ownID: '1' if its id is its own; record: '' for
---       none; keep: ms to keep them if neither stay nor drop follows; unique: its unique
---       key, '' for none; movedKept: ms to remember that the run has come from an entry of an
+-- ARGV  action: reserve, stay, drop or lose; token: of its entry; id: the run's; of reserve:
+--       value: of pendingRun; ownID: '1' if its id is its own; record: '' for none; of lose that of
+--       its end; keep: ms to keep them if neither stay nor drop follows, and of lose the record;
+--       unique: its unique key, '' for none; movedKept: ms to remember that the run has come from an entry of an
 --       outbox, 0 if it has not: then it is in no doubt, and is reserved once
 -- Returns one of
 --         0     it is done
 --         1     the id is live already
 --         2     a call that is not decided (stage.lua) has reserved the id or the unique key
 --         a text: the id of the live run that has the unique key
+-- lose is for a run whose pendingRun is gone. It frees what the run still holds, and ends its
+-- record if that says that the run is pending.
 local mine = redis.call('GET', K.pendingRun)
 local other = mine and string.sub(mine, 1, 16) ~= A.token
 local owner = redis.call('GET', K.id)
 local owned = owner == 'pending:' .. A.token
 local unique = K.unique and redis.call('GET', K.unique)
 local by = unique and string.match(unique, '^.* (.*)$')
+if A.action == 'lose' then
+  if mine then
+    return 0 -- it is there, or another is
+  end
+  if by == 'pending:' .. A.token then
+    redis.call('DEL', K.unique)
+  end
+  if owned then
+    redis.call('DEL', K.id)
+  end
+  if redis.call('GETRANGE', K.record, 0, 13) == 'd9999999999999' then
+    redis.call('SET', K.record, A.record, 'PX', A.keep)
+  end
+  return 0
+end
 if A.action ~= 'reserve' then
   local doubt = redis.call('HGET', K.pending, A.id)
   local command = A.action == 'stay' and 'PERSIST' or 'DEL'
@@ -65,7 +82,7 @@ end
 if K.unique then
   set(K.unique, A.id .. ' pending:' .. A.token)
 end
-set(K.pendingRun, A.token .. A.where)
+set(K.pendingRun, A.value)
 if A.ownID == '1' then
   set(K.id, 'pending:' .. A.token)
 end

@@ -32,6 +32,10 @@ func ParseCancelled(entry string) (failure *broker.Failure, stored string, err e
 // group. The run is queued or cancelled in the step that deletes this key.
 const GatheringOpens = "+"
 
+// GatheredCloses ends the token in the name of the key by which a queue knows that it has got
+// such an entry of another queue's outbox.
+const GatheredCloses = "!"
+
 // EndedOpens begins an entry of the outbox that ends a member of a group that another queue
 // keeps. The length and the name of that queue follow, the length and the id of the group, the
 // member's place, and how it ended (AppendMember).
