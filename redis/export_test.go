@@ -24,6 +24,3 @@ func (b *Broker) ScriptText(name string) string { return b.scripts.All()[name].S
 func (b *Broker) Unrepairable() {
 	b.scripts.Repair = script.New("#!lua\nreturn {}")
 }
-
-// Prefix returns what the keys of the broker begin with.
-func (b *Broker) Prefix() string { return b.cfg.Prefix }
