@@ -29,6 +29,7 @@ type execution struct {
 	worker.Attempt
 	executor *executor
 	task     *Task
+	within   context.Context // which the middleware passed on; nil: there is none
 	answer   answer
 	err      error
 }
@@ -73,7 +74,7 @@ func (x *execution) end() {
 	decided := false
 	defer func() {
 		if !decided {
-			o = x.executor.worker.DeadOutcome(x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
+			o = x.executor.worker.DeadOutcome(x.logContext(), x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
 		}
 		x.Finish(o)
@@ -104,7 +105,7 @@ func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 // handle is the innermost handler. It makes errors of panics, so that middleware gets
 // them as errors.
 func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
-	x.called = true
+	x.called, x.within = true, ctx
 	defer func() {
 		if v := recover(); v != nil {
 			err = &panicError{v, debug.Stack()}
@@ -179,7 +180,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 		return worker.OthersOutcome(run, otherVersionWait(now.Sub(run.QueuedAt))), true
 	}
 	if err := e.cfg.Codec.checkSize(run, e.cfg.MaxResult); err != nil {
-		return e.worker.DeadOutcome(run, broker.Failure{Kind: Schema, Message: err.Error()}), true
+		return e.worker.DeadOutcome(context.Background(), run, broker.Failure{Kind: Schema, Message: err.Error()}), true
 	}
 	if err := e.tasks.follow(run); err != nil {
 		return e.refuseFollowUps(run, now, err), true
@@ -190,7 +191,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 		return worker.ReturnOutcome(run, 0), true
 	case run.Expire > 0 && run.Attempt == 0 && run.Deliveries <= 1 && now.After(worker.DueTime(run).Add(run.Expire)):
 		failure := broker.Failure{Kind: Expired, Message: fmt.Sprintf("not started within %s of being due", run.Expire)}
-		e.worker.LogFailure(slog.LevelWarn, "run dropped", run, failure)
+		e.worker.LogFailure(context.Background(), slog.LevelWarn, "run dropped", run, failure)
 		return broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: &failure}, true
 	}
 	return broker.Outcome{}, false
@@ -200,7 +201,7 @@ func (e *executor) refuse(task *Task, run *broker.TaskRun, now time.Time) (broke
 func (e *executor) refuseFollowUps(run *broker.TaskRun, now time.Time, err error) broker.Outcome {
 	age := now.Sub(run.QueuedAt)
 	if !errors.Is(err, errUnknownFollowUp) && age >= maxOtherVersionAge {
-		return e.worker.DeadOutcome(run, broker.Failure{Kind: Schema, Message: text.Truncate(err.Error(), maxMessage)})
+		return e.worker.DeadOutcome(context.Background(), run, broker.Failure{Kind: Schema, Message: text.Truncate(err.Error(), maxMessage)})
 	}
 	e.worker.LogSampled(slog.LevelWarn, "what follows the run cannot be made here, leaving it to a consumer that knows both tasks; give them to one consumer", run, "error", err)
 	return worker.OthersOutcome(run, otherVersionWait(age))
@@ -227,22 +228,39 @@ func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome 
 	}
 	if err == nil {
 		if late := ended.Sub(x.deadline); late > 0 {
-			c.logger.Warn("run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
+			c.logger.WarnContext(x.logContext(), "run succeeded after its timeout, which it ignored", "task", run.Task, "run", run.ID, "late", late.Round(time.Millisecond))
 		}
 		run.Attempt++
+		if ctx := x.logContext(); c.logger.Enabled(ctx, slog.LevelDebug) {
+			c.logger.DebugContext(ctx, "run succeeded", append(x.took(ended), "task", run.Task, "run", run.ID, "attempt", run.Attempt)...)
+		}
 		return success
 	}
 	wait := snoozed(err)
 	if x.Err() != nil {
-		if o, stopped := x.stopped(err, wait); stopped {
+		if o, stopped := x.stopped(ended, err, wait); stopped {
 			return o
 		}
 	}
 	if wait > 0 {
-		c.logger.Debug("run snoozed", "task", run.Task, "run", run.ID, "in", wait)
+		c.logger.DebugContext(x.logContext(), "run snoozed", append(x.took(ended), "task", run.Task, "run", run.ID, "in", wait)...)
 		return worker.ReturnOutcome(run, wait)
 	}
-	return c.failed(x, run, err)
+	return c.failed(x, ended, run, err)
+}
+
+// logContext returns the context with which the end of the attempt is logged: the one that
+// the middleware passed to the task, such as with a span, but it does not end.
+func (x *execution) logContext() context.Context {
+	if x.within == nil {
+		return context.Background()
+	}
+	return context.WithoutCancel(x.within)
+}
+
+// took returns how long the attempt took, as attributes of a line.
+func (x *execution) took(ended time.Time) []any {
+	return []any{"took", max(ended.Sub(x.Started()), 0)}
 }
 
 // succeed returns the outcome of a run that returned this, or an error if it cannot be
@@ -267,7 +285,7 @@ func (c *Consumer) succeed(x *execution, a answer) (broker.Outcome, error) {
 
 // stopped returns the outcome of a run that failed after its context was cancelled, false
 // if the cancelling does not matter.
-func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool) {
+func (x *execution) stopped(ended time.Time, err error, wait time.Duration) (broker.Outcome, bool) {
 	switch cause := context.Cause(x); {
 	case errors.Is(cause, worker.ErrLeaseLost):
 		return x.LostOutcome(wait), true // the loss may be the only reason for the error
@@ -280,14 +298,14 @@ func (x *execution) stopped(err error, wait time.Duration) (broker.Outcome, bool
 			failure.Message = onRequest
 		}
 		x.Run().Attempt++
-		x.executor.worker.LogFailure(slog.LevelWarn, "run cancelled", x.Run(), failure)
+		x.executor.worker.LogFailure(x.logContext(), slog.LevelWarn, "run cancelled", x.Run(), failure, x.took(ended)...)
 		return broker.Outcome{Run: x.Run(), Verdict: broker.Dropped, Failure: &failure}, true
 	}
 	return broker.Outcome{}, false
 }
 
 // failed returns the outcome of a run whose attempt failed, and not because of a stop.
-func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.Outcome {
+func (c *Consumer) failed(x *execution, ended time.Time, run *broker.TaskRun, err error) broker.Outcome {
 	task := x.task
 	failure := failureOf(x, x.secrets, err)
 	age := time.Since(run.QueuedAt)
@@ -315,18 +333,18 @@ func (c *Consumer) failed(x *execution, run *broker.TaskRun, err error) broker.O
 		crashes := x.Crashes()
 		if crashes >= c.cfg.MaxCrashes {
 			failure.Message += fmt.Sprintf(" (the last of %s)", text.Count(crashes, "time"))
-			return c.worker.DeadOutcome(run, failure)
+			return c.worker.DeadOutcome(x.logContext(), run, failure, x.took(ended)...)
 		}
 		wait = task.spec.Retry.wait(crashes)
 	} else {
 		run.Attempt++
 		var again bool
 		if wait, again = c.again(x, task, run, err); !again {
-			return c.worker.DeadOutcome(run, failure)
+			return c.worker.DeadOutcome(x.logContext(), run, failure, x.took(ended)...)
 		}
 	}
 	wait = min(wait, maxDelay)
-	c.worker.LogFailure(slog.LevelWarn, "run failed, it will be tried again", run, failure, "in", wait.Round(time.Millisecond))
+	c.worker.LogFailure(x.logContext(), slog.LevelWarn, "run failed, it will be tried again", run, failure, append(x.took(ended), "in", wait.Round(time.Millisecond))...)
 	return broker.Outcome{Run: run, Verdict: broker.Retry, Delay: wait, Failure: &failure}
 }
 
@@ -360,7 +378,7 @@ func (x *execution) logCut() {
 	cut, size := l.budget.Cut()
 	l.mu.Unlock()
 	if cut > 0 {
-		x.executor.logger.Warn(subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
+		x.executor.logger.WarnContext(x.logContext(), subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
 	}
 }
 
@@ -373,7 +391,7 @@ func (c *Consumer) ask(x *execution, err error) (wait time.Duration, again, aske
 	defer func() {
 		if v := recover(); v != nil {
 			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
-			c.logger.Error("Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
+			c.logger.ErrorContext(x.logContext(), "Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
 			asked = false
 		}
 	}()

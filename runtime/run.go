@@ -233,8 +233,9 @@ const maxNote = 1024
 
 // Logger returns the consumer's logger with the attributes task, run and attempt of the run
 // that ctx belongs to. In a child process its records go to the consumer's log. Of one run
-// at most 16 MiB of records are logged, counting 128 bytes extra for each. Outside of a
-// task Logger returns slog's default logger.
+// at most 16 MiB of records are logged, counting 128 bytes extra for each. A record that is
+// logged without a context, as by Info, comes with ctx. Outside of a task Logger returns
+// slog's default logger.
 func Logger(ctx context.Context) *slog.Logger {
 	logger, ok := ctx.Value(loggerKey{}).(*slog.Logger)
 	if !ok {
@@ -244,6 +245,7 @@ func Logger(ctx context.Context) *slog.Logger {
 		c.log.CompareAndSwap(nil, new(runLog))
 		logger = slog.New(&boundedHandler{Handler: logger.Handler(), log: c.log.Load()})
 	}
+	logger = slog.New(&contextHandler{logger.Handler(), context.WithoutCancel(ctx)})
 	if run, ok := CurrentRun(ctx); ok {
 		return logger.With("task", run.Task, "run", run.ID, "attempt", run.Attempt)
 	}

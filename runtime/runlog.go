@@ -71,3 +71,25 @@ func sizeOf(a slog.Attr) int {
 	const other = 16
 	return size + other
 }
+
+// contextHandler gives records that were logged without a context that of the task, so that
+// a handler finds in it what middleware has set, such as a span.
+type contextHandler struct {
+	slog.Handler
+	ctx context.Context
+}
+
+func (h *contextHandler) Handle(ctx context.Context, rec slog.Record) error {
+	if ctx == context.Background() {
+		ctx = h.ctx
+	}
+	return h.Handler.Handle(ctx, rec)
+}
+
+func (h *contextHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return &contextHandler{h.Handler.WithAttrs(attrs), h.ctx}
+}
+
+func (h *contextHandler) WithGroup(name string) slog.Handler {
+	return &contextHandler{h.Handler.WithGroup(name), h.ctx}
+}

@@ -75,6 +75,7 @@ type child struct {
 type activeRun struct {
 	seq    uint64
 	run    *broker.TaskRun
+	ctx    context.Context // that of Run for what is logged of the run; it does not end
 	calls  calls
 	answer *Response // owned by Run's goroutine, and readable once over is closed
 	stack  string    // as answer
@@ -87,7 +88,7 @@ type activeRun struct {
 // execute sends a run to the child and returns its outcome.
 func (c *child) execute(ctx context.Context, req *Request, deadline time.Time) (*Response, error) {
 	c.seq++
-	r := &activeRun{seq: c.seq, run: req.Run, dumped: make(chan struct{}), over: make(chan struct{})}
+	r := &activeRun{seq: c.seq, run: req.Run, ctx: context.WithoutCancel(ctx), dumped: make(chan struct{}), over: make(chan struct{})}
 	r.calls.derive = func() (context.Context, context.CancelFunc) { return context.WithCancel(ctx) }
 	frame, err := c.encode(ctx, req, deadline)
 	if err != nil {
@@ -161,8 +162,8 @@ func (c *child) begin(r *activeRun) error {
 	}
 	c.run = r
 	c.runs++
-	c.stdout.begin(r.run.ID, r.run.Task, c.hider)
-	c.stderr.begin(r.run.ID, r.run.Task, c.hider)
+	c.stdout.begin(r.ctx, r.run.ID, r.run.Task, c.hider)
+	c.stderr.begin(r.ctx, r.run.ID, r.run.Task, c.hider)
 	return nil
 }
 
@@ -212,7 +213,7 @@ func (c *child) finish(r *activeRun) {
 	c.stdout.end()
 	c.stderr.end()
 	if cut, size := r.logged.Cut(); cut > 0 {
-		c.pool.cfg.Logger.Warn(TooManyRecords,
+		c.pool.cfg.Logger.WarnContext(r.ctx, TooManyRecords,
 			"run", r.run.ID, "task", r.run.Task, "pid", c.pid, "records_cut", cut, "bytes_cut", size)
 	}
 	c.mu.Lock()
@@ -436,9 +437,8 @@ func (c *child) log(run *activeRun, size int, r *codec.Reader) error {
 		return fmt.Errorf("decode log record: %w", err)
 	}
 	rec.AddAttrs(slog.Int("pid", c.pid))
-	ctx := context.Background() // a record belongs to no call
-	if h := c.pool.cfg.Logger.Handler(); h.Enabled(ctx, rec.Level) {
-		_ = h.Handle(ctx, rec) // slog drops this error too
+	if h := c.pool.cfg.Logger.Handler(); h.Enabled(run.ctx, rec.Level) {
+		_ = h.Handle(run.ctx, rec) // slog drops this error too
 	}
 	return nil
 }

@@ -59,8 +59,9 @@ type Config struct {
 
 	// Logger gets the children's output, one record a line with the attributes run,
 	// task, pid and stream, standard output at Info and standard error at Warn. It
-	// also gets the records of [Parent.Handler] with the attribute pid. A slow logger
-	// slows the children down. Defaults to slog.Default.
+	// also gets the records of [Parent.Handler] with the attribute pid. All this comes with
+	// the context of Run, which does not end. A slow logger slows the children down.
+	// Defaults to slog.Default.
 	//
 	// It gets at most 64 KiB of a line. Of a run it gets at most 16 MiB of each
 	// stream and of its records, counting 128 bytes extra for each line or record;

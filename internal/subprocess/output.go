@@ -32,8 +32,9 @@ type capture struct {
 	pid    int
 
 	mu        sync.Mutex
-	run, task string // empty between runs
-	hider     Hider  // of the child's runs so far; may be nil
+	run, task string          // empty between runs
+	ctx       context.Context // of the run's lines
+	hider     Hider           // of the child's runs so far; may be nil
 	buf       []byte
 	line      []byte
 	dropped   int // bytes of the line beyond maxLine
@@ -49,7 +50,7 @@ func newCapture(file *os.File, logger *slog.Logger, stream string, pid int) (*ca
 	}
 	c := &capture{
 		file: file, conn: conn, logger: logger, stream: stream, pid: pid,
-		level: slog.LevelInfo, buf: make([]byte, 8<<10),
+		ctx: context.Background(), level: slog.LevelInfo, buf: make([]byte, 8<<10),
 	}
 	if stream == "stderr" {
 		c.level = slog.LevelWarn
@@ -77,12 +78,12 @@ func (c *capture) read() {
 }
 
 // begin attributes the lines that follow to a run.
-func (c *capture) begin(run, task string, hider Hider) {
+func (c *capture) begin(ctx context.Context, run, task string, hider Hider) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.flush()
 	c.reportCut()
-	c.run, c.task, c.hider = run, task, hider
+	c.ctx, c.run, c.task, c.hider = ctx, run, task, hider
 	c.tail = tail{}
 }
 
@@ -105,7 +106,7 @@ func (c *capture) end() {
 	defer c.mu.Unlock()
 	c.flush()
 	c.reportCut()
-	c.run, c.task = "", ""
+	c.ctx, c.run, c.task = context.Background(), "", ""
 }
 
 // reportCut logs how much was cut, and starts a new budget.
@@ -194,8 +195,7 @@ func (c *capture) emit() {
 }
 
 func (c *capture) log(line string, more ...slog.Attr) {
-	ctx := context.Background() // a line belongs to no call
-	if !c.logger.Enabled(ctx, c.level) {
+	if !c.logger.Enabled(c.ctx, c.level) {
 		return
 	}
 	attrs := make([]slog.Attr, 0, 6)
@@ -203,7 +203,7 @@ func (c *capture) log(line string, more ...slog.Attr) {
 		attrs = append(attrs, slog.String("run", c.run), slog.String("task", c.task))
 	}
 	attrs = append(attrs, slog.Int("pid", c.pid), slog.String("stream", c.stream))
-	c.logger.LogAttrs(ctx, c.level, line, append(attrs, more...)...)
+	c.logger.LogAttrs(c.ctx, c.level, line, append(attrs, more...)...)
 }
 
 const (

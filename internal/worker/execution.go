@@ -155,9 +155,10 @@ func OthersOutcome(run *broker.TaskRun, delay time.Duration) broker.Outcome {
 	return o
 }
 
-// DeadOutcome returns the outcome of a run that becomes a dead letter. It logs the failure.
-func (w *Worker) DeadOutcome(run *broker.TaskRun, failure broker.Failure) broker.Outcome {
-	w.LogFailure(slog.LevelError, "run failed for good", run, failure)
+// DeadOutcome returns the outcome of a run that becomes a dead letter. It logs the failure,
+// as LogFailure does.
+func (w *Worker) DeadOutcome(ctx context.Context, run *broker.TaskRun, failure broker.Failure, attrs ...any) broker.Outcome {
+	w.LogFailure(ctx, slog.LevelError, "run failed for good", run, failure, attrs...)
 	return broker.Outcome{Run: run, Verdict: broker.Dead, Failure: &failure}
 }
 

@@ -62,7 +62,7 @@ func (s *session) dispatch(runs []*broker.TaskRun) {
 	var queued [2][]queuedRun
 	for _, run := range runs {
 		if run.Kind != broker.IO && run.Kind != broker.CPU { // the broker breaks its contract
-			s.putOutcome(s.DeadOutcome(run, broker.Failure{Kind: broker.FailureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
+			s.putOutcome(s.DeadOutcome(context.Background(), run, broker.Failure{Kind: broker.FailureSchema, Message: fmt.Sprintf("the run is of kind %d, which there is not", run.Kind)}))
 			continue
 		}
 		if queued[run.Kind] == nil {

@@ -1,6 +1,7 @@
 package worker
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"sync"
@@ -34,7 +35,7 @@ func (s *session) storableOutcome(o broker.Outcome) broker.Outcome {
 		return o
 	}
 	if err := o.Run.Validate(); err != nil {
-		return s.DeadOutcome(o.Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
+		return s.DeadOutcome(context.Background(), o.Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf("the run cannot be stored for its retry: %v", err)})
 	}
 	return o
 }

@@ -185,7 +185,7 @@ func (s *session) crashed(a *Attempt, times int) broker.Outcome {
 	if lost := a.run.Deliveries - a.run.Attempt - times; lost > 0 {
 		message += fmt.Sprintf("; %s of consumers that live is not counted", text.Count(lost, "lost lease"))
 	}
-	return s.DeadOutcome(a.run, broker.Failure{Kind: broker.FailureCrashed, Message: message})
+	return s.DeadOutcome(context.Background(), a.run, broker.Failure{Kind: broker.FailureCrashed, Message: message})
 }
 
 // isSuspect reports whether a run may have killed its consumer. A cpu run may only if it

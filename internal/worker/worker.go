@@ -156,13 +156,13 @@ func (w *Worker) LogSampled(level slog.Level, message string, run *broker.TaskRu
 	w.sampled.Log(level, message, run, attrs...)
 }
 
-// LogFailure logs how a run failed.
-func (w *Worker) LogFailure(level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
+// LogFailure logs how a run failed. ctx is that of the attempt, for the handler.
+func (w *Worker) LogFailure(ctx context.Context, level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
 	attrs = append(attrs, "task", run.Task, "run", run.ID, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
 	if failure.Stack != "" {
 		attrs = append(attrs, "stack", failure.Stack)
 	}
-	w.logger.Log(context.Background(), level, message, attrs...)
+	w.logger.Log(ctx, level, message, attrs...)
 }
 
 // busy returns how many runs execute.
