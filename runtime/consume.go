@@ -54,7 +54,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
-	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
+	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: surrounded(c.cfg.Middleware), offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
 	stopWatching()
 	loops.Wait()
 	c.events.drain()

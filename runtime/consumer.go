@@ -81,6 +81,12 @@ type ConsumerConfig struct {
 	// called on a goroutine of its own. [Events] joins several functions. Defaults to
 	// none.
 	OnEvent func(Event)
+	// Observers are told of the same events as OnEvent, at once, see [Observer]. Defaults
+	// to none.
+	Observers []Observer
+	// Address is where the process serves metrics, such as 10.0.0.7:8080. The broker's
+	// [broker.Instance] has it. Defaults to none.
+	Address string
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
 	// StopHint is appended to the line that is logged when Run's context has ended while
@@ -191,7 +197,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		tasks:  tasks,
 		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		logger: cfg.Logger,
-		events: notifier{onEvent: cfg.OnEvent, logger: cfg.Logger},
+		events: notifier{onEvent: cfg.OnEvent, observers: cfg.Observers, logger: cfg.Logger},
 
 		risksEvery: risksEvery,
 	}

@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"context"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -67,16 +69,40 @@ func callAll(fns []func(Event), e Event) {
 	fns[0](e)
 }
 
+// Observer is told of all events of a consumer at once, such as by a package that counts
+// them. Unlike OnEvent, it is also called on the goroutines that record outcomes. So it must
+// not block: it would delay other runs. It may be called concurrently. It is comparable, such
+// as a pointer.
+type Observer interface{ Observe(e Event) }
+
+// Observe has an observer told of the rest of the run that ctx belongs to: of its start at
+// once, then of its end, and of what the broker does with the outcome. It is for middleware,
+// which calls it before next. If the observer is told of the run already, and outside of a
+// consumer, Observe does nothing.
+func Observe(ctx context.Context, o Observer) {
+	c, ok := ctx.Value(progressKey{}).(*runContext)
+	if !ok || c.execution == nil {
+		return
+	}
+	x := c.execution
+	if n := &x.executor.events; !slices.Contains(n.observers, o) && !slices.Contains(x.observers, o) {
+		x.observers = append(x.observers, o)
+		n.tell([]Observer{o}, n.startOf(x))
+	}
+}
+
 // maxEvents bounds the events that wait for an OnEvent that is slow.
 const maxEvents = 10_000
 
-// notifier calls OnEvent. Its methods may be called concurrently.
+// notifier calls OnEvent and the observers. Its methods may be called concurrently.
 type notifier struct {
-	onEvent func(Event) // nil: nobody asks for events
-	logger  *slog.Logger
+	onEvent   func(Event) // nil: nobody asks for events
+	observers []Observer  // of all runs
+	logger    *slog.Logger
 
 	mu   sync.Mutex
-	ends map[*broker.TaskRun]Event // of which the broker has not replied yet
+	ends map[*broker.TaskRun]ended // of which the broker has not replied yet
+	told []told                    // its array is used next
 
 	// Skipped runs and recorded outcomes have no goroutine on which to call OnEvent,
 	// which may block or end it.
@@ -86,41 +112,61 @@ type notifier struct {
 	callers sync.WaitGroup
 }
 
+// ended is the end of a run that the broker is to record.
+type ended struct {
+	Event
+	x *execution // nil: there was no attempt
+}
+
+// told is an event that observers are told of.
+type told struct {
+	Event
+	observers []Observer // those of the run alone
+}
+
+// isUsed reports whether anybody asks for the events of a run.
+func (n *notifier) isUsed(x *execution) bool {
+	return n.onEvent != nil || len(n.observers) > 0 || x != nil && len(x.observers) > 0
+}
+
 // started notifies of the start of an attempt.
 func (n *notifier) started(x *execution) {
-	if n.onEvent != nil {
-		n.notify(Event{Kind: RunStarted, Outcome: RunStarted, Run: &x.info, Began: x.Started(), Waited: x.Waited()})
+	if n.isUsed(nil) {
+		n.notify(n.startOf(x), nil)
 	}
+}
+
+func (n *notifier) startOf(x *execution) Event {
+	return Event{Kind: RunStarted, Outcome: RunStarted, Run: &x.info, Began: x.Started(), Waited: x.Waited()}
 }
 
 // ended notifies of what becomes of a run after an attempt.
 func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
-	if n.onEvent == nil {
-		return
+	if n.isUsed(x) {
+		n.end(o, ended{Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
 	}
-	n.end(o, Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()})
 }
 
 // notStarted notifies of what becomes of a run without an attempt.
 func (n *notifier) notStarted(o *broker.Outcome) {
-	if n.onEvent == nil {
+	if !n.isUsed(nil) {
 		return
 	}
 	run := new(Run)
 	run.init(o.Run, time.Time{})
-	n.end(o, Event{Run: run})
+	n.end(o, ended{Event: Event{Run: run}})
 }
 
 // end notifies of an end, and keeps its event until the broker has replied.
-func (n *notifier) end(o *broker.Outcome, e Event) {
+func (n *notifier) end(o *broker.Outcome, e ended) {
 	e.setOutcome(o)
 	n.mu.Lock()
 	if n.ends == nil {
-		n.ends = make(map[*broker.TaskRun]Event)
+		n.ends = make(map[*broker.TaskRun]ended)
 	}
 	n.ends[o.Run] = e
 	n.mu.Unlock()
-	n.notify(e)
+	n.notify(e.Event, e.x)
 }
 
 // setOutcome sets what the outcome says.
@@ -150,11 +196,13 @@ func (e *Event) setOutcome(o *broker.Outcome) {
 
 // recorded notifies of what the broker has done with outcomes. It does not block.
 func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun) worker.Reply) {
-	if n.onEvent == nil {
+	n.mu.Lock()
+	if len(n.ends) == 0 {
+		n.mu.Unlock()
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+	all := n.told[:0]
+	n.told = nil // another goroutine makes its own
 	for i := range outcomes {
 		o := &outcomes[i]
 		e, ok := n.ends[o.Run]
@@ -174,8 +222,24 @@ func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun)
 		default:
 			continue // nobody knows
 		}
-		n.queue(e)
+		t := told{Event: e.Event}
+		if e.x != nil {
+			t.observers = e.x.observers
+		}
+		all = append(all, t)
+		if n.onEvent != nil {
+			n.queue(e.Event)
+		}
 	}
+	n.mu.Unlock()
+	for i := range all {
+		n.tell(n.observers, all[i].Event)
+		n.tell(all[i].observers, all[i].Event)
+	}
+	clear(all)
+	n.mu.Lock()
+	n.told = all
+	n.mu.Unlock()
 }
 
 // fits reports whether the event is of this outcome's verdict.
@@ -193,18 +257,22 @@ func (e *Event) fits(o *broker.Outcome) bool {
 
 // skip notifies of runs that were skipped as duplicates. It does not block.
 func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
-	if n.onEvent == nil {
+	if !n.isUsed(nil) {
 		return
 	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
 	for _, d := range skipped {
 		run := new(Run)
 		run.init(d.Run, time.Time{})
-		n.queue(Event{Kind: RunDropped, Outcome: RunDropped, Run: run, Err: &RunError{
+		e := Event{Kind: RunDropped, Outcome: RunDropped, Run: run, Err: &RunError{
 			Task: d.Run.Task, ID: d.Run.ID, Kind: Duplicate,
 			Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: d.LiveID}}}).Error(),
-		}})
+		}}
+		n.tell(n.observers, e)
+		if n.onEvent != nil {
+			n.mu.Lock()
+			n.queue(e)
+			n.mu.Unlock()
+		}
 	}
 }
 
@@ -255,7 +323,7 @@ func (n *notifier) notifyQueued() {
 		}
 		for next < len(events) {
 			next++
-			n.notify(events[next-1])
+			n.callOnEvent(events[next-1])
 		}
 	}
 }
@@ -267,14 +335,39 @@ func (n *notifier) lostEvents() int64 {
 	return n.lost
 }
 
-// notify calls OnEvent. If OnEvent panics, notify logs the panic, and the run does not fail.
-func (n *notifier) notify(e Event) {
-	defer func() {
-		if v := recover(); v != nil {
-			n.logger.Error("OnEvent panicked", "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
-		}
-	}()
+// notify tells all who ask for the events of a run. x is nil without an attempt.
+func (n *notifier) notify(e Event, x *execution) {
+	n.tell(n.observers, e)
+	if x != nil {
+		n.tell(x.observers, e)
+	}
+	if n.onEvent != nil {
+		n.callOnEvent(e)
+	}
+}
+
+// tell tells observers. If one panics, tell logs the panic, and the run does not fail.
+func (n *notifier) tell(observers []Observer, e Event) {
+	if len(observers) == 0 {
+		return
+	}
+	defer n.logPanic("an observer panicked", &e)
+	for _, o := range observers {
+		o.Observe(e)
+	}
+}
+
+// callOnEvent calls OnEvent. If OnEvent panics, callOnEvent logs the panic, and the run does
+// not fail.
+func (n *notifier) callOnEvent(e Event) {
+	defer n.logPanic("OnEvent panicked", &e)
 	n.onEvent(e)
+}
+
+func (n *notifier) logPanic(message string, e *Event) {
+	if v := recover(); v != nil {
+		n.logger.Error(message, "event", e.Kind, "run", e.Run.ID, "panic", v, "stack", string(debug.Stack()))
+	}
 }
 
 // drainTimeout is how long a stop waits for OnEvent.

@@ -19,8 +19,9 @@ import (
 // executor executes the runs of one Run of a consumer.
 type executor struct {
 	*Consumer
-	pool   *subprocess.Pool
-	offers offers
+	pool    *subprocess.Pool
+	offers  offers
+	handler Handler // the middleware around the task; nil: there is none
 }
 
 // execution is a run on its way through its task.
@@ -32,6 +33,9 @@ type execution struct {
 	within   context.Context // which the middleware passed on; nil: there is none
 	answer   answer
 	err      error
+
+	observers []Observer
+	observer  [1]Observer // the array of observers
 }
 
 // Begin implements [worker.Execution].
@@ -45,11 +49,11 @@ func (x *execution) Execute() {
 	defer x.end()
 	c := x.executor
 	c.events.started(x)
-	if len(c.cfg.Middleware) == 0 {
+	if c.handler == nil {
 		x.answer, x.err = x.call(x)
 		return
 	}
-	x.err = wrap(c.cfg.Middleware, x.handle)(x, &x.info)
+	x.err = c.handler(x, &x.info)
 	if x.err == nil && !x.called && x.task.hasResult {
 		x.err = errNotCalled
 	}
@@ -102,9 +106,23 @@ func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 	return x.decide(ended, x.answer, x.err)
 }
 
-// handle is the innermost handler. It makes errors of panics, so that middleware gets
-// them as errors.
-func (x *execution) handle(ctx context.Context, _ *Run) (err error) {
+// surrounded returns the handler that the middleware surrounds, nil if there is none. It is
+// made once for all runs, so that middleware costs a run nothing but its own work.
+func surrounded(middleware []Middleware) Handler {
+	if len(middleware) == 0 {
+		return nil
+	}
+	return wrap(middleware, func(ctx context.Context, _ *Run) error {
+		c, _ := ctx.Value(progressKey{}).(*runContext)
+		if c == nil || c.execution == nil {
+			return Permanent(errors.New("a middleware has called next with a context that is not made of that of the run"))
+		}
+		return c.execution.handle(ctx)
+	})
+}
+
+// handle calls the task. It makes errors of panics, so that middleware gets them as errors.
+func (x *execution) handle(ctx context.Context) (err error) {
 	x.called, x.within = true, ctx
 	defer func() {
 		if v := recover(); v != nil {
@@ -158,6 +176,7 @@ func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, 
 	}
 	x := &execution{executor: e, task: task, err: errGoexit} // unless it returns
 	x.offers, x.secrets = &e.offers, task.secretsOf(run.Payload)
+	x.runContext.execution, x.observers = x, x.observer[:0]
 	return x, broker.Outcome{}
 }
 

@@ -94,8 +94,10 @@ type runContext struct {
 	deadline time.Time       // zero: only the base's
 	info     Run
 	offers   *offers
-	secrets  *secret.Run            // nil: the task has none
-	log      atomic.Pointer[runLog] // nil: it has not logged
+
+	execution *execution             // nil: in a child process
+	secrets   *secret.Run            // nil: the task has none
+	log       atomic.Pointer[runLog] // nil: it has not logged
 
 	progress atomic.Pointer[broker.Progress] // what the run reported last; nil: nothing
 

@@ -19,6 +19,8 @@ import (
 type SchedulerConfig struct {
 	// Logger receives what goes wrong. Defaults to slog's default logger.
 	Logger *slog.Logger
+	// Address is as that of [ConsumerConfig].
+	Address string
 }
 
 // Scheduler queues the runs of tasks with a schedule. Any number of schedulers may work on
