@@ -202,6 +202,7 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	deadline, _ := ctx.Deadline()
 	client := newClient(relay.NewBroker(parent), broker.AllPolicies, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
 	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
+	x.info.Trace = task.spec.Trace
 	x.secrets = task.secretsOf(run.Payload)
 	progress := relay.NewProgress(ctx, parent, x.progress.Load)
 	x.offers.progressed = progress.Changed

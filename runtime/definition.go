@@ -49,7 +49,10 @@ type Spec struct {
 	Timeout  time.Duration // of one attempt; defaults to 5m for IO, 30m for CPU
 	Expire   time.Duration // a run that has not started this long after it was due is dropped; 0: never
 	Keep     time.Duration // how long outcome and result are kept; 0: no record of a success
-	Unique   time.Duration // the unique key is free again this long after the run was due, or at its end; 0: the task has no key
+	// KeepParams keeps the parameters beside the outcome, in the form in which they travel:
+	// whoever shows them hides those of Secrets.
+	KeepParams bool
+	Unique     time.Duration // the unique key is free again this long after the run was due, or at its end; 0: the task has no key
 	// UniqueUntilStart frees the key of Unique when the run first starts.
 	UniqueUntilStart bool
 
@@ -59,6 +62,7 @@ type Spec struct {
 	Env     []string // KEY=value, in the child process's environment while the task runs
 	Secrets []string // parameters that are shown as ***
 	Tags    []string
+	Trace   Trace  // defaults to TraceLink
 	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
 	Result  string // the wire form of the result; empty without one
 }
@@ -76,6 +80,16 @@ func (s Spec) withDefaults() Spec {
 	s.Retry = s.Retry.withDefaults()
 	return s
 }
+
+// Trace is what the span of an attempt is to the span that queued its run, for middleware
+// that traces. This package makes no spans.
+type Trace int8
+
+// What it can be.
+const (
+	TraceLink  Trace = iota // in a trace of its own, with a link to that span
+	TraceChild              // a child of that span, in the same trace
+)
 
 // Timing is when schedulers queue a task: at an interval or by a cron expression, not both.
 type Timing struct {
@@ -213,7 +227,7 @@ func (s *Spec) initRun(run *broker.TaskRun, now time.Time) {
 	if run.Queue == "" {
 		run.Queue = DefaultQueue
 	}
-	run.QueuedAt, run.Expire, run.Keep = now, s.Expire, s.Keep
+	run.QueuedAt, run.Expire, run.Keep, run.KeepParams = now, s.Expire, s.Keep, s.KeepParams
 	if run.Schema == 0 {
 		run.Schema = s.schema()
 	}

@@ -108,6 +108,7 @@ func (x *exec) run(ctx context.Context) *ExecResult {
 	defer cancel()
 	runCtx := newRunContext(ctx, x.stored, x.deadline, x.client, x.cfg.Logger)
 	defer runCtx.end()
+	runCtx.info.Trace = x.task.spec.Trace
 	runCtx.secrets = x.secrets
 	err := x.handle(runCtx)
 	response := respond(runCtx, x.secrets, answer{result: x.answer.result}, err)

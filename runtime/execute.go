@@ -42,6 +42,7 @@ type execution struct {
 func (x *execution) Begin(base context.Context, started time.Time) {
 	x.base, x.deadline = base, started.Add(x.task.spec.Timeout)
 	x.info.init(x.Run(), x.deadline)
+	x.info.Trace = x.task.spec.Trace
 }
 
 // Execute implements [worker.Execution].

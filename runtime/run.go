@@ -24,6 +24,7 @@ type Run struct {
 	QueuedAt time.Time
 	ParentID string // the run that queued this one; empty: none did
 	RootID   string // the first run of that chain; this one if it has no parent
+	Trace    Trace  // of the task
 
 	// Headers are those of the run, and of the task's own: what a [Middleware] changes in
 	// them, the task finds there, also in a child process, and no later attempt.

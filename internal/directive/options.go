@@ -36,6 +36,8 @@ type Options struct {
 	Expire  time.Duration
 	Result  *time.Duration
 
+	KeepParams bool // for the time of Result
+
 	Unique      *Unique
 	Concurrency *Concurrency
 	Rate        *Rate
@@ -48,6 +50,7 @@ type Options struct {
 	Defaults []Default
 	Renames  []Rename
 	Tags     []string
+	Trace    string // child or link
 }
 
 // Unique is //task:unique.
@@ -300,6 +303,15 @@ func applyExpire(b *builder, p *parts) { b.options.Expire = b.duration(p, p.word
 func applyResult(b *builder, p *parts) {
 	d := b.duration(p, p.words[0], true)
 	b.options.Result = &d
+	b.options.KeepParams = len(p.flags) > 0
+	if b.options.KeepParams && d == 0 {
+		b.problem(p.words[0].Pos, "%s: a time of 0 keeps no record, and no params either; write a time above zero, or omit params", p)
+	}
+}
+
+// applyTrace sets what the span of an attempt is to the span that queued the run.
+func applyTrace(b *builder, p *parts) {
+	b.options.Trace = b.choice(p, "relation", "child", "link")
 }
 
 // duration parses a Go duration above zero, or if zero, at least zero.

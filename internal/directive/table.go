@@ -30,6 +30,7 @@ var table = map[string]rule{
 	"queue":    {option: true, min: 1, max: 1, usage: "//task:queue critical", apply: applyQueue},
 	"priority": {option: true, min: 1, max: 1, usage: "//task:priority high", apply: applyPriority},
 	"tags":     {option: true, min: 1, max: -1, usage: "//task:tags billing nightly", apply: applyTags},
+	"trace":    {option: true, min: 1, max: 1, usage: "//task:trace child", apply: applyTrace},
 
 	"every":   {option: true, min: 1, max: 1, keys: []string{"jitter"}, flags: []string{"start"}, usage: "//task:every 10s", apply: applyEvery},
 	"cron":    {option: true, quoted: true, min: 1, max: 1, keys: []string{"tz", "jitter"}, usage: `//task:cron "0 3 * * *"`, apply: applyCron},
@@ -39,7 +40,7 @@ var table = map[string]rule{
 	"retry":   {option: true, min: 1, max: 1, keys: []string{"backoff", "factor"}, usage: "//task:retry 5 backoff=1s..10m factor=2", apply: applyRetry},
 	"timeout": {option: true, min: 1, max: 1, usage: "//task:timeout 30s", apply: applyTimeout},
 	"expire":  {option: true, min: 1, max: 1, usage: "//task:expire 1h", apply: applyExpire},
-	"result":  {option: true, min: 1, max: 1, usage: "//task:result 1h", apply: applyResult},
+	"result":  {option: true, min: 1, max: 1, flags: []string{"params"}, usage: "//task:result 1h", apply: applyResult},
 
 	"unique":      {option: true, min: 1, max: 1, keys: []string{"by", "until"}, usage: "//task:unique 10m by=dataID", apply: applyUnique},
 	"concurrency": {option: true, min: 1, max: 1, keys: []string{"by"}, usage: "//task:concurrency 4 by=tenantID", apply: applyConcurrency},

@@ -34,6 +34,7 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(o.Timeout != 0, "Timeout", duration(o.Timeout))
 	add(o.Expire != 0, "Expire", duration(o.Expire))
 	add(t.Keep() != 0, "Keep", duration(t.Keep()))
+	add(o.KeepParams, "KeepParams", lit(true))
 	add(o.Unique != nil, "Unique", func() *jen.Statement { return g.duration(o.Unique.For) })
 	add(o.Unique != nil && o.Unique.UntilStart, "UniqueUntilStart", lit(true))
 	add(o.Concurrency != nil || o.Rate != nil, "Limit", func() *jen.Statement { return g.limit(o) })
@@ -42,6 +43,7 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(len(o.Env) > 0, "Env", texts(o.Env))
 	add(len(o.Secrets) > 0, "Secrets", texts(wordTexts(o.Secrets)))
 	add(len(o.Tags) > 0, "Tags", texts(o.Tags))
+	add(o.Trace == "child", "Trace", func() *jen.Statement { return g.runtime("TraceChild") })
 	add(len(t.Params) > 0, "Params", func() *jen.Statement { return jen.Lit(schema.Params(schema.OfParams(t))) })
 	add(t.Result != nil, "Result", func() *jen.Statement { return jen.Lit(schema.OfResult(t).String()) })
 	return fields

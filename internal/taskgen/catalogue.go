@@ -21,8 +21,9 @@ type Task struct {
 	Schedule    *Schedule       `json:"schedule,omitempty"`
 	Retry       Retry           `json:"retry"`
 	Timeout     string          `json:"timeout"`
-	Expire      string          `json:"expire,omitempty"` // empty: never
-	Keep        string          `json:"keep,omitempty"`   // empty: no record of a success
+	Expire      string          `json:"expire,omitempty"`      // empty: never
+	Keep        string          `json:"keep,omitempty"`        // empty: no record of a success
+	KeepParams  bool            `json:"keep_params,omitempty"` // the record has the parameters too
 	Unique      *Limit          `json:"unique,omitempty"`
 	Concurrency *Limit          `json:"concurrency,omitempty"`
 	Rate        *Limit          `json:"rate,omitempty"`
@@ -30,6 +31,7 @@ type Task struct {
 	Memory      int64           `json:"memory,omitempty"` // bytes; 0: no cap
 	Env         []string        `json:"env,omitempty"`    // KEY=value
 	Tags        []string        `json:"tags,omitempty"`
+	Trace       string          `json:"trace,omitempty"`   // child: what an attempt's span is to the one that queued the run; empty: linked
 	Secrets     []string        `json:"secrets,omitempty"` // parameters that must not be shown
 	Doc         string          `json:"doc,omitempty"`
 	Function    string          `json:"function"` // FetchData, Mailer.Send
@@ -110,12 +112,14 @@ func newTask(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 		Timeout:     timeout(o).String(),
 		Expire:      duration(o.Expire),
 		Keep:        duration(t.Keep()),
+		KeepParams:  o.KeepParams,
 		Unique:      unique(o.Unique),
 		Concurrency: concurrency(o.Concurrency),
 		Rate:        rate(o.Rate),
 		Memory:      o.Memory,
 		Env:         o.Env,
 		Tags:        o.Tags,
+		Trace:       trace(o),
 		Secrets:     texts(o.Secrets),
 		Doc:         t.Doc,
 		Function:    t.Link(),
@@ -154,6 +158,13 @@ func (t *Task) addSchemas(source *scan.Task) (err error) {
 		t.Result, err = schema.OfResult(source).JSON()
 	}
 	return err
+}
+
+func trace(o *directive.Options) string {
+	if o.Trace == "child" {
+		return o.Trace
+	}
+	return ""
 }
 
 func timeout(o *directive.Options) time.Duration {

@@ -71,6 +71,8 @@ func (r *Recorder) Expiring(ctx context.Context, note string) error { return r.r
 //
 //task:cpu
 //task:timeout 20s
+//task:result 1h params
+//task:trace child
 func Square(ctx context.Context, n int64) (int64, error) { return n * n, nil }
 
 // Where returns the id of the process that runs it.

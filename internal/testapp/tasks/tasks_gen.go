@@ -2650,13 +2650,15 @@ func (p *RecorderExpiringParams) DecodeMsgpack(d *msgpack.Decoder) error {
 // squareTask defines [Square].
 var squareTask = &taskrt.Definition[SquareParams, int64]{
 	Spec: taskrt.Spec{
-		Name:    "square",
-		Doc:     "Square squares a number in a child process.",
-		Kind:    taskrt.CPU,
-		Timeout: 20 * time.Second,
-		Keep:    time.Hour,
-		Params:  "n int64",
-		Result:  "int64",
+		Name:       "square",
+		Doc:        "Square squares a number in a child process.",
+		Kind:       taskrt.CPU,
+		Timeout:    20 * time.Second,
+		Keep:       time.Hour,
+		KeepParams: true,
+		Trace:      taskrt.TraceChild,
+		Params:     "n int64",
+		Result:     "int64",
 	},
 	AppendParams: (*SquareParams).AppendMsgpack,
 	ReadParams:   (*SquareParams).ReadMsgpack,
