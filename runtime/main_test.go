@@ -3,6 +3,7 @@ package runtime_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"sync"
@@ -38,6 +39,8 @@ func inChild(next taskrt.Handler) taskrt.Handler {
 			return taskrt.Permanent(errors.New("refused in the child"))
 		case "skip":
 			return nil
+		case "trace":
+			return taskrt.Permanent(fmt.Errorf("trace %d in the child", run.Trace))
 		case "panic":
 			panic("panicked in the child")
 		}

@@ -45,7 +45,7 @@ func TestAttemptErrorIsTheFailure(t *testing.T) {
 		cfg := taskrt.ConsumerConfig{
 			Concurrency: 1, Middleware: []taskrt.Middleware{seen.middleware},
 			OnEvent: func(e taskrt.Event) {
-				if e.Kind != taskrt.RunStarted {
+				if e.Kind != taskrt.RunStarted && e.Kind != taskrt.RunRecorded {
 					events = append(events, e)
 				}
 			},
@@ -85,6 +85,7 @@ func TestAttemptErrorIsTheFailure(t *testing.T) {
 			_, err := tasks.QueueRecorderRecord(ctx, c.note)
 			require.NoError(t, err)
 			time.Sleep(10 * time.Second)
+			synctest.Wait()
 			require.NotEmpty(t, seen.all, c.note)
 			if c.kind == "" {
 				require.Nil(t, seen.all[0], c.note)
@@ -117,6 +118,7 @@ func TestAttemptErrorOfAStopIsNone(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, cancelled.Cancel(ctx))
 		time.Sleep(5 * time.Second)
+		synctest.Wait()
 		require.Len(t, seen.all, 1)
 		require.Equal(t, taskrt.Cancelled, seen.all[0].Kind)
 		_, err = tasks.QueueRecorderRecord(ctx, "interrupted")
@@ -218,6 +220,43 @@ func TestMiddlewareLearnsWhereTheBrokerIs(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Equal(t, []string{"queue tasks.example", "execute tasks.example", "queue "}, found)
 	})
+}
+
+// TestMiddlewareLearnsHowItsTaskIsTraced asks in a consumer, in a child process and in Exec.
+func TestMiddlewareLearnsHowItsTaskIsTraced(t *testing.T) {
+	b := newMemory(t)
+	var traces sync.Map // by task
+	cfg := taskrt.ConsumerConfig{Processes: 1, Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
+		return func(ctx context.Context, run *taskrt.Run) error {
+			traces.Store(run.Task, run.Trace)
+			return next(ctx, run)
+		}
+	}}}
+	consume(t, b, cfg, tasks.Tasks(new(journal).recorder(nil)))
+	ctx := clientContext(childContext(t), b)
+	child, err := tasks.QueueSquare(ctx, 3, taskrt.Header("in child", "trace"))
+	require.NoError(t, err)
+	_, err = child.Wait(ctx)
+	require.ErrorContains(t, err, "trace 1 in the child")
+	linked, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Minute))
+	require.NoError(t, err)
+	_, err = linked.Wait(ctx)
+	require.NoError(t, err)
+	for task, want := range map[string]taskrt.Trace{"square": taskrt.TraceChild, "recorder_record": taskrt.TraceLink} {
+		got, _ := traces.Load(task)
+		require.Equal(t, want, got, task)
+	}
+	traces.Clear()
+	for _, task := range tasks.Tasks(nil) {
+		if task.Name() == "square" {
+			payload, err := task.EncodeParams(&tasks.SquareParams{N: 3})
+			require.NoError(t, err)
+			_, err = taskrt.Exec(ctx, b, cfg, task, payload)
+			require.NoError(t, err)
+		}
+	}
+	got, _ := traces.Load("square")
+	require.Equal(t, taskrt.TraceChild, got)
 }
 
 // TestMiddlewareInAChild executes runs within middleware of the consumer, which asks by a

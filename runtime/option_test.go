@@ -15,6 +15,28 @@ import (
 
 // TestOptionsThatCannotBeMeantAreRefused, by each of the ways to queue that take
 // them, and nothing is queued.
+// TestTheRunOfATaskThatKeepsParametersSaysSo looks at what is queued.
+func TestTheRunOfATaskThatKeepsParametersSaysSo(t *testing.T) {
+	b := newMemory(t)
+	var kept []bool
+	see := func(next taskrt.QueueHandler) taskrt.QueueHandler {
+		return func(ctx context.Context, runs ...*broker.TaskRun) error {
+			for _, run := range runs {
+				kept = append(kept, run.KeepParams)
+			}
+			return next(ctx, runs...)
+		}
+	}
+	ctx := taskrt.WithClient(t.Context(), taskrt.NewClient(b, taskrt.ClientConfig{Middleware: []taskrt.QueueMiddleware{see}}))
+	_, err := tasks.QueueSquare(ctx, 3)
+	require.NoError(t, err)
+	_, err = tasks.QueueSquareBatch(ctx, []tasks.SquareParams{{N: 3}, {N: 4}})
+	require.NoError(t, err)
+	_, err = tasks.QueueHalf(ctx, 4)
+	require.NoError(t, err)
+	require.Equal(t, []bool{true, true, true, false}, kept)
+}
+
 func TestOptionsThatCannotBeMeantAreRefused(t *testing.T) {
 	soon := time.Now().Add(time.Hour)
 	twoDues := "the options Delay and At both say when the run is due; give one of them"
