@@ -29,6 +29,9 @@ func Middleware(opts ...Option) taskrt.Middleware {
 
 // process makes a span of an attempt.
 func (o *observer) process(ctx context.Context, run *taskrt.Run, next taskrt.Handler) error {
+	if len(run.Headers) == 0 && o.idle() {
+		return next(ctx, run)
+	}
 	began := time.Now()
 	ctx, span := o.startProcess(ctx, run, began)
 	if span.SpanContext().IsValid() {

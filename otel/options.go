@@ -2,8 +2,10 @@ package otel
 
 import (
 	"os"
+	"reflect"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	otelapi "go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/metric"
@@ -60,7 +62,8 @@ type observer struct {
 	old         bool // also the attributes and metrics of version 1.24.0
 
 	tracer  trace.Tracer
-	metrics *metrics // nil: none
+	metrics *metrics    // nil: none
+	set     atomic.Bool // a provider
 }
 
 func newObserver(opts []Option) *observer {
@@ -85,6 +88,24 @@ func (o *observer) currentProvider() trace.TracerProvider {
 	}
 	return otelapi.GetTracerProvider()
 }
+
+// idle reports whether nobody wants spans or metrics: the program has set no provider. Then
+// contexts travel, and that is all.
+func (o *observer) idle() bool {
+	if o.provider != nil || o.metrics != nil || o.set.Load() {
+		return false
+	}
+	t := reflect.TypeOf(otelapi.GetTracerProvider())
+	if t.Kind() == reflect.Pointer && t.Elem().PkgPath() == placeholder {
+		return true
+	}
+	o.set.Store(true)
+	return false
+}
+
+// placeholder is the package of the provider that OpenTelemetry has until one is set. It
+// exports nothing to compare with; if it were called otherwise, idle would cost more.
+const placeholder = "go.opentelemetry.io/otel/internal/global"
 
 // optsIn reports whether a list in the form of OTEL_SEMCONV_STABILITY_OPT_IN has a value.
 func optsIn(list, value string) bool {

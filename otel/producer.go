@@ -42,8 +42,9 @@ type sending struct {
 }
 
 func (o *observer) queue(ctx context.Context, next taskrt.QueueHandler, runs []*broker.TaskRun) error {
-	if len(runs) == 0 {
-		return next(ctx)
+	if len(runs) == 0 || o.idle() {
+		o.pass(ctx, runs)
+		return next(ctx, runs...)
 	}
 	s := &sending{observer: o, began: time.Now(), runs: runs, first: countQueued(runs), queue: runs[0].Queue, task: runs[0].Task}
 	for _, run := range runs[1:s.first] {
@@ -59,6 +60,16 @@ func (o *observer) queue(ctx context.Context, next taskrt.QueueHandler, runs []*
 	defer func() { s.end(ctx, err) }() // also if next panics
 	err = next(ctx, runs...)
 	return err
+}
+
+// pass writes ctx to the headers of runs that have none of its headers.
+func (o *observer) pass(ctx context.Context, runs []*broker.TaskRun) {
+	carried := o.headers.inject(ctx)
+	for _, run := range runs {
+		if _, own := o.headers.extract(ctx, run.Headers); !own.IsValid() {
+			run.Headers = add(run.Headers, carried)
+		}
+	}
 }
 
 // countQueued returns how many of the runs are not within others. Those within follow behind.
@@ -108,10 +119,7 @@ func (s *sending) start(ctx context.Context) context.Context {
 	ctx, s.span = o.tracer.Start(ctx, sendOperation.spanName(s.queue),
 		trace.WithSpanKind(kind), trace.WithTimestamp(s.began), trace.WithAttributes(s.attributes(ctx)...), trace.WithLinks(links...))
 	if len(bare) > 0 {
-		carried := o.headers.inject(ctx)
-		for _, run := range bare {
-			run.Headers = add(run.Headers, carried)
-		}
+		o.pass(ctx, bare)
 	}
 	return ctx
 }

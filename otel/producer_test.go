@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/otel/baggage"
 	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
@@ -236,4 +237,36 @@ func TestAContextThatIsNotSampledTravelsToo(t *testing.T) {
 		require.Regexp(t, "^00-.*-00$", headersOf(t, b)[0]["traceparent"])
 		time.Sleep(time.Second)
 	})
+}
+
+// TestWithoutAProviderContextsTravel, and that is all: runs have the caller's context in their
+// headers, and the middleware cost next to nothing.
+func TestWithoutAProviderContextsTravel(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f, b := newTracing(t), newMemory(t)
+		f.options = nil
+		const remote = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+		ctx := f.client(b)
+		var seen []string
+		f.consume(ctx, b, taskrt.ConsumerConfig{}, func(ctx context.Context, run *taskrt.Run, note string) error {
+			seen = append(seen, note+" "+run.Headers["traceparent"])
+			return nil
+		})
+		record := tasks.CallRecorderRecord
+		_, err := record("no trace").Queue(ctx)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		traced := propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": remote})
+		_, err = taskrt.Then(record("first"), taskrt.After[taskrt.None](record("second"))).Queue(traced)
+		require.NoError(t, err)
+		time.Sleep(time.Second)
+		require.Equal(t, []string{"no trace ", "first " + remote, "second " + remote}, seen)
+	})
+	attempt := taskotel.Middleware()(func(context.Context, *taskrt.Run) error { return nil })
+	run := &taskrt.Run{ID: "1", Task: "t", Queue: "q"}
+	require.Zero(t, testing.AllocsPerRun(100, func() { _ = attempt(context.Background(), run) }))
+	queue := taskotel.QueueMiddleware()(func(context.Context, ...*broker.TaskRun) error { return nil })
+	task := &broker.TaskRun{ID: "1", Task: "t", Queue: "q"}
+	require.LessOrEqual(t, testing.AllocsPerRun(100, func() { _ = queue(context.Background(), task) }), 3.0)
+	require.Nil(t, task.Headers)
 }

@@ -2,6 +2,7 @@ package otel_test
 
 import (
 	"bytes"
+	"context"
 	"net"
 	"os"
 	"os/exec"
@@ -15,8 +16,10 @@ import (
 	"github.com/stretchr/testify/require"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 
+	"github.com/taskgen/taskgen/examples/tracing/api"
 	"github.com/taskgen/taskgen/internal/redistest"
 	taskotel "github.com/taskgen/taskgen/otel"
+	"github.com/taskgen/taskgen/redis"
 )
 
 // TestATraceReachesACollector runs the example, with its child process, against both
@@ -56,6 +59,9 @@ func testTrace(t *testing.T, binary, broker, address string, port int) {
 	defer stop()
 	collect, resize, publish := c.attempt("collect"), c.attempt("resize"), c.attempt("publish")
 	sent, child, shrink := c.named("send default"), c.named("resize"), c.named("shrink")
+	if address != "" {
+		testProducer(t, c, broker)
+	}
 	stop()
 
 	require.Equal(t, tracepb.Span_SPAN_KIND_PRODUCER, sent.Kind)
@@ -88,6 +94,25 @@ func testTrace(t *testing.T, binary, broker, address string, port int) {
 	}
 	require.Equal(t, want, attrs)
 	testLogged(t, logged.String(), collect, publish)
+}
+
+// testProducer: the attempt links to the span of a producer that has but the generated client.
+func testProducer(t *testing.T, c *collector, url string) {
+	b, err := redis.Open(t.Context(), url, redis.Config{})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, b.Close()) }()
+	f := newTracing(t)
+	ctx, cancel := context.WithTimeout(f.client(b), time.Minute)
+	defer cancel()
+	handle, err := api.QueueResize(ctx, "dog.png")
+	require.NoError(t, err)
+	small, err := handle.Wait(ctx)
+	require.NoError(t, err)
+	require.Equal(t, "small-dog.png", small)
+	attempt := c.wait("attempt of the producer's run", func(s received) bool {
+		return s.Kind == tracepb.Span_SPAN_KIND_CONSUMER && attributes(s.Attributes)["messaging.message.id"] == handle.ID
+	})
+	require.Equal(t, []string{f.one("send default").SpanContext.SpanID().String()}, attempt.links())
 }
 
 // testLogged: what tasks log has the ids of their attempts.

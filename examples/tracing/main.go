@@ -20,6 +20,7 @@ import (
 )
 
 //go:generate go tool taskgen
+//go:generate go tool taskgen -client api
 
 // Collect looks for new pictures every minute.
 //
