@@ -141,6 +141,9 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	case there:
 		over, doubt, err := c.b.endWaiting(ctx, c.q, key, marker, stored, &c.failure)
 		c.doubt = c.doubt || doubt
+		if over {
+			c.b.forgetGroup(ctx, broker.Group{ID: pending.Group, Queue: pending.Queue}) // after an error its end does
+		}
 		return over, err
 	}
 	if gone, err := c.b.decidePending(ctx, c.q, c.id); err != nil || gone {

@@ -159,7 +159,7 @@ func (b *Broker) callsOfDead(ctx context.Context, q *queue, entries []string, ot
 			continue
 		}
 		// Before it can run: as long as a group whose members have just ended.
-		b.keepGroup(ctx, run.Links.OrZero().Awaits, groupKept)
+		b.keepGroup(ctx, run.Links.OrZero().Awaits, resultsKept)
 		if run.Queue != q.Name {
 			n += others.send(ctx, entry, run)
 			continue

@@ -30,7 +30,6 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 	if err != nil || !reply.Ended {
 		return false, doubtful, err
 	}
-	b.forgetGroup(ctx, run.Links.OrZero().Awaits)
 	b.notifyWaiters(ctx, q, reply.Waiters)
 	if reply.Sent {
 		_ = q.mover.move(ctx) // after an error the next recovery does it

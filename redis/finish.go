@@ -37,7 +37,7 @@ func (s *session) Finish(ctx context.Context, outcomes ...broker.Outcome) (done 
 	s.keepSpared(ctx, outcomes, fenced)
 	clear(made)
 	s.b.made.Put(&made) // after an error a command may still be using it
-	s.forgetGathered(ctx, outcomes, fenced)
+	s.keepGathered(ctx, outcomes, fenced)
 	return broker.Finished{Fenced: fenced, Skipped: skipped}, nil
 }
 
@@ -84,12 +84,13 @@ func (s *session) finishEach(ctx context.Context, calls []*finishCall) []error {
 	return errs
 }
 
-// forgetGathered forgets each group whose results an ended run has gathered.
-func (s *session) forgetGathered(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
+// keepGathered keeps each group for so long that another queue keeps and the run that gathers it
+// is a dead letter. After an error the group is kept for longer.
+func (s *session) keepGathered(ctx context.Context, outcomes []broker.Outcome, fenced []*broker.TaskRun) {
 	for i := range outcomes {
 		o := &outcomes[i]
-		if o.Run.Links != nil && o.Run.Links.Awaits.ID != "" && !slices.Contains(fenced, o.Run) {
-			s.b.gathered(ctx, o)
+		if o.Verdict == broker.Dead && o.Run.Links != nil && o.Run.Links.Awaits.Queue != o.Run.Queue && !slices.Contains(fenced, o.Run) {
+			s.b.keepGroup(ctx, o.Run.Links.Awaits, broker.GroupKept)
 		}
 	}
 }
@@ -147,6 +148,7 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 			return err
 		}
 	}
+	out.gathered(q, run, o.Verdict)
 	links := run.Links.OrZero()
 	if run.Keep <= 0 && (links.Group == "" || passed) {
 		return nil
@@ -200,6 +202,7 @@ func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	if run.Links.OrZero().Group != "" {
 		end.endMemberOf(q, run, record)
 	}
+	end.gathered(q, run, broker.Dropped)
 	if run.Keep > 0 {
 		end.add(script.OpEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
@@ -321,6 +324,23 @@ func (out *outcome) endPlace(q *queue, home, group string, member int, ended []b
 		return
 	}
 	out.add(script.OpSend, "", wire.AppendEnded(nil, home, group, member, ended))
+}
+
+// gathered adds the operation that forgets the group that the run gathered, or keeps it for as long
+// as that may be queued again as a dead letter.
+func (out *outcome) gathered(q *queue, run *broker.TaskRun, verdict broker.Verdict) {
+	if run.Links == nil || run.Links.Awaits.ID == "" {
+		return
+	}
+	group := run.Links.Awaits
+	switch {
+	case group.Queue == q.Name && verdict == broker.Dead:
+		out.add(script.OpKeepGroup, q.Group(group.ID), broker.GroupKept.Milliseconds())
+	case group.Queue == q.Name:
+		out.add(script.OpKeepGroup, q.Group(group.ID), 0)
+	case verdict != broker.Dead: // else keepGathered keeps it
+		out.add(script.OpSend, "", wire.AppendGathered(nil, group.Queue, group.ID))
+	}
 }
 
 // unreadableKept is how long the record of an unreadable run is kept: its own Keep cannot be

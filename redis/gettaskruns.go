@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -182,6 +183,9 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out.freeHeld(q, run)
 	if run.Links.OrZero().Group != "" {
 		out.endMemberOf(q, run, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken))
+	}
+	if awaits := run.Links.OrZero().Awaits; awaits.ID != "" && awaits.Queue == q.Name {
+		out.add(script.OpKeepGroup, q.Group(awaits.ID), broker.GroupKept.Milliseconds()) // for who has taken it
 	}
 	if run.Keep > 0 {
 		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))

@@ -131,7 +131,7 @@ func (p *pendingGroup) reserveAll(ctx context.Context, size int) error {
 // reserve stores the group, for the given time at first. It reports whether a group that has
 // come from an entry of an outbox came before, and is over.
 func (p *pendingGroup) reserve(ctx context.Context, size int, entry []byte, d time.Duration) (over bool, err error) {
-	after := groupKept + p.then.Delay + max(time.Until(p.then.Due), 0)
+	after := resultsKept + p.then.Delay + max(time.Until(p.then.Due), 0)
 	args := &script.GroupArgs{
 		Action: "reserve", Token: p.token, Size: size, Entry: entry,
 		Keep: wire.Millis(d), KeepEnded: wire.Millis(after), MovedKept: p.movedKept(),
@@ -259,7 +259,7 @@ func (p *pendingGroup) undo(ctx context.Context) (begun bool) {
 
 // gatherNone queues a run that awaits no members.
 func (p *pendingGroup) gatherNone(ctx context.Context) error {
-	if _, err := p.reserve(ctx, 0, nil, groupKept); err != nil {
+	if _, err := p.reserve(ctx, 0, nil, resultsKept+p.then.Delay+max(time.Until(p.then.Due), 0)); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
 	err := p.b.QueueTasks(ctx, p.then)
@@ -350,17 +350,6 @@ func (b *Broker) measureGroup(ctx context.Context, key string, group broker.Grou
 	return nil
 }
 
-// gathered forgets a group, or keeps it for the dead letter of the run that gathers it.
-// After an error the group expires.
-func (b *Broker) gathered(ctx context.Context, o *broker.Outcome) {
-	switch o.Verdict {
-	case broker.Succeeded, broker.Dropped:
-		b.forgetGroup(ctx, o.Run.Links.Awaits)
-	case broker.Dead:
-		b.keepGroup(ctx, o.Run.Links.Awaits, broker.GroupKept)
-	}
-}
-
 // keepGroup keeps an ended group for the given time from now on.
 func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Duration) {
 	if group.ID == "" {
@@ -372,7 +361,7 @@ func (b *Broker) keepGroup(ctx context.Context, group broker.Group, d time.Durat
 }
 
 // forgetGroup forgets how the members ended, as the run that gathers them has ended. After
-// an error the group expires.
+// an error the group expires, at the latest a year after its end.
 func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 	if group.ID == "" {
 		return

@@ -334,3 +334,66 @@ func TestGroupWhoseMembersFailIsNotKept(t *testing.T) {
 		})
 	}
 }
+
+// TestResultsOfAGroupWaitWithTheRunThatGathersThem for most of a year: in a paused queue, and as
+// those of a dead letter that is queued again. They go in the step that ends the run.
+func TestResultsOfAGroupWaitWithTheRunThatGathersThem(t *testing.T) {
+	t.Parallel()
+	const long = 300 * 24 * time.Hour
+	ends := map[string]func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun){
+		"succeeds": func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun) {
+			finishAll(t, s, []*broker.TaskRun{r})
+		},
+		"expires": func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun) {
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Dropped, Failure: &broker.Failure{Kind: broker.FailureExpired}})
+			require.NoError(t, err)
+		},
+		"is cancelled": func(t *testing.T, b *redis.Broker, s broker.Session, r *broker.TaskRun) {
+			require.NoError(t, b.Cancel(t.Context(), r.Queue, r.ID, stopped))
+			_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Retry, Failure: failedOnce()})
+			require.NoError(t, err)
+		},
+	}
+	for end, do := range ends {
+		for _, then := range []string{"q", "other"} {
+			t.Run(end+" in "+then, func(t *testing.T) {
+				t.Parallel()
+				b, client := open(t, shared, redis.Config{}), raw(t, shared)
+				gathering, members := group("q", then, 2)
+				require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+				s := join(t, b, time.Minute)
+				finishAll(t, s, takeAll(t, s, "q", 2))
+				require.Eventually(t, func() bool { return length(t, b, then) == 1 }, 10*time.Second, time.Millisecond)
+				elapse(t, client, long)
+				s = join(t, b, time.Minute)
+				got := takeAll(t, s, then, 1)
+				requireMembers(t, b, got[0])
+				_, err := s.Finish(t.Context(), broker.Outcome{Run: got[0], Verdict: broker.Dead, Failure: failedOnce()})
+				require.NoError(t, err)
+				elapse(t, client, broker.GroupKept-time.Hour)
+				_, err = b.RequeueDead(t.Context(), then, "gathering")
+				require.NoError(t, err)
+				elapse(t, client, long)
+				s = join(t, b, time.Minute)
+				got = takeAll(t, s, then, 1)
+				requireMembers(t, b, got[0])
+				do(t, b, s, got[0])
+				require.Eventually(t, func() bool {
+					return client.Exists(t.Context(), prefix(t)+":{q}:group:g").Val() == 0
+				}, 10*time.Second, time.Millisecond, "the end of the run forgets them")
+				require.Zero(t, client.Exists(t.Context(), prefix(t)+":{"+then+"}:outbox").Val())
+			})
+		}
+	}
+}
+
+// failedOnce is a failure.
+func failedOnce() *broker.Failure { return &broker.Failure{Kind: broker.FailureFailed, Message: "no"} }
+
+func requireMembers(t *testing.T, b *redis.Broker, gathering *broker.TaskRun) {
+	t.Helper()
+	members, err := b.Members(t.Context(), gathering.Links.Awaits)
+	require.NoError(t, err)
+	require.Len(t, members, 2)
+	require.Equal(t, broker.StateSucceeded, members[0].State)
+}

@@ -214,6 +214,32 @@ func (m *moving) endElsewhere(ctx context.Context, entry string) {
 	}
 }
 
+// forgetElsewhere forgets a group that another queue keeps. To repeat it changes nothing.
+func (m *moving) forgetElsewhere(ctx context.Context, entry string) {
+	name, group, err := wire.ParseGathered(entry)
+	var to *queue
+	if err == nil {
+		to, err = m.b.queue(name)
+	}
+	if err != nil {
+		m.bury(ctx, entry, err)
+		return
+	}
+	if m.isDown(to) {
+		m.stay(1, nil)
+		return
+	}
+	keys := script.GroupKeys(&to.QueueKeys, group, "")
+	_, err = m.b.repeat(ctx, m.b.scripts.Group, m.b.clients.Work, keys, (&script.GroupArgs{Action: "forget"}).Append(nil)...)
+	if err != nil {
+		m.stayDown(to, fmt.Errorf("forget group %s: %w", group, err))
+		return
+	}
+	if _, err := m.b.clients.Work.LRem(ctx, m.from.Outbox, 1, entry); err != nil {
+		m.stay(1, err)
+	}
+}
+
 // noteSent has the outbox of a queue moved, as there are new entries in it.
 func (m *moving) noteSent(q *queue) {
 	if q != m.from {

@@ -147,6 +147,10 @@ func (m *moving) move(ctx context.Context, entries []string) {
 			m.endElsewhere(ctx, entry)
 			continue
 		}
+		if strings.HasPrefix(entry, wire.GatheredOpens) {
+			m.forgetElsewhere(ctx, entry)
+			continue
+		}
 		q, run, err := m.read(entry)
 		_, isNewer := wire.NewerID([]byte(wire.StoredRunIn(entry)), err)
 		switch {

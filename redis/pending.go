@@ -174,9 +174,13 @@ func (b *Broker) doubted(ctx context.Context, q *queue, fields []string) ([]stri
 }
 
 // groupKept is how long a pending run is kept while it is in doubt whether the group's
-// members are stored. It is also how long the results of ended members are kept, in
-// addition to the delay of the run that gathers them.
+// members are stored.
 const groupKept = 30 * 24 * time.Hour
+
+// resultsKept is how long the results of ended members are kept at most, in addition to the delay
+// of the run that gathers them. The end of that run forgets them; this is for a run of which nobody
+// sees the end.
+const resultsKept = 365 * 24 * time.Hour
 
 // groupReserved is how long after its reservation the members of a group can be stored. If
 // they can be stored at all, that takes much less.

@@ -14,6 +14,7 @@ const (
 	OpEndRecord     = 'e' // sets the record of a run that has ended
 	OpSend          = 'o' // adds an entry to the outbox
 	OpEndMember     = 'g' // notes the end of a member of a group
+	OpKeepGroup     = 'k' // keeps the group that the run gathered for so long
 	OpIfCancelled   = 'c' // the first operation: does the next ones if a cancel of the run is stored, else the rest
 )
 
@@ -30,5 +31,6 @@ var operations = map[string]string{
 	"END_RECORD":     "'" + string(OpEndRecord) + "'",
 	"SEND":           "'" + string(OpSend) + "'",
 	"END_MEMBER":     "'" + string(OpEndMember) + "'",
+	"KEEP_GROUP":     "'" + string(OpKeepGroup) + "'",
 	"IF_CANCELLED":   "'" + string(OpIfCancelled) + "'",
 }

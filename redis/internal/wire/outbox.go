@@ -41,6 +41,34 @@ const GatheredCloses = "!"
 // member's place, and how it ended (AppendMember).
 const EndedOpens = "="
 
+// GatheredOpens begins an entry of the outbox by which the queue that keeps a group forgets it: the
+// run that gathered the group has ended. The length and the name of that queue follow, and the
+// length and the id of the group. What is behind these has no meaning.
+const GatheredOpens = "~"
+
+// AppendGathered appends such an entry.
+func AppendGathered(b []byte, queue, group string) []byte {
+	b = append(append(append(b, GatheredOpens...), byte(len(queue))), queue...)
+	return append(append(b, byte(len(group))), group...)
+}
+
+// ParseGathered reads such an entry.
+func ParseGathered(entry string) (queue, group string, err error) {
+	queue, rest := cutName(entry[min(len(entry), len(GatheredOpens)):])
+	if group, _ = cutName(rest); group == "" {
+		return "", "", errors.New("decode entry of the outbox: the group to forget is cut off")
+	}
+	return queue, group, nil
+}
+
+// cutName cuts a name behind its length off a text. It returns nothing if there is none.
+func cutName(s string) (name, rest string) {
+	if s == "" || len(s) <= int(s[0]) {
+		return "", ""
+	}
+	return s[1 : 1+s[0]], s[1+s[0]:]
+}
+
 // AppendEnded appends such an entry.
 func AppendEnded(b []byte, queue, group string, member int, ended []byte) []byte {
 	b = append(append(append(b, EndedOpens...), byte(len(queue))), queue...)
@@ -58,15 +86,8 @@ type Ended struct {
 // ParseEnded reads such an entry.
 func ParseEnded(entry string) (e Ended, err error) {
 	rest := entry[min(len(entry), len(EndedOpens)):]
-	name := func() (s string) {
-		if rest == "" || len(rest) <= int(rest[0]) {
-			rest = ""
-			return ""
-		}
-		s, rest = rest[1:1+rest[0]], rest[1+rest[0]:]
-		return s
-	}
-	e.Queue, e.Group = name(), name()
+	e.Queue, rest = cutName(rest)
+	e.Group, rest = cutName(rest)
 	if e.Queue == "" || e.Group == "" || len(rest) <= 4 {
 		return Ended{}, errors.New("decode entry of the outbox: the end of a member is cut off")
 	}

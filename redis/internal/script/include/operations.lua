@@ -24,6 +24,8 @@
 --   g  END_MEMBER         group         the member's place in the group; length of its run's id
 --                                       in a byte, the id, and the record of its end; the
 --                                       member has ended, see END_MEMBER below
+--   k  KEEP_GROUP         group         ms, 0 for none; the run has gathered the group, which
+--                                       expires then
 --   c  IF_CANCELLED       cancels of    "number:index"; n. Must be first: the next n letters
 --                         the session   apply if a cancel is stored, else the rest
 --
@@ -60,6 +62,7 @@ local function newOperations()
   local self, appliers, readOperations = {}, {}, nil
   local batch, index -- of the run in hand, if it is in flight
   local due -- when the run in hand is due again, 13 digits
+  local gathered = {} -- groups that are forgotten once nothing can fail
   local undos = {} -- functions that take back the operations of the run in hand
 
   local function kindOf(list)
@@ -235,6 +238,25 @@ local function newOperations()
     end
   end
 
+  appliers[OP.KEEP_GROUP] = function(apply)
+    local group, ms = nextKey(), nextArg()
+    if not apply or redis.pcall('HEXISTS', group, 'then') == 1 then
+      return -- it is another of this name
+    elseif ms == '0' then
+      gathered[#gathered + 1] = group
+    else
+      local expires = redis.call('PTTL', group)
+      redis.call('PEXPIRE', group, ms)
+      undoable(function()
+        if expires > 0 then
+          redis.pcall('PEXPIRE', group, expires)
+        else
+          redis.pcall('PERSIST', group)
+        end
+      end)
+    end
+  end
+
   local function ifCancelled(letters, apply)
     local cancels, field, n = nextKey(), nextArg(), tonumber(nextArg())
     local failure = apply and redis.call('HGET', cancels, field)
@@ -271,12 +293,15 @@ local function newOperations()
   -- the repetition writes again: records, notices to waiters, and corrections of a group.
   function self.apply(letters, last, ofBatch, atIndex)
     local keysBefore, argsBefore = keysRead, argsRead
-    batch, index, due, undos = ofBatch, atIndex, nil, {}
+    batch, index, due, undos, gathered = ofBatch, atIndex, nil, {}, {}
     local ok, err = pcall(function()
       readOperations(letters, true)
       last()
     end)
     if ok then
+      for _, group in ipairs(gathered) do
+        redis.pcall('DEL', group) -- else it expires
+      end
       return nil
     end
     for i = #undos, 1, -1 do
