@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/backoff"
 )
 
 const (
@@ -125,6 +126,9 @@ func follower(run *broker.TaskRun) *broker.TaskRun {
 // replace has the runs of a call stand for the run that returned it.
 func replace(run, first *broker.TaskRun) answer {
 	a, of, last := answer{first: first}, run.Links.OrZero(), first
+	if (broker.RunRef{Queue: first.Queue, ID: first.ID}) == (broker.RunRef{Queue: run.Queue, ID: run.ID}) {
+		first.ParentID = run.ParentID // it continues the run: who waits for that knows it by its parent
+	}
 	countReturned(first, of.Returned+1)
 	for next := first; next != nil; next = follower(next) {
 		setMember(next, run.GroupQueue(), of.Group, of.Member)
@@ -200,7 +204,12 @@ func (c *Client) follow(ctx context.Context, record *broker.Record, wait bool) (
 	refs := record.Successors
 	for i := 0; i < len(refs) && record.State == broker.StateSucceeded; i++ {
 		var err error
-		if record, i, err = c.awaitSuccessor(ctx, refs, i, record.ID); err != nil {
+		if i == 0 && isContinued(record, refs) {
+			record, err = c.awaitContinued(ctx, record)
+		} else {
+			record, i, err = c.awaitSuccessor(ctx, refs, i, record.ID)
+		}
+		if err != nil {
 			return nil, fmt.Errorf("run %s, which took its place: %w", refs[i].ID, err)
 		}
 		if wait && !record.State.Ended() {
@@ -214,6 +223,31 @@ func (c *Client) follow(ctx context.Context, record *broker.Record, wait bool) (
 		}
 	}
 	return record, nil
+}
+
+// isContinued reports whether the run that has a record was replaced by one with its own id.
+func isContinued(record *broker.Record, refs []broker.RunRef) bool {
+	return refs[0] == (broker.RunRef{Queue: record.Queue, ID: record.ID})
+}
+
+// awaitContinued is awaitSuccessor for the run that continues another under its id. The record of
+// the other is there until the run is queued; if that takes long, the run counts as queued.
+func (c *Client) awaitContinued(ctx context.Context, of *broker.Record) (*broker.Record, error) {
+	began := time.Now()
+	for wait := backoff.New(10*time.Millisecond, 500*time.Millisecond); ; wait.Sleep(ctx) {
+		f := followUp{RunRef: of.Successors[0], parent: of.ParentID, ownID: true}
+		record, err := c.awaitFollowUp(ctx, f, longestMove)
+		switch {
+		case err != nil || len(record.Successors) == 0 || !isContinued(record, record.Successors):
+			return record, err
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case time.Since(began) >= longestMove:
+			queued := *record
+			queued.State, queued.Successors = broker.StateQueued, nil
+			return &queued, nil
+		}
+	}
 }
 
 // awaitSuccessor returns the record of the run refs[i], which follows the parent. If the

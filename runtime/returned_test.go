@@ -20,7 +20,7 @@ import (
 // in a child process.
 func TestATaskReturnsACall(t *testing.T) {
 	for form, want := range map[string]int64{
-		"single": 20, "chain": 10, "group": 40, "tree": 70, "after": 40, "elsewhere": 10, "flaky": 20, "named": 20, "same": 20, "same last": 10,
+		"single": 20, "chain": 10, "group": 40, "tree": 70, "after": 40, "elsewhere": 10, "flaky": 20, "named": 20, "same": 20, "same last": 10, "same down": 20, "same group": 40,
 	} {
 		t.Run(form, func(t *testing.T) {
 			onBothConsumed(t, taskrt.ConsumerConfig{}, func(t *testing.T, ctx context.Context, _ broker.Broker) {
@@ -33,6 +33,9 @@ func TestATaskReturnsACall(t *testing.T) {
 					"a member elsewhere":  group(tasks.CallHalf(4).With(taskrt.OnQueue("third")), give),
 					"behind another":      taskrt.Then(added(2), taskrt.After[int64](give)),
 					"between two":         taskrt.Then(taskrt.Then(added(2), taskrt.After[int64](give)), tasks.NextHalf()),
+					"with an id":          give.With(taskrt.ID("with-an-id-" + strings.ReplaceAll(form, " ", "-"))),
+					"a member with an id": group(added(4), give.With(taskrt.ID("member-"+strings.ReplaceAll(form, " ", "-")))),
+					"behind, with an id":  taskrt.Then(added(2), taskrt.After[int64](give.With(taskrt.ID("behind-"+strings.ReplaceAll(form, " ", "-"))))),
 					"two after the other": taskrt.Then(give, taskrt.After[int64](give)),
 				} {
 					expected := want
@@ -43,7 +46,11 @@ func TestATaskReturnsACall(t *testing.T) {
 						}
 					case "followed", "between two":
 						expected /= 2
-					case "a member", "a member elsewhere":
+					case "behind, with an id":
+						if form == "same last" {
+							continue // its parent is the run before it in the call, not the one that it follows
+						}
+					case "a member", "a member elsewhere", "a member with an id":
 						expected += 2
 					case "a followed member":
 						expected = expected/2 + 2
@@ -458,5 +465,35 @@ func TestAReturnedCallWhereItIsNotKept(t *testing.T) {
 				require.Equal(t, want, <-ended, "the consumer queues them itself")
 			}
 		})
+	})
+}
+
+// TestATaskThatContinuesItselfUnderItsID can be asked for and cancelled by the handle of its first
+// run, and by its id.
+func TestATaskThatContinuesItselfUnderItsID(t *testing.T) {
+	onBothConsumed(t, taskrt.ConsumerConfig{}, func(t *testing.T, ctx context.Context, _ broker.Broker) {
+		for name, call := range map[string]taskrt.Call[int64]{
+			"alone":  tasks.CallGive("same later", 40).With(taskrt.ID("alone")),
+			"behind": taskrt.Then(added(2), taskrt.After[int64](tasks.CallGive("same later", 40).With(taskrt.ID("behind")))),
+		} {
+			first, err := call.Queue(ctx)
+			require.NoError(t, err, name)
+			byID := tasks.HandleGive(ctx, name)
+			for _, h := range []*taskrt.Handle[int64]{first, byID} {
+				require.Eventually(t, func() bool {
+					s, err := h.Status(ctx)
+					return err == nil && s.Task == "half" && s.State == broker.StateDelayed
+				}, 10*time.Second, time.Millisecond, name)
+			}
+			require.NoError(t, first.Cancel(ctx), name)
+			for _, h := range []*taskrt.Handle[int64]{first, byID} {
+				_, err = h.Wait(ctx)
+				require.ErrorIs(t, err, taskrt.ErrCancelled, name)
+				s, err := h.Status(ctx)
+				require.NoError(t, err, name)
+				require.Equal(t, taskrt.Cancelled, s.Err.Kind, name)
+				require.ErrorIs(t, h.Cancel(ctx), taskrt.ErrNoRecord, name)
+			}
+		}
 	})
 }

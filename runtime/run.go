@@ -22,7 +22,7 @@ type Run struct {
 	Delivery int       // from 1; more than Attempt after a crash
 	Deadline time.Time // of this attempt
 	QueuedAt time.Time
-	ParentID string // the run that queued this one; empty: none did
+	ParentID string // the run that queued this one, or the one that this one continues under its id; empty: none did
 	RootID   string // the first run of that chain; this one if it has no parent
 	Trace    Trace  // of the task
 

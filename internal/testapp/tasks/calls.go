@@ -86,6 +86,15 @@ func give(ctx context.Context, form string, n int64) (taskrt.Call[int64], error)
 		return taskrt.Then(half.With(taskrt.Delay(time.Hour)), NextHalf()), nil
 	case "same":
 		return half.With(taskrt.ID(run.ID)), nil
+	case "same down": // continues itself twice
+		if n > 0 {
+			return CallGive(form, n-20).With(taskrt.ID(run.ID)), nil
+		}
+		return CallHalf(40).With(taskrt.ID(run.ID)), nil
+	case "same group":
+		return taskrt.Group([]taskrt.Call[int64]{half, half}, NextTotal().With(taskrt.ID(run.ID))), nil
+	case "same later":
+		return half.With(taskrt.ID(run.ID), taskrt.Delay(time.Hour)), nil
 	case "same first":
 		return taskrt.Then(half.With(taskrt.ID(run.ID)), NextHalf()), nil
 	case "same member":
