@@ -13,7 +13,7 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive $\
 	./internal/naming ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
-.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server luacheck
+.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,15 +32,15 @@ build: ## compile everything, for Linux and for the other systems
 test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
 test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
 test: raced = $(filter-out $(plain),$(tested))
-test: redis-server ## run all tests, with the race detector where there are goroutines
+test: redis-server prometheus ## run all tests, with the race detector where there are goroutines
 	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GORACE=atexit_sleep_ms=0 GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
 	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
 	cd bench && $(GO) test -vet=off ./...
 
 test-local: ## run the tests of the packages that need no Redis
-	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -v internal/redistest | cut -d ' ' -f 1)
+	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(redistest|promtest)' | cut -d ' ' -f 1)
 
-soak: redis-server ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
+soak: redis-server prometheus ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron ./internal/testapp/trees
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
@@ -104,3 +104,10 @@ redis-server:
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends redis-server >/dev/null; \
 	} || { echo "redis-server (7.0 or newer) is needed: install it, for example with: sudo apt-get install redis-server"; exit 1; }
+
+# The server that scrapes in tests, and promtool, which checks the alerts.
+prometheus:
+	@command -v prometheus >/dev/null && command -v promtool >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; \
+	} || { echo "prometheus (2.42 or newer, with promtool) is needed: install it, for example with: sudo apt-get install prometheus"; exit 1; }

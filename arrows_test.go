@@ -58,11 +58,14 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/suggest":    nil,
 		"internal/sigpipe":    nil,
 		"internal/redistest":  nil,
+		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "runtime"},
+		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
-		"otel": {"broker", "runtime"},
+		"otel":           {"broker", "runtime"},
+		"metrics":        {"broker", "internal/fleet", "runtime"},
+		"internal/fleet": {"broker", "broker/maintenance"},
 
 		"internal/subprocess/cgroup": nil,
 		"internal/subprocess/orphan": nil,
@@ -74,6 +77,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"golang.org/x/tools":              {"internal/scan"},
 		"github.com/redis/go-redis/v9":    {"redis", "redis/internal/conn"},
 		"go.opentelemetry.io":             {"otel", "examples/tracing"},
+		"github.com/prometheus":           {"metrics", "runtime/taskapp"},
 	}
 	for pkg, imports := range packages(t) {
 		list, known := allowed[pkg]
@@ -185,6 +189,27 @@ func TestOnlyWhoImportsOtelLinksOpenTelemetry(t *testing.T) {
 	for dep := range strings.FieldsSeq(string(out)) {
 		for _, not := range []string{"go.opentelemetry.io/otel/sdk", "go.opentelemetry.io/otel/exporters", "google.golang.org/", module + "/redis", module + "/broker/memory"} {
 			require.False(t, strings.HasPrefix(dep, not), "package otel links %s, which the program chooses", dep)
+		}
+	}
+}
+
+// TestOnlyWhoImportsMetricsLinksPrometheus: a producer does not, nor a consumer of its own
+// main. A program of package taskapp does, for serve --http.
+func TestOnlyWhoImportsMetricsLinksPrometheus(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./examples/greeter/tasks", "./runtime", "./redis", "./broker/brokerurl", "./otel", "./cmd/taskgen").Output()
+	require.NoError(t, err)
+	for dep := range strings.FieldsSeq(string(out)) {
+		for _, not := range []string{"github.com/prometheus/", "google.golang.org/protobuf", module + "/metrics", "net/http/pprof"} {
+			require.False(t, strings.HasPrefix(dep, not), "a program without package metrics links %s", dep)
+		}
+	}
+	out, err = exec.Command("go", "list", "-deps", "./metrics").Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, "github.com/prometheus/client_golang/prometheus")
+	for _, dep := range deps {
+		for _, not := range []string{"github.com/spf13/", module + "/redis", module + "/broker/memory", module + "/runtime/taskapp"} {
+			require.False(t, strings.HasPrefix(dep, not), "package metrics links %s, which the program chooses", dep)
 		}
 	}
 }

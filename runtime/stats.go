@@ -123,7 +123,7 @@ type Health struct {
 	Live bool
 	// Ready is whether Run does its work: it is not stopping, and the broker has
 	// answered lately. For a consumer, its session was opened or renewed within the time
-	// of its lease; for a scheduler, all that was due was queued within 45 seconds.
+	// of its lease, and takes do not fail; for a scheduler, all that was due was queued within 45 seconds.
 	Ready bool
 
 	Answered time.Time // when the broker answered last, in that sense; zero: not yet
@@ -147,7 +147,7 @@ func (c *Consumer) Health() Health {
 		h.Reason = "the consumer has no session with the broker"
 	case now.Sub(w.Answered) >= c.cfg.Lease:
 		h.Reason = "the broker does not renew the lease"
-	case !c.hasLeases() && now.Sub(w.Failed) < c.cfg.Lease:
+	case !w.Failed.IsZero() && now.Sub(w.Failed) < maxTakeSilence:
 		h.Reason = "the broker does not hand out runs"
 	default:
 		h.Ready = true
@@ -155,10 +155,9 @@ func (c *Consumer) Health() Health {
 	return h
 }
 
-func (c *Consumer) hasLeases() bool {
-	_, ok := c.broker.(broker.Leaser)
-	return ok
-}
+// maxTakeSilence is for how long a take that failed counts, unless a later one returns: takes
+// are tried again each five seconds, but one that works may wait for ever.
+const maxTakeSilence = 30 * time.Second
 
 // Bounds of a scheduler's health. A loop sleeps for at most 30 seconds, and one schedule
 // takes 10 at most.

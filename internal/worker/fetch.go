@@ -37,8 +37,13 @@ const (
 // start. Then it gives back those that have not started.
 func (s *session) fetchLoop() {
 	ctx := s.starting
+	failed := false
 	for wait := backoff.New(100*time.Millisecond, 5*time.Second); ctx.Err() == nil; {
 		runs, err := s.fetch(ctx)
+		if failed && err == nil {
+			s.vitals.takeWorked()
+			failed = false
+		}
 		s.dispatch(runs)
 		goruntime.Gosched() // the runs first, then the request for more
 		switch {
@@ -46,6 +51,7 @@ func (s *session) fetchLoop() {
 			wait.Reset()
 		case ctx.Err() == nil:
 			s.vitals.takeFailed()
+			failed = true
 			s.logger.Warn("cannot take runs from the broker, trying again", "error", err)
 			wait.Sleep(ctx)
 		}

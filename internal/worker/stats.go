@@ -85,7 +85,7 @@ type vitals struct {
 	session  string          // empty: there is none
 	turned   time.Time       // when the loop that keeps the lease, or opens sessions, last turned
 	answered time.Time       // when the broker last let a session be opened or renewed
-	failed   time.Time       // when a take last failed
+	failed   time.Time       // when a take last failed; zero: the last one did not
 }
 
 func (v *vitals) start(ctx context.Context) {
@@ -124,6 +124,13 @@ func (v *vitals) lose() {
 	v.session = ""
 }
 
+// takeWorked notes that takes do not fail any more.
+func (v *vitals) takeWorked() {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	v.failed = time.Time{}
+}
+
 func (v *vitals) takeFailed() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
@@ -136,7 +143,7 @@ type Health struct {
 	Stopping bool // its context has ended
 	Turned   time.Time
 	Answered time.Time
-	Failed   time.Time // of a take
+	Failed   time.Time // of a take; zero: the last one did not fail
 	Session  string
 }
 

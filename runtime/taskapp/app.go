@@ -12,6 +12,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -55,6 +56,9 @@ type App struct {
 	// runs once after serve and exec have executed everything, and never in a child process.
 	// ctx ends after 10 seconds. An error is logged.
 	Stop func(ctx context.Context) error
+	// Handler returns what serve --http serves in place of [Serving.Handler]. It can be
+	// part of what it returns.
+	Handler func(*Serving) http.Handler
 }
 
 // Main executes the command line and exits the process: with status 0, with 1 after an
@@ -145,6 +149,14 @@ func (a *App) stop(ctx context.Context, logger *slog.Logger) {
 	if err := a.Stop(ctx); err != nil {
 		logger.Error("the application's Stop failed", "error", err)
 	}
+}
+
+// handler returns what serve --http serves.
+func (a *App) handler(s *Serving) http.Handler {
+	if a.Handler == nil {
+		return s.Handler()
+	}
+	return a.Handler(s)
 }
 
 // clientConfig is Client with the consumer's limit where it has none.

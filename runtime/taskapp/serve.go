@@ -26,6 +26,7 @@ type serveOptions struct {
 	broker            string
 	consume, schedule bool
 	consumer          taskrt.ConsumerConfig
+	http              string // address; empty: none
 	level             slog.Level
 	json              bool
 }
@@ -53,26 +54,39 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	}
 	defer sigpipe.Drop()()
 	logger := o.logger(c, given)
+	web, err := listen(ctx, o.http)
+	if err != nil {
+		return err
+	}
+	defer web.close(logger)
 	b, closeBroker, err := c.openBroker(ctx, o.broker, logger)
 	if err != nil {
 		return err
 	}
 	defer closeBroker()
+	defer web.close(logger) // while the broker is open
 	o.consumer.Logger, o.consumer.StopHint = logger, "a second signal stops at once"
 	c.withhold(&o.consumer.Children, o.broker)
-	roles, err := c.roles(ctx, b, o)
+	clientConfig := c.app.clientConfig()
+	if web != nil {
+		measure(&o.consumer, &clientConfig)
+	}
+	r, err := c.roles(b, o, web.address())
 	if err != nil {
 		return err
 	}
-	client := c.client(b)
+	client := taskrt.NewClient(b, clientConfig)
 	taskrt.SetDefault(client)
 	ctx = taskrt.WithClient(ctx, client)
+	s := newServing(b, r, logger)
+	web.start(c.app.handler(s), logger) // before Start, which may take its time: the process lives
 	if err := c.app.start(ctx); err != nil {
 		return err
 	}
 	defer c.app.stop(ctx, logger)
-	c.logServing(ctx, b, o)
-	err = runAll(ctx, roles)
+	c.logServing(ctx, b, o, web.address())
+	defer s.begin(ctx)()
+	err = runAll(ctx, append(r.loops(b, logger), web.wait))
 	logger.Info("stopped")
 	if c.isEmbedded(o.broker) {
 		logBacklog(logger, b)
@@ -81,11 +95,14 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 }
 
 // logServing logs the roles, the broker and its risks.
-func (c *commandLine) logServing(ctx context.Context, b broker.Broker, o *serveOptions) {
+func (c *commandLine) logServing(ctx context.Context, b broker.Broker, o *serveOptions, address string) {
 	logger, url := o.consumer.Logger, c.brokers(nil).URL(o.broker)
 	attrs := []any{"tasks", len(c.tasks.list), "broker", brokerurl.Redact(url), "consume", o.consume, "schedule", o.schedule}
 	if o.consume && c.tasks.has(taskrt.CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
+	}
+	if address != "" {
+		attrs = append(attrs, "http", address)
 	}
 	warnIfUnverified(url, logger)
 	if durability := warnOfRisks(ctx, b, logger); durability != "" {
@@ -108,6 +125,7 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.BoolVar(&o.consumer.Strict, "strict", o.consumer.Strict, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
+	set.StringVar(&o.http, "http", "", "address of metrics and probes, such as :8080 (default none)")
 	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
 		if o.level.UnmarshalText([]byte(text)) != nil {
 			return errors.New("none of debug, info, warn and error")
@@ -188,38 +206,51 @@ func parseQueues(text string) (map[string]int, error) {
 	return queues, nil
 }
 
-func (c *commandLine) roles(ctx context.Context, b broker.Broker, o *serveOptions) ([]func(context.Context) error, error) {
-	tasks := make([]taskrt.Task, 0, len(c.tasks.list))
+// roles are the parts of serve.
+type roles struct {
+	tasks     []taskrt.Task
+	consumer  *taskrt.Consumer  // nil: none
+	scheduler *taskrt.Scheduler // nil: none
+}
+
+// roles makes the parts of serve. address is where it serves metrics.
+func (c *commandLine) roles(b broker.Broker, o *serveOptions, address string) (r roles, err error) {
 	for _, t := range c.tasks.list {
-		tasks = append(tasks, t.Task)
+		r.tasks = append(r.tasks, t.Task)
 	}
-	var roles []func(context.Context) error
 	if o.consume {
-		consumer, err := taskrt.NewConsumer(b, o.consumer, tasks)
-		if err != nil {
-			return nil, err
+		o.consumer.Address = address
+		if r.consumer, err = taskrt.NewConsumer(b, o.consumer, r.tasks); err != nil {
+			return r, err
 		}
-		roles = append(roles, consumer.Run)
 	}
 	if o.schedule {
 		cfg := c.app.Scheduler
+		cfg.Address = address
 		if cfg.Logger == nil {
 			cfg.Logger = o.consumer.Logger
 		}
-		s, err := taskrt.NewScheduler(b, cfg, tasks)
-		if err != nil {
-			return nil, err
-		}
-		roles = append(roles, s.Run)
-		if !o.consume { // a consumer does that itself
-			roles = append(roles, func(ctx context.Context) error {
-				taskrt.WatchRisks(ctx, b, o.consumer.Logger)
-				<-ctx.Done()
-				return nil
-			})
-		}
+		r.scheduler, err = taskrt.NewScheduler(b, cfg, r.tasks)
 	}
-	return roles, nil
+	return r, err
+}
+
+// loops returns what serve runs until it stops.
+func (r roles) loops(b broker.Broker, logger *slog.Logger) (loops []func(context.Context) error) {
+	if r.consumer != nil {
+		loops = append(loops, r.consumer.Run)
+	}
+	if r.scheduler != nil {
+		loops = append(loops, r.scheduler.Run)
+	}
+	if r.consumer == nil { // a consumer does that itself
+		loops = append(loops, func(ctx context.Context) error {
+			taskrt.WatchRisks(ctx, b, logger)
+			<-ctx.Done()
+			return nil
+		})
+	}
+	return loops
 }
 
 // runAll runs the roles until ctx ends or one of them does, which stops the

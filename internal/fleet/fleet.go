@@ -1,0 +1,180 @@
+// Package fleet reads the queues and instances of a broker, at most once a second however
+// many ask, for those who watch: metrics, probes and autoscalers.
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
+)
+
+const (
+	timeout = 3 * time.Second // of reading the broker
+	maxAge  = time.Second     // what was read is returned for so long
+)
+
+// Fleet is what a broker knew of its queues and instances at one time.
+type Fleet struct {
+	Queues    []*broker.QueueInfo // sorted by name
+	Counted   bool                // the broker only counts the runs of a queue that wait, as Queued
+	Instances []*broker.Instance  // nil: the broker has no [broker.Instances]
+	Time      time.Time           // of the broker, when it was read
+	Err       error               // of what could not be read; the rest is there
+
+	read time.Time
+}
+
+// Reader reads the fleet of a broker. Its method may be called concurrently.
+type Reader struct {
+	broker broker.Broker
+	queues []string // those of the program's tasks
+
+	mu   sync.Mutex
+	last *Fleet
+}
+
+// NewReader returns a reader that knows these queues beside those that the broker does.
+func NewReader(b broker.Broker, queues ...string) *Reader {
+	return &Reader{broker: b, queues: queues}
+}
+
+// Read returns the fleet as it was less than a second ago. It blocks until the broker has
+// replied, at most for three seconds. What it returns is shared: do not change it.
+func (r *Reader) Read(ctx context.Context) *Fleet {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.last != nil && time.Since(r.last.read) < maxAge {
+		return r.last
+	}
+	if err := ctx.Err(); err != nil {
+		return &Fleet{Err: err}
+	}
+	// It does not end with ctx: others wait for what is read.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), timeout)
+	defer cancel()
+	f := &Fleet{Time: time.Now()}
+	f.Err = r.fill(ctx, f)
+	f.read = time.Now()
+	r.last = f
+	return f
+}
+
+func (r *Reader) fill(ctx context.Context, f *Fleet) error {
+	if clock, ok := r.broker.(broker.Clock); ok {
+		now, err := clock.Now(ctx)
+		if err != nil {
+			return fmt.Errorf("read the broker's clock: %w", err)
+		}
+		f.Time = now
+	}
+	if known, ok := r.broker.(broker.Instances); ok {
+		instances, err := known.Instances(ctx)
+		if err != nil {
+			return fmt.Errorf("list instances: %w", err)
+		}
+		f.Instances = append([]*broker.Instance{}, instances...)
+	}
+	controls, ok := r.broker.(broker.Controls)
+	if !ok {
+		f.Counted = true
+		return r.count(ctx, f)
+	}
+	names, err := r.names(ctx)
+	if names == nil && err != nil {
+		return fmt.Errorf("list queues: %w", err)
+	}
+	return errors.Join(err, f.describe(ctx, controls, names))
+}
+
+// names returns the queues that the program or the broker knows, sorted. Beside an error
+// it returns those that can be read.
+func (r *Reader) names(ctx context.Context) (names []string, err error) {
+	if namer, ok := r.broker.(maintenance.Namer); ok {
+		names, err = namer.QueueNames(ctx)
+	} else {
+		var lengths map[string]int64
+		lengths, err = r.broker.QueueLength(ctx)
+		names = slices.Collect(maps.Keys(lengths))
+	}
+	if names == nil && err != nil {
+		return nil, err
+	}
+	names = slices.DeleteFunc(names, func(name string) bool { // that no queue can have
+		return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate() != nil
+	})
+	names = append(names, r.queues...)
+	slices.Sort(names)
+	return slices.Compact(names), err
+}
+
+// count describes the queues of a broker without [broker.Controls].
+func (r *Reader) count(ctx context.Context, f *Fleet) error {
+	lengths, err := r.broker.QueueLength(ctx)
+	if lengths == nil && err != nil {
+		return fmt.Errorf("count runs: %w", err)
+	}
+	names := slices.AppendSeq(slices.Clone(r.queues), maps.Keys(lengths))
+	slices.Sort(names)
+	for _, queue := range slices.Compact(names) {
+		f.Queues = append(f.Queues, &broker.QueueInfo{Queue: queue, Queued: lengths[queue]})
+	}
+	return err
+}
+
+// describe describes the queues, as far as they can be read.
+func (f *Fleet) describe(ctx context.Context, controls broker.Controls, names []string) error {
+	infos := make([]*broker.QueueInfo, len(names))
+	var errs []error
+	var apart []int
+	if s, ok := controls.(maintenance.Surveyor); ok {
+		errs = append(errs, s.SurveyQueues(ctx, names, func(p maintenance.Part[*broker.QueueInfo]) {
+			infos[p.Queue] = p.Found
+			errs = append(errs, p.Err)
+			if p.Apart {
+				apart = append(apart, p.Queue)
+			}
+		}))
+	} else {
+		for i := range names {
+			apart = append(apart, i)
+		}
+	}
+	for _, i := range apart {
+		info, err := controls.Queue(ctx, names[i])
+		infos[i] = info
+		errs = append(errs, err)
+	}
+	f.Queues = slices.DeleteFunc(infos, func(info *broker.QueueInfo) bool { return info == nil })
+	return errors.Join(errs...)
+}
+
+// Oldest returns how long the run of a queue is due that waits the longest, 0 if none waits.
+func (f *Fleet) Oldest(info *broker.QueueInfo) time.Duration {
+	if info.Oldest.IsZero() {
+		return 0
+	}
+	return max(f.Time.Sub(info.Oldest), 0)
+}
+
+// Shows reports whether the process of these instances is the one that shows the fleet: of
+// those that serve metrics and announced themselves lately, the one that started first. It
+// is true if there is none, and for a process without instances, which only watches.
+func (f *Fleet) Shows(own ...string) bool {
+	var first *broker.Instance
+	for _, i := range f.Instances {
+		if i.Address == "" || f.Time.Sub(i.Seen) > broker.InstanceKept*2/3 {
+			continue
+		}
+		if first == nil || i.Started.Before(first.Started) || i.Started.Equal(first.Started) && i.ID < first.ID {
+			first = i
+		}
+	}
+	return len(own) == 0 || first == nil || slices.Contains(own, first.ID)
+}

@@ -1,0 +1,99 @@
+package taskapp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+)
+
+// closeTimeout is how long requests may go on after serve has stopped.
+const closeTimeout = 5 * time.Second
+
+// httpServer is the server of serve --http. Of none, nil, each method does nothing.
+type httpServer struct {
+	listener net.Listener
+	server   *http.Server  // nil: not started
+	ended    chan struct{} // closed when Serve has returned
+	err      error         // of Serve
+}
+
+// listen opens the address of --http, so that others cannot have it. Nothing is served yet.
+func listen(ctx context.Context, address string) (*httpServer, error) {
+	if address == "" {
+		return nil, nil
+	}
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("listen on %s: another process has this address; choose one by --http, such as 127.0.0.1:0 for any port that is free", address)
+	case err != nil:
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return &httpServer{listener: listener, ended: make(chan struct{})}, nil
+}
+
+// address returns the address with the port that was opened, empty for none.
+func (h *httpServer) address() string {
+	if h == nil {
+		return ""
+	}
+	return h.listener.Addr().String()
+}
+
+// start serves until close is called.
+func (h *httpServer) start(handler http.Handler, logger *slog.Logger) {
+	if h == nil {
+		return
+	}
+	h.server = &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      time.Minute,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelDebug),
+	}
+	go func() {
+		defer close(h.ended)
+		h.err = h.server.Serve(h.listener)
+	}()
+}
+
+// wait blocks until ctx ends, or the server by an error.
+func (h *httpServer) wait(ctx context.Context) error {
+	if h == nil {
+		<-ctx.Done()
+		return nil
+	}
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-h.ended:
+		return fmt.Errorf("serve HTTP on %s: %w", h.address(), h.err)
+	}
+}
+
+// close waits for the requests that go on, and closes the listener. A second call does
+// nothing.
+func (h *httpServer) close(logger *slog.Logger) {
+	if h == nil {
+		return
+	}
+	if h.server == nil {
+		_ = h.listener.Close()
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
+	defer cancel()
+	if err := h.server.Shutdown(ctx); err != nil {
+		logger.Debug("requests did not end, closing their connections", "error", err)
+		_ = h.server.Close()
+	}
+	<-h.ended
+}

@@ -1,0 +1,187 @@
+//go:build !windows
+
+package taskapp_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+var servedOn = regexp.MustCompile(`msg=serving .* http=(\S+)`)
+
+// address waits for the address of a serve --http.
+func (f *fleet) address(p *process) (address string) {
+	f.t.Helper()
+	f.await("serve logs its address", func() bool {
+		found := servedOn.FindStringSubmatch(p.log.String())
+		if found != nil {
+			address = found[1]
+		}
+		return found != nil
+	})
+	return address
+}
+
+// client has connections of its own, which end with the test.
+func httpClient(t *testing.T) *http.Client {
+	transport := new(http.Transport)
+	t.Cleanup(transport.CloseIdleConnections)
+	return &http.Client{Transport: transport, Timeout: 10 * time.Second}
+}
+
+// get returns the status and the body of a reply; status 0 without one.
+func get(t *testing.T, c *http.Client, url string) (status int, body string) {
+	t.Helper()
+	r, err := c.Get(url)
+	if err != nil {
+		return 0, err.Error()
+	}
+	defer r.Body.Close()
+	b, err := io.ReadAll(r.Body)
+	require.NoError(t, err)
+	return r.StatusCode, string(b)
+}
+
+// TestServeAnswersOverHTTP asks for all that serve --http has, until the process has stopped.
+func TestServeAnswersOverHTTP(t *testing.T) {
+	f := newFleet(t)
+	p := f.serve(3*time.Second, "--http", "127.0.0.1:0", "--consume")
+	c, url := httpClient(t), "http://"+f.address(p)
+	f.await("serve is ready", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusOK })
+
+	status, body := get(t, c, url+"/livez")
+	require.Equal(t, http.StatusOK, status)
+	require.Equal(t, "live\n", body)
+	status, body = get(t, c, url+"/metrics")
+	require.Equal(t, http.StatusOK, status)
+	for _, line := range []string{
+		"taskgen_up 1", `taskgen_slots{kind="io"} 20`, `taskgen_slots_busy{kind="cpu"} 0`, `taskgen_queue_paused{queue="mail"} 0`,
+		`taskgen_attempts_total{outcome="crashed",queue="default",task="square"} 0`, "taskgen_leases_lost_total 0", "go_goroutines ", "process_resident_memory_bytes ",
+	} {
+		require.Contains(t, body, "\n"+line)
+	}
+	status, body = get(t, c, url+"/")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, "not found; here are /metrics, /livez, /readyz and /scale?queue=NAME\n", body)
+	r, err := c.Post(url+"/scale", "text/plain", strings.NewReader(""))
+	require.NoError(t, err)
+	require.NoError(t, r.Body.Close())
+	require.Equal(t, http.StatusMethodNotAllowed, r.StatusCode)
+
+	// While it stops, it is alive and not ready, and is scraped to the end.
+	f.queue(1)
+	f.await("the run executes", func() bool { starts, _ := f.counts(); return total(starts) == 1 })
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	f.await("serve is not ready", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusServiceUnavailable })
+	status, _ = get(t, c, url+"/livez")
+	require.Equal(t, http.StatusOK, status)
+	status, body = get(t, c, url+"/metrics")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, `taskgen_slots_busy{kind="io"} 1`)
+	require.NoError(t, p.cmd.Wait())
+	require.Contains(t, p.log.String(), `level=WARN msg="not ready" reason="serve stops"`)
+	status, _ = get(t, c, url+"/livez")
+	require.Zero(t, status, "the listener is closed")
+	_, ends := f.counts()
+	require.Equal(t, 1, total(ends))
+}
+
+// TestATakenAddressIsSaidFirst: nothing runs if the address of --http cannot be had.
+func TestATakenAddressIsSaidFirst(t *testing.T) {
+	f := newFleet(t)
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	f.queue(1)
+	line := f.refuses(1, "serve", "--http", l.Addr().String())
+	require.Contains(t, line, "listen on "+l.Addr().String()+": another process has this address; choose one by --http, such as 127.0.0.1:0 for any port that is free")
+	starts, _ := f.counts()
+	require.Zero(t, total(starts))
+	require.Contains(t, f.refuses(1, "serve", "--http", "nowhere"), "listen on nowhere: ")
+}
+
+// TestMetricsSayThatTheBrokerIsAway stops Redis under a serve, and starts it again.
+func TestMetricsSayThatTheBrokerIsAway(t *testing.T) {
+	f := newFleet(t)
+	p := f.serve(0, "--http", "127.0.0.1:0")
+	c, url := httpClient(t), "http://"+f.address(p)
+	shows := func(lines ...string) func() bool {
+		return func() bool {
+			status, body := get(t, c, url+"/metrics")
+			require.Equal(t, http.StatusOK, status)
+			for _, line := range lines {
+				if !strings.Contains(body, "\n"+line) {
+					return false
+				}
+			}
+			return true
+		}
+	}
+	f.await("the fleet is shown", shows("taskgen_up 1", `taskgen_queue_runs{queue="default",state="ready"} 0`))
+	f.await("serve is ready", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusOK })
+	f.server.Stop()
+	f.await("the broker is away", shows("taskgen_up 0"))
+	_, body := get(t, c, url+"/metrics")
+	require.NotContains(t, body, "taskgen_queue_", "no stale number")
+	require.Contains(t, body, "taskgen_attempts_total", "what the process measured stays")
+	f.await("serve is not ready", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusServiceUnavailable })
+	status, _ := get(t, c, url+"/livez")
+	require.Equal(t, http.StatusOK, status, "a restart of the process would not help")
+	status, body = get(t, c, url+"/scale")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Equal(t, "the broker does not reply in full\n", body)
+	f.server.Restart()
+	f.await("the fleet is shown again", shows("taskgen_up 1", `taskgen_queue_runs{queue="default",state="ready"} 0`))
+	f.await("serve is ready again", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusOK })
+}
+
+// TestHealthIsAnExitStatus asks a serve, and the broker.
+func TestHealthIsAnExitStatus(t *testing.T) {
+	f := newFleet(t)
+	p := f.serve(0, "--http", "127.0.0.1:0")
+	address := f.address(p)
+	f.await("serve is ready", func() bool { return f.app("health", "--http", address).code == 0 })
+	require.Equal(t, "http://"+address+"/readyz replies: ready\n", f.says("health", "--http", address))
+	require.Equal(t, "http://"+address+"/livez replies: live\n", f.says("health", "--http", address, "--live"))
+	var view struct {
+		Healthy bool
+		Checked string
+	}
+	f.tells(&view, "health", "--http", address)
+	require.True(t, view.Healthy)
+	require.Contains(t, f.refuses(2, "health", "--live"), "--live needs --http")
+	require.Contains(t, f.refuses(2, "health", "--http", "x"), `invalid value "x" for flag --http`)
+	require.NoError(t, p.end(syscall.SIGTERM))
+	require.Contains(t, f.refuses(1, "health", "--http", address), "connection refused")
+}
+
+// scale is the reply of /scale.
+type scale struct {
+	Queued        int64   `json:"queued"`
+	DelayedDue    int64   `json:"delayed_due"`
+	Delayed       int64   `json:"delayed"`
+	Held          int64   `json:"held"`
+	Running       int64   `json:"running"`
+	Dead          int64   `json:"dead"`
+	Consumers     int     `json:"consumers"`
+	Slots         int64   `json:"slots"`
+	OldestSeconds float64 `json:"oldest_seconds"`
+	Want          int64   `json:"want"`
+}
+
+var _ = []any{json.Marshal, fmt.Sprint, os.Args, broker.IO, tasks.QueueSquare, taskrt.IO}

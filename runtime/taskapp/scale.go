@@ -1,0 +1,157 @@
+package taskapp
+
+import (
+	"encoding/json"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/fleet"
+	"github.com/taskgen/taskgen/internal/text"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// scaleView is the JSON of /scale.
+type scaleView struct {
+	Queued        int64   `json:"queued"`      // due, and nothing keeps them from starting
+	DelayedDue    int64   `json:"delayed_due"` // those of queued that were delayed, if the broker tells them apart
+	Delayed       int64   `json:"delayed"`     // not due yet
+	Held          int64   `json:"held"`        // due, and held back by a limit or their turn
+	Running       int64   `json:"running"`
+	Dead          int64   `json:"dead"`
+	Consumers     int     `json:"consumers"`      // that are up and take from these queues
+	Slots         int64   `json:"slots"`          // of these consumers, for the kinds of the tasks
+	OldestSeconds float64 `json:"oldest_seconds"` // since when the run is due that waits the longest
+	Want          int64   `json:"want"`           // consumers
+}
+
+// Scale returns a handler that replies with the load of queues as JSON, and with how many
+// consumers that wants, for autoscalers. Its parameters are the queues (queue, repeatable;
+// default those of the tasks) and the slots of one consumer (slots; default what consumers
+// that are up have). It replies with status 503 if the broker does not reply.
+func (s *Serving) Scale() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cache-Control", "no-store")
+		queues, slots := r.URL.Query()["queue"], int64(0)
+		if given := r.URL.Query().Get("slots"); given != "" {
+			n, err := strconv.ParseInt(given, 10, 32)
+			if err != nil || n < 1 {
+				http.Error(w, "slots is not a whole number above 0", http.StatusBadRequest)
+				return
+			}
+			slots = n
+		}
+		if len(queues) == 0 {
+			queues = ownQueues(s.Tasks)
+		}
+		f := s.readFleet(r.Context())
+		if f.Err != nil {
+			http.Error(w, "the broker does not reply in full", http.StatusServiceUnavailable)
+			return
+		}
+		view, unknown := s.scale(f, queues, slots)
+		if unknown != "" {
+			http.Error(w, "no queue is named "+text.Printable(unknown), http.StatusNotFound)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_ = json.NewEncoder(w).Encode(view)
+	})
+}
+
+// scale returns the load of some queues, or one of them that nobody knows. slots are those
+// of one consumer; 0: as consumers have that are up.
+func (s *Serving) scale(f *fleet.Fleet, queues []string, slots int64) (view scaleView, unknown string) {
+	for _, queue := range queues {
+		at := slices.IndexFunc(f.Queues, func(info *broker.QueueInfo) bool { return info.Queue == queue })
+		if at < 0 {
+			return view, queue
+		}
+		info := f.Queues[at]
+		held := min(info.Held, info.Queued)
+		view.Queued += info.Queued - held
+		view.Held += held
+		view.Delayed += info.Delayed
+		view.Running += info.Running
+		view.Dead += info.Dead
+		view.OldestSeconds = max(view.OldestSeconds, f.Oldest(info).Seconds())
+	}
+	kinds := s.kinds(queues)
+	for _, i := range f.Instances {
+		if i.Role != broker.RoleConsumer || i.Stopping || !takesFrom(i, queues) {
+			continue
+		}
+		view.Consumers++
+		for kind, in := range i.Slots {
+			if kinds[kind] {
+				view.Slots += int64(in.Total)
+			}
+		}
+	}
+	view.Want = want(view, slots)
+	return view, ""
+}
+
+// want returns how many consumers there are to be: so many that each run that executes or
+// could start has a slot. Runs that are held back are no work for more consumers, and
+// delayed ones none yet.
+func want(v scaleView, slots int64) int64 {
+	work := v.Running + v.Queued
+	switch {
+	case work == 0:
+		return 0
+	case slots > 0: // given
+	case v.Slots > 0:
+		slots = max(v.Slots/int64(v.Consumers), 1)
+	default:
+		return 1 // nobody knows: once one is up, it tells
+	}
+	return (work + slots - 1) / slots
+}
+
+// kinds returns which kinds the tasks of some queues are of, both if there are none.
+func (s *Serving) kinds(queues []string) (kinds [2]bool) {
+	for _, t := range s.Tasks {
+		if slices.Contains(queues, t.Spec().Queue) {
+			kinds[t.Spec().Kind] = true
+		}
+	}
+	if kinds == [2]bool{} {
+		return [2]bool{taskrt.IO: true, taskrt.CPU: true}
+	}
+	return kinds
+}
+
+// takesFrom reports whether a consumer takes from one of the queues.
+func takesFrom(i *broker.Instance, queues []string) bool {
+	for name := range i.Queues {
+		for _, queue := range queues {
+			if matches(name, queue) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// matches reports whether a queue has the name, in which * stands for any characters.
+func matches(name, queue string) bool {
+	parts := strings.Split(name, "*")
+	if len(parts) == 1 {
+		return name == queue
+	}
+	rest, ok := strings.CutPrefix(queue, parts[0])
+	if !ok {
+		return false
+	}
+	for _, part := range parts[1 : len(parts)-1] {
+		_, after, found := strings.Cut(rest, part)
+		if !found {
+			return false
+		}
+		rest = after
+	}
+	return strings.HasSuffix(rest, parts[len(parts)-1])
+}
