@@ -61,7 +61,9 @@ type flusher struct {
 }
 
 func (f *flusher) flush() {
-	p, ok := f.observer.currentProvider().(interface{ ForceFlush(ctx context.Context) error })
+	p, ok := f.observer.currentProvider().(interface {
+		ForceFlush(ctx context.Context) error
+	})
 	if !ok || time.Now().UnixNano() < f.paused.Load() {
 		return
 	}

@@ -52,7 +52,7 @@ func (o *observer) startProcess(ctx context.Context, run *taskrt.Run, began time
 	if queued.IsValid() {
 		links = append(links, trace.Link{SpanContext: queued})
 	}
-	if queued.IsValid() && isChild(run) {
+	if queued.IsValid() && run.Trace == taskrt.TraceChild {
 		if ambient.IsValid() {
 			links = append(links, trace.Link{SpanContext: ambient})
 		}
@@ -85,6 +85,3 @@ func (o *observer) endProcess(ctx context.Context, span trace.Span, run *taskrt.
 		o.metrics.processed(ctx, run, ended.Sub(began), failure)
 	}
 }
-
-// isChild reports whether the attempt's span is a child of the one that queued the run.
-func isChild(*taskrt.Run) bool { return false }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker/memory"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	taskotel "github.com/taskgen/taskgen/otel"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -179,4 +180,57 @@ func TestWhatATaskQueuesIsBelowItsAttempt(t *testing.T) {
 		require.Equal(t, attempt.SpanContext.SpanID(), sent.Parent.SpanID())
 		require.Equal(t, []trace.SpanID{sent.SpanContext.SpanID()}, linked(mail))
 	})
+}
+
+// TestTraceChildMakesOneTrace: the attempt is a child of the span that queued the run, and
+// links to it and to the span within which the consumer runs. Without the directive it is a
+// child of that one.
+func TestTraceChildMakesOneTrace(t *testing.T) {
+	f := newTracing(t)
+	tracer := f.provider.Tracer("test")
+	_, queued := tracer.Start(context.Background(), "queued")
+	queued.End()
+	ambient, around := tracer.Start(context.Background(), "around")
+	around.End()
+	attempt := taskotel.Middleware(f.options...)(func(context.Context, *taskrt.Run) error { return nil })
+	for _, c := range []struct {
+		queue    string
+		ctx      context.Context
+		relation taskrt.Trace
+		headers  map[string]string
+		parent   trace.Span
+		links    []trace.Span
+	}{
+		{"child", context.Background(), taskrt.TraceChild, map[string]string{"traceparent": parentOf(queued.SpanContext())}, queued, []trace.Span{queued}},
+		{"child-within", ambient, taskrt.TraceChild, map[string]string{"traceparent": parentOf(queued.SpanContext())}, queued, []trace.Span{queued, around}},
+		{"child-of-none", ambient, taskrt.TraceChild, nil, around, nil},
+		{"link-within", ambient, taskrt.TraceLink, map[string]string{"traceparent": parentOf(queued.SpanContext())}, around, []trace.Span{queued}},
+		{"link-broken", ambient, taskrt.TraceLink, map[string]string{"traceparent": "00-not-a-context"}, around, nil},
+	} {
+		require.NoError(t, attempt(c.ctx, &taskrt.Run{ID: "1", Task: "t", Queue: c.queue, Trace: c.relation, Headers: c.headers}))
+		s := f.one("process " + c.queue)
+		require.Equal(t, c.parent.SpanContext().SpanID(), s.Parent.SpanID(), c.queue)
+		require.Equal(t, c.parent.SpanContext().TraceID(), s.SpanContext.TraceID(), c.queue)
+		var ids []trace.SpanID
+		for _, link := range c.links {
+			ids = append(ids, link.SpanContext().SpanID())
+		}
+		require.Equal(t, ids, linked(s), c.queue)
+	}
+}
+
+// TestADirectiveMakesOneTrace, of a task with //task:trace child.
+func TestADirectiveMakesOneTrace(t *testing.T) {
+	f, b := newTracing(t), newMemory(t)
+	ctx, cancel := context.WithTimeout(f.client(b), time.Minute)
+	defer cancel()
+	stop := f.consume(ctx, b, taskrt.ConsumerConfig{Processes: 1}, nil)
+	handle, err := tasks.QueueSquare(ctx, 3)
+	require.NoError(t, err)
+	_, err = handle.Wait(ctx)
+	require.NoError(t, err)
+	stop()
+	sent, attempt := f.one("send default").SpanContext, f.one("process default")
+	require.Equal(t, sent.SpanID(), attempt.Parent.SpanID())
+	require.Equal(t, sent.TraceID(), attempt.SpanContext.TraceID())
 }

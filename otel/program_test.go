@@ -76,6 +76,8 @@ func testTrace(t *testing.T, binary, broker, address string, port int) {
 	require.EqualValues(t, 1, attributes(child.Attributes)["taskgen.attempt"])
 	require.NotEqual(t, int64(cmd.Process.Pid), attributes(child.Attributes)["process.pid"])
 	require.Equal(t, []string{resize.id()}, publish.links(), "the run that follows links to the one before")
+	require.Equal(t, resize.id(), publish.parent(), "and is its child, as the directive asks")
+	require.Equal(t, resize.trace(), publish.trace())
 
 	for _, s := range []received{collect, resize, publish, sent, child} {
 		require.Equal(t, "github.com/taskgen/taskgen/otel", s.scope)

@@ -7,8 +7,6 @@ package main
 
 import (
 	"context"
-	"log/slog"
-	"os"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp"
@@ -41,9 +39,10 @@ func Resize(ctx context.Context, picture string) (string, error) {
 	return "small-" + picture, nil
 }
 
-// Publish puts a picture on the site.
+// Publish puts a picture on the site, in the trace of the run before it.
 //
 //task:io
+//task:trace child
 func Publish(ctx context.Context, picture string) error {
 	taskrt.Logger(ctx).Info("published", "picture", picture)
 	return nil
@@ -57,8 +56,8 @@ func newApp() *taskapp.App {
 		Consumer: taskrt.ConsumerConfig{
 			Middleware: []taskrt.Middleware{taskotel.Middleware()},
 			Children:   taskrt.ChildConfig{Middleware: []taskrt.Middleware{taskotel.ChildMiddleware()}},
-			Logger:     slog.New(taskotel.LogHandler(slog.NewTextHandler(os.Stderr, nil))),
 		},
+		LogHandler: taskotel.LogHandler,
 		Start: func(ctx context.Context) error {
 			exporter, err := otlptracehttp.New(ctx)
 			if err != nil {

@@ -82,7 +82,7 @@ func HandleResize(ctx context.Context, id string, opts ...taskrt.QueueOption) *t
 // ResizeParams are the parameters of [Resize].
 type ResizeParams struct{ Picture string }
 
-// QueuePublish queues [Publish]: it puts a picture on the site.
+// QueuePublish queues [Publish]: it puts a picture on the site, in the trace of the run before it.
 func QueuePublish(ctx context.Context, picture string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, publishTask, &PublishParams{Picture: picture}, opts...)
 }
@@ -181,8 +181,9 @@ func (p *ResizeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.De
 var publishTask = &taskrt.Definition[PublishParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:   "publish",
-		Doc:    "Publish puts a picture on the site.",
+		Doc:    "Publish puts a picture on the site, in the trace of the run before it.",
 		Kind:   taskrt.IO,
+		Trace:  taskrt.TraceChild,
 		Params: "picture string",
 	},
 	AppendParams: (*PublishParams).AppendMsgpack,

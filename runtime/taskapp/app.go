@@ -44,6 +44,10 @@ type App struct {
 	// Consumer is for serve; exec applies the fields that [taskrt.Exec] does. Its Logger
 	// replaces the lines on standard error, unless --log or --json is given.
 	Consumer taskrt.ConsumerConfig
+	// LogHandler, if set, wraps the handler of the lines that serve and exec write to standard
+	// error, whatever --log and --json ask for. An example is LogHandler of package otel,
+	// which adds ids of spans. It does not wrap the Logger of Consumer.
+	LogHandler func(slog.Handler) slog.Handler
 	// Scheduler is for serve. Its Logger defaults to that of serve's consumer.
 	Scheduler taskrt.SchedulerConfig
 	// Start opens what tasks need, such as a database. It runs once before serve and
@@ -134,6 +138,14 @@ func (a *App) start(ctx context.Context) error {
 		return fmt.Errorf("start: %w", err)
 	}
 	return nil
+}
+
+// newLogger returns a logger for the application's own lines.
+func (a *App) newLogger(h slog.Handler) *slog.Logger {
+	if a.LogHandler != nil {
+		h = a.LogHandler(h)
+	}
+	return slog.New(h)
 }
 
 // stopTimeout is how long the application's Stop may take.

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -74,6 +75,7 @@ func filledApp() {
 				return next(ctx, run)
 			}
 		}}}},
+		LogHandler: func(h slog.Handler) slog.Handler { return h.WithAttrs([]slog.Attr{slog.String("by", "filled")}) },
 		Start: func(ctx context.Context) error {
 			where := "parent"
 			if taskrt.InChild() {
@@ -152,8 +154,10 @@ func TestStopIsBehindWhatExecutes(t *testing.T) {
 	a, notes = filled(t, []string{failEnv + "=stop"}, "exec", "square", "--n", "3")
 	require.Zero(t, a.code)
 	require.Equal(t, "9\n", a.stdout)
-	require.Contains(t, a.stderr, `msg="the application's Stop failed" error="no\ndatabase"`)
+	require.Contains(t, a.stderr, `msg="the application's Stop failed" by=filled error="no\ndatabase"`)
 	require.Contains(t, notes, "stop")
+	a, _ = filled(t, []string{serveOneEnv + "=1"}, "serve", "--consume", "--json")
+	require.Contains(t, a.stderr, `"msg":"stopped","by":"filled"}`)
 	_, notes = filled(t, []string{failEnv + "=parent"}, "serve")
 	require.NotContains(t, notes, "stop", "Start failed")
 }

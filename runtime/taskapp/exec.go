@@ -85,7 +85,7 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 		return err
 	}
 	defer closeBroker()
-	logger := slog.New(slog.NewTextHandler(c.stderr, nil))
+	logger := c.app.newLogger(slog.NewTextHandler(c.stderr, nil))
 	if o.json {
 		// The task's own output must not mix with the JSON.
 		defer func(stdout *os.File) { os.Stdout = stdout }(os.Stdout)

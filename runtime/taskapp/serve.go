@@ -162,9 +162,9 @@ func (o *serveOptions) logger(c *commandLine, given *pflag.FlagSet) *slog.Logger
 	}
 	options := &slog.HandlerOptions{Level: o.level}
 	if o.json {
-		return slog.New(slog.NewJSONHandler(c.stderr, options))
+		return c.app.newLogger(slog.NewJSONHandler(c.stderr, options))
 	}
-	return slog.New(slog.NewTextHandler(c.stderr, options))
+	return c.app.newLogger(slog.NewTextHandler(c.stderr, options))
 }
 
 // childEnvVar adds the flag that replaces [taskrt.ChildConfig].Env.
