@@ -14,19 +14,11 @@ import (
 // is there no more; doubtful reports that a try of this call may have ended the run
 // without a reply.
 func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored string, failure *broker.Failure) (over, doubtful bool, err error) {
-	run := new(broker.TaskRun)
-	out := &outcome{run: run}
-	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
-		if h, bad := wire.ParseHeader([]byte(stored)); bad == nil && errors.Is(err, broker.ErrNewer) {
-			out.byHeader(q, h, []byte(stored), wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
-		} else {
-			out = unreadable(nil, q, []byte(stored), err)
-		}
-	} else if err := out.endRun(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
+	end, err := newEnding(q, stored, failure)
+	if err != nil {
 		return false, false, err
 	}
-	out.recordAsOperation()
-	reply, doubtful, err := b.endAt(ctx, q, key, entry, out)
+	reply, doubtful, err := b.endAt(ctx, q, key, entry, &end.outcome)
 	if err != nil || !reply.Ended {
 		return false, doubtful, err
 	}
@@ -35,6 +27,23 @@ func (b *Broker) endWaiting(ctx context.Context, q *queue, key, entry, stored st
 		_ = q.mover.move(ctx) // after an error the next recovery does it
 	}
 	return true, doubtful, nil
+}
+
+// newEnding makes the operations that end a stored run that waits.
+func newEnding(q *queue, stored string, failure *broker.Failure) (*ending, error) {
+	run := new(broker.TaskRun)
+	end := &ending{outcome: outcome{run: run}}
+	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
+		if h, bad := wire.ParseHeader([]byte(stored)); bad == nil && errors.Is(err, broker.ErrNewer) {
+			end.byHeader(q, h, []byte(stored), wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
+		} else {
+			end.outcome = *unreadable(nil, q, []byte(stored), err)
+		}
+	} else if err := end.endRun(q, &broker.Outcome{Run: run, Verdict: broker.Dropped, Failure: failure}); err != nil {
+		return nil, err
+	}
+	end.recordAsOperation()
+	return end, nil
 }
 
 // endAt applies an outcome's operations to an entry at a key, and removes the entry. doubtful

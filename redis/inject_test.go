@@ -81,7 +81,7 @@ func TestNoRunIsLostToAnErrorOfAScript(t *testing.T) {
 	for _, script := range []string{
 		"enqueue", "take", "finish", "giveback", "recordrunning", "renew", "expired", "record", "markbegun", "control", "cancelinflight",
 		"heartbeat", "endwaiting", "group", "pending", "freeunique", "putschedule", "deleteschedule",
-		"stage", "commit", "unstage",
+		"stage", "commit", "unstage", "endruns", "runnow", "cancelruns",
 	} {
 		t.Run(script, func(t *testing.T) {
 			t.Parallel()
@@ -201,8 +201,11 @@ func withUnique(r *broker.TaskRun)   { r.EnsureRules().Unique = "u" + r.ID }
 // live goes once through all that scripts do.
 func (l *life) live() {
 	ctx := l.Context()
-	if strings.HasSuffix(l.Name(), "/endwaiting") {
+	if strings.HasSuffix(l.Name(), "/endwaiting") || strings.HasSuffix(l.Name(), "/endruns") {
 		l.cancelWaiting()
+	}
+	if strings.HasSuffix(l.Name(), "/runnow") || strings.HasSuffix(l.Name(), "/cancelruns") {
+		l.change()
 	}
 	l.try(l.b.Disable(ctx, l.q, "disabled", true))
 	l.queue(l.make("plain"), l.make("kept", withKept), l.make("own", withOwn, withKept), l.make("unique", withUnique))
@@ -326,8 +329,14 @@ func (l *life) cancelWaiting() {
 	}
 	require.NoError(l, l.b.QueueGroup(ctx, gathers, members...))
 	l.accepted["member"] = true
+	if strings.HasSuffix(l.Name(), "/endruns") {
+		l.changeWaiting()
+	}
 	for _, id := range []string{"ready", "delayed", "fair", "waiting", "pending", "member"} {
 		id, failure := "cancelled-"+id, broker.Failure{Kind: broker.FailureCancelled}
+		if l.cancelled[id] {
+			continue
+		}
 		if !l.try(l.b.Cancel(ctx, l.q, id, failure)) {
 			err := l.b.Cancel(ctx, l.q, id, failure)
 			require.True(l, err == nil || errors.Is(err, broker.ErrNoRecord), "cancel %s again: %v", id, err)
@@ -335,6 +344,44 @@ func (l *life) cancelWaiting() {
 		l.dropped[id], l.cancelled[id] = true, true
 	}
 	require.NoError(l, holder.Close(ctx))
+}
+
+// changeWaiting cancels the runs that wait by changes, and repeats what fails.
+func (l *life) changeWaiting() {
+	matches := func(i *broker.RunInfo) bool { return strings.HasPrefix(i.Run.ID, "cancelled-") }
+	for range 2 {
+		for _, state := range []broker.State{broker.StateQueued, broker.StateDelayed} {
+			_, err := l.b.ChangeRuns(l.Context(), l.q, state, broker.RunSearch{Match: matches}, cancelled)
+			l.try(err)
+		}
+	}
+	for _, state := range []broker.State{broker.StateQueued, broker.StateDelayed} {
+		page, err := l.b.FindRuns(l.Context(), l.q, state, broker.RunSearch{Match: matches})
+		require.NoError(l, err)
+		require.Empty(l, page.Runs, "%v", l.errs)
+	}
+	for _, id := range []string{"ready", "delayed", "fair", "waiting", "member"} {
+		l.dropped["cancelled-"+id], l.cancelled["cancelled-"+id] = true, true
+	}
+}
+
+// change has delayed runs run now, and cancels runs in flight, and repeats what fails.
+func (l *life) change() {
+	later := func(r *broker.TaskRun) { r.Delay = time.Hour }
+	l.queue(l.make("now", later, withKept), l.make("now-fair", later, withFair("n")), l.make("now-held", later, withLimited("n", 1, 0), withKept))
+	for range 2 {
+		_, err := l.b.ChangeRuns(l.Context(), l.q, broker.StateDelayed, broker.RunSearch{}, broker.RunChange{RunNow: true})
+		l.try(err)
+	}
+	s := l.join()
+	for _, r := range l.take(s) {
+		l.dropped[r.ID] = true
+	}
+	for range 2 {
+		_, err := l.b.ChangeRuns(l.Context(), l.q, broker.StateRunning, broker.RunSearch{}, cancelled)
+		l.try(err)
+	}
+	l.die()
 }
 
 func (l *life) tick() {

@@ -53,11 +53,12 @@ func (b *Broker) FindRuns(ctx context.Context, queueName string, state broker.St
 
 // foundRun is a run that a search has found, and where.
 type foundRun struct {
-	info  *broker.RunInfo
-	key   string // of the list or sorted set, or of the batch
-	entry string // as it is there
-	name  string // of the batch
-	index int64  // in the batch
+	info   *broker.RunInfo
+	key    string // of the list or sorted set, or of the batch
+	entry  string // as it is there
+	name   string // of the batch
+	index  int64  // in the batch, or in the list
+	behind int64  // entries in the list
 }
 
 // pageSearch is one page of a search that is being made.
@@ -274,8 +275,8 @@ func (s *pageSearch) list(ctx context.Context, p *searchPlace) error {
 	behind := reply.Behind + int64(len(reply.Entries))
 	first := reply.At - int64(len(reply.Entries)) + 1
 	for i, entry := range reply.Entries {
-		found := s.see(foundRun{key: p.key, entry: entry})
 		s.at.at, s.at.behind = first+int64(i), behind-int64(i)-1
+		found := s.see(foundRun{key: p.key, entry: entry, index: s.at.at, behind: s.at.behind})
 		if !found || !s.removes {
 			s.at.passed(anchorOf(entry, false))
 		}

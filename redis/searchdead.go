@@ -28,6 +28,8 @@ func (b *Broker) FindDead(ctx context.Context, queueName string, d broker.DeadSe
 type foundLetter struct {
 	letter *broker.DeadLetter
 	entry  string
+	index  int64 // in the list
+	behind int64 // entries in the list
 }
 
 // deadSearch is a search for dead letters.
@@ -68,8 +70,8 @@ func (s *deadSearch) run(ctx context.Context) error {
 		first := reply.At - int64(len(reply.Entries)) + 1
 		for i, entry := range reply.Entries {
 			s.looked++
-			found := s.see(entry)
 			s.at.at, s.at.behind = first+int64(i), behind-int64(i)-1
+			found := s.see(entry)
 			if !found || !s.removes {
 				s.at.passed(anchorOf(entry, true))
 			}
@@ -92,6 +94,6 @@ func (s *deadSearch) see(entry string) bool {
 	}
 	s.found++
 	s.bytes += len(entry)
-	s.keep(&foundLetter{letter, entry})
+	s.keep(&foundLetter{letter, entry, s.at.at, s.at.behind})
 	return true
 }

@@ -25,6 +25,7 @@ type Scripts struct {
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind                       Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
+	EndRuns, RunNow, CancelRuns                                    Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditGroups, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -73,6 +74,9 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), repairable},
 		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !repairable},
 		{&s.QueueInfo, "queueinfo", nil, new(QueueInfoArgs), !repairable},
+		{&s.CancelRuns, "cancelruns", nil, new(CancelRunsArgs), !repairable},
+		{&s.EndRuns, "endruns", EndWaitingKeys(q, "place"), new(EndRunsArgs), !repairable},
+		{&s.RunNow, "runnow", RunNowKeys(q), new(RunNowArgs), !repairable},
 		{&s.SearchBatches, "searchbatches", nil, new(SearchBatchesArgs), !repairable},
 		{&s.SearchList, "searchlist", []string{"place"}, new(SearchListArgs), !repairable},
 		{&s.SearchRecords, "searchrecords", nil, new(SearchRecordsArgs), !repairable},

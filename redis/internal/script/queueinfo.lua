@@ -95,7 +95,7 @@ local function describe(from)
   end
   for i = 2, 7 do
     if numbers[i + 5] > 0 and bytes > 0 then
-      head(read('', 'LINDEX', key[i], 0), 1)
+      head(read({}, 'LRANGE', key[i], 0, 0)[1], 1)
     end
   end
   if numbers[13] > 0 and bytes > 0 then
