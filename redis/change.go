@@ -60,9 +60,6 @@ func (b *Broker) ChangeRuns(ctx context.Context, queueName string, state broker.
 // key returns the key of the place where the search is.
 func (s *pageSearch) key() string { return s.places[s.at.place].key }
 
-// removed notes that so many of the entries of a list are gone that were read.
-func (c *cursor) removed(n int64) { c.at = max(c.at-n, -1) }
-
 // changing is one page of a change.
 type changing struct {
 	b       *Broker
@@ -131,16 +128,19 @@ func some(found []*foundRun, n int) []*foundRun {
 func (ch *changing) endAll(ctx context.Context, found []*foundRun) error {
 	removed := int64(0)
 	for len(found) > 0 {
-		page := some(found, found[0].fewAt())
-		ends := make([]*ending, len(page))
+		page := some(found, found[0].fewAt(0))
+		ends := make([]*ending, 0, len(page))
 		for i, e := range page {
 			end, err := newEnding(ch.q, ch.q.StoredRunOf(e.key, e.entry), ch.failure)
 			if err != nil {
 				return fmt.Errorf("cancel run %s: %w", e.info.Run.ID, err)
 			}
 			end.entry, end.index, end.behind = e.entry, e.index-removed, e.behind
-			ends[i] = end
+			if ends = append(ends, end); i+1 >= e.fewAt(len(end.operations)) {
+				break
+			}
 		}
+		page = page[:len(ends)]
 		before := ch.gone[page[0].key]
 		err := ch.end(ctx, page[0].key, ends, func(i int, change script.Change, doubtful bool) {
 			ch.note(page[i].key, page[i].info.Run.ID, change, doubtful, stayMoved)
@@ -154,12 +154,14 @@ func (ch *changing) endAll(ctx context.Context, found []*foundRun) error {
 	return nil
 }
 
-// fewAt returns how many entries one script may end there. To remove some from a list, the server goes
-// through all between them and the nearer end; to find each, through the nodes of the list.
-func (e *foundRun) fewAt() int {
-	const most, budget = 500, 12_000 // the budget in microseconds
+// fewAt returns how many entries with so many operations one script may end there. To remove some
+// from a list, the server goes through all between them and the nearer end; to find each,
+// through the nodes of the list. Of a million runs of 150 bytes, this takes 10 ms and 0.06 ms in the
+// middle.
+func (e *foundRun) fewAt(operations int) int {
+	const least, most, budget = 25, 400, 11_000 // the budget in microseconds
 	deep := float64(min(e.index, e.behind))
-	return int(max(20, min(most, (budget-deep*0.02)/(12+deep*0.00012))))
+	return int(max(least, min(most, (budget-deep*0.02)/(10+float64(operations)*6+deep*0.00011))))
 }
 
 // ending is an entry that is to be ended.

@@ -48,7 +48,7 @@ func (ch *changing) deleteDead(ctx context.Context, found []*foundLetter) error 
 	removed := int64(0)
 	for len(found) > 0 {
 		var page []*ending
-		size, most := 0, (&foundRun{index: found[0].index, behind: found[0].behind}).fewAt()
+		size, most := 0, (&foundRun{index: found[0].index, behind: found[0].behind}).fewAt(0)
 		for _, l := range found {
 			if size += len(l.entry); len(page) >= most || len(page) > 0 && size > searchBytes {
 				break

@@ -277,9 +277,7 @@ func (s *pageSearch) list(ctx context.Context, p *searchPlace) error {
 	for i, entry := range reply.Entries {
 		s.at.at, s.at.behind = first+int64(i), behind-int64(i)-1
 		found := s.see(foundRun{key: p.key, entry: entry, index: s.at.at, behind: s.at.behind})
-		if !found || !s.removes {
-			s.at.passed(anchorOf(entry, false))
-		}
+		s.at.passed(anchorOf(entry, false), !found || !s.removes)
 		if s.full() && s.at.behind > 0 {
 			return nil
 		}
@@ -318,7 +316,7 @@ func (s *pageSearch) readList(ctx context.Context, key string, toward int64) (*s
 		if reply.Found < 0 {
 			// All that was read is gone: what came behind it begins at the head of a ready
 			// list, and where it stood from the tail among dead letters.
-			at.anchors, at.seeking = nil, false
+			at.anchors, at.stays, at.seeking = nil, nil, false
 			if toward < 0 {
 				at.at, at.behind = -1, 0
 			}

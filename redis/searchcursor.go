@@ -22,6 +22,7 @@ type cursor struct {
 	at, behind int64
 	seeking    bool // no anchor was found so far
 	anchors    []anchor
+	stays      []anchor // those of them that a change leaves there
 
 	// In a sorted set: the score of the last entry, and what opens it.
 	score, opens string
@@ -107,19 +108,30 @@ func parseCursor(of, text string, places int) (*cursor, error) {
 	for a := range slices.Chunk(b, len(anchor{})) {
 		c.anchors = append(c.anchors, anchor(a))
 	}
+	c.stays = slices.Clone(c.anchors)
 	return c, nil
 }
 
 // next moves the cursor to the beginning of the next place.
 func (c *cursor) next() { *c = cursor{place: c.place + 1, at: -1, index: -1} }
 
-// passed notes that an entry of a list was read and stays.
-func (c *cursor) passed(a anchor) {
-	if len(c.anchors) >= maxAnchors {
-		c.anchors = slices.Delete(c.anchors, 0, len(c.anchors)-maxAnchors+1)
+// passed notes that an entry of a list was read, and whether it stays.
+func (c *cursor) passed(a anchor, stays bool) {
+	c.anchors = addAnchor(c.anchors, a)
+	if stays {
+		c.stays = addAnchor(c.stays, a)
 	}
-	c.anchors = append(c.anchors, a)
 }
+
+func addAnchor(list []anchor, a anchor) []anchor {
+	if len(list) >= maxAnchors {
+		list = slices.Delete(list, 0, len(list)-maxAnchors+1)
+	}
+	return append(list, a)
+}
+
+// removed notes that so many of the entries of a list are gone that were read.
+func (c *cursor) removed(n int64) { c.at, c.anchors = max(c.at-n, -1), c.stays }
 
 // anchorOf identifies an entry of a list as searchlist.lua does.
 func anchorOf(entry string, isDead bool) (a anchor) {

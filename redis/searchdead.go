@@ -72,9 +72,7 @@ func (s *deadSearch) run(ctx context.Context) error {
 			s.looked++
 			s.at.at, s.at.behind = first+int64(i), behind-int64(i)-1
 			found := s.see(entry)
-			if !found || !s.removes {
-				s.at.passed(anchorOf(entry, true))
-			}
+			s.at.passed(anchorOf(entry, true), !found || !s.removes)
 			if s.full() && s.at.behind > 0 {
 				return nil
 			}
