@@ -114,7 +114,7 @@ func (w wrongType) Unwrap() error { return w.error }
 // blame names in a refusal that a key is of the wrong type which of the keys it is.
 // It asks the server for their types; other errors it returns as they are.
 func (b *Broker) blame(ctx context.Context, err error, keys ...string) error {
-	if err == nil || !conn.IsWrongType(err) || ctx.Err() != nil {
+	if _, named := errors.AsType[wrongType](err); err == nil || named || !conn.IsWrongType(err) || ctx.Err() != nil {
 		return err
 	}
 	pipe := b.clients.Work.Pipeline()

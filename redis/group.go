@@ -54,7 +54,7 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 	if err := p.reserveAll(ctx, len(members)); err != nil {
 		return fmt.Errorf("queue group: %w", err)
 	}
-	err = p.begin(ctx)
+	err = b.nameLive(ctx, p.q, members, p.begin(ctx))
 	if err == nil || errors.Is(err, broker.ErrNotReplicated) {
 		_ = p.pending.decide(context.WithoutCancel(ctx), "stay") // after an error the next recovery does it
 	} else if p.undo(ctx) && b.cfg.Acknowledge == Memory {
@@ -64,6 +64,37 @@ func (b *Broker) QueueGroup(ctx context.Context, then *broker.TaskRun, members .
 		return fmt.Errorf("queue group: %w", err)
 	}
 	return nil
+}
+
+// nameLive names the members that were refused because live runs have their ids, if err says that
+// some were. An id that is free again by now is not named.
+func (b *Broker) nameLive(ctx context.Context, q *queue, members []*broker.TaskRun, err error) error {
+	if _, named := errors.AsType[*broker.DuplicateError](err); named || !errors.Is(err, broker.ErrDuplicate) {
+		return err
+	}
+	var owners []conn.Reply[string]
+	failed := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
+		owners = nil
+		for _, m := range members {
+			if m.OwnID {
+				owners = append(owners, pipe.Get(ctx, q.Owner(m.ID)))
+			}
+		}
+	})
+	live := new(broker.DuplicateError)
+	for i, m := range members {
+		if !m.OwnID || failed != nil {
+			continue
+		}
+		if owner := owners[0].Val(); owner != "" && !strings.HasPrefix(owner, "ended:") {
+			live.Runs = append(live.Runs, broker.Duplicate{Index: i, ID: m.ID})
+		}
+		owners = owners[1:]
+	}
+	if len(live.Runs) == 0 {
+		return err
+	}
+	return live
 }
 
 func (b *Broker) newPendingGroup(then *broker.TaskRun, members []*broker.TaskRun) (*pendingGroup, error) {

@@ -397,3 +397,34 @@ func requireMembers(t *testing.T, b *redis.Broker, gathering *broker.TaskRun) {
 	require.Len(t, members, 2)
 	require.Equal(t, broker.StateSucceeded, members[0].State)
 }
+
+// TestAGroupIsRefusedByName names the member whose id a live run has, in calls of all sizes.
+func TestAGroupIsRefusedByName(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{3, 4000} {
+		b := open(t, shared, redis.Config{Prefix: fmt.Sprint(prefix(t), size)})
+		gathering, members := group("q", "q", size)
+		for _, m := range members {
+			m.OwnID = true
+		}
+		require.NoError(t, b.QueueTasks(t.Context(), ownKept("member-2", "q")))
+		err := b.QueueGroup(t.Context(), gathering, members...)
+		require.ErrorContains(t, err, "queue group: run member-2, queued or running, has the same parameters or id")
+		var duplicate *broker.DuplicateError
+		require.ErrorAs(t, err, &duplicate)
+		require.Equal(t, []broker.Duplicate{{Index: 2, ID: "member-2"}}, duplicate.Runs)
+	}
+}
+
+// TestAnOutboxOfAWrongType is named once by who cannot use it.
+func TestAnOutboxOfAWrongTypeIsNamedOnce(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	b.Unrepairable()
+	require.NoError(t, c.Set(t.Context(), prefix(t)+":{q}:outbox", "x", 0).Err())
+	gathering, members := group("q", "q", 2)
+	members[1].Queue, members[1].Links.GroupQueue = "other", "q"
+	err := b.QueueGroup(t.Context(), gathering, members...)
+	require.ErrorContains(t, err, "rename or delete it")
+	require.Equal(t, 1, strings.Count(err.Error(), "rename or delete it"), err)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 
 	"github.com/taskgen/taskgen/broker"
@@ -159,7 +160,7 @@ func gather(ctx context.Context, b broker.Broker, run *broker.TaskRun) ([]byte, 
 	}
 	var results []byte
 	var failed *broker.Record
-	succeeded := 0
+	at, succeeded := 0, 0
 	for i, m := range members {
 		switch {
 		case m == nil:
@@ -168,14 +169,35 @@ func gather(ctx context.Context, b broker.Broker, run *broker.TaskRun) ([]byte, 
 			succeeded++
 			results = append(results, m.Result...)
 		case failed == nil:
-			failed = m
+			failed, at = m, i
 		}
 	}
 	if failed != nil && !group.Partial {
-		return nil, Permanent(fmt.Errorf("%d of %d members of the group failed, the first: %w", len(members)-succeeded, len(members), runError(failed)))
+		return nil, Permanent(membersError(len(members)-succeeded, len(members), at, failed))
 	}
 	if group.Param == "" {
 		return run.Payload, nil
 	}
 	return withParam(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
 }
+
+// membersError is the error of a run that gathers a group of which some members failed, the first
+// of them at a place. If that one gathers a group of its own, the error names the run in there
+// that failed, and the places on the way to it, instead of what each level says.
+func membersError(n, of, at int, first *broker.Record) error {
+	var within []string
+	if f := first.Failure; f != nil && f.Kind == Failed {
+		within = innerFailure.FindStringSubmatch(f.Message)
+	}
+	if within == nil {
+		return fmt.Errorf("%d of %d members of the group failed, the first: %w", n, of, runError(first))
+	}
+	path := fmt.Sprint("in the group of member ", at)
+	if within[1] != "" {
+		path += ", of its member " + within[1]
+	}
+	return fmt.Errorf("%d of %d members of the group failed, the first, %s: %s", n, of, path, within[2])
+}
+
+// innerFailure matches the text of membersError: the places on the way, and why the run failed.
+var innerFailure = regexp.MustCompile(`^\d+ of \d+ members of the group failed, the first(?:, in the group of member (\d+(?:, of its member \d+)*))?: ((?s:.*))$`)

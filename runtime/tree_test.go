@@ -101,8 +101,14 @@ func TestAFailureRisesThroughATree(t *testing.T) {
 		h, err := group(added(4), inner).Queue(ctx)
 		require.NoError(t, err)
 		_, err = h.Wait(ctx)
-		require.ErrorContains(t, err, "1 of 2 members of the group failed, the first: run ")
-		require.ErrorContains(t, err, "3 is odd")
+		require.Regexp(t, `: 1 of 2 members of the group failed, the first, in the group of member 1: run \S+ of task half: failed after 1 attempt: 3 is odd$`, err.Error())
+		require.Equal(t, 1, strings.Count(err.Error(), "members of the group"), "one sentence for all levels")
+
+		h, err = group(added(4), added(2), group(inner, added(2))).Queue(ctx)
+		require.NoError(t, err)
+		_, err = h.Wait(ctx)
+		require.Regexp(t, `: 1 of 3 members of the group failed, the first, in the group of member 2, of its member 0: run \S+ of task half: failed after 1 attempt: 3 is odd$`, err.Error())
+		require.Equal(t, 1, strings.Count(err.Error(), "members of the group"), "one sentence for all levels")
 
 		h, err = group(added(4), inner.With(taskrt.SkipFailed())).Queue(ctx)
 		require.NoError(t, err)
