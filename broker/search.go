@@ -6,7 +6,8 @@ import "context"
 // A page costs no more than its Look entries, however many there are.
 type Searcher interface {
 	// FindRuns returns a page of the queue's runs in a state, in the order of
-	// [Controls.Runs]. A run that changes its state or its place between two pages can be
+	// [Controls.Runs]. It returns an error if After is not that of a page of the same
+	// search. A run that changes its state or its place between two pages can be
 	// missing or be on both; any other is on one.
 	FindRuns(ctx context.Context, queue string, state State, s RunSearch) (*RunPage, error)
 
@@ -23,7 +24,7 @@ const (
 
 // RunSearch is what [Searcher.FindRuns] looks for.
 type RunSearch struct {
-	Match func(*RunInfo) bool // is called for each run that is looked at; nil: all match
+	Match func(*RunInfo) bool // is called for each run that is looked at, and must neither change nor keep it; nil: all match
 	After string              // the After of the page before; empty: from the beginning
 	Max   int                 // at most so many runs; 0: MaxFound
 	Look  int                 // looks at no more entries; 0: MaxLook
@@ -39,7 +40,7 @@ type RunPage struct {
 
 // DeadSearch is what [Searcher.FindDead] looks for.
 type DeadSearch struct {
-	Match func(*DeadLetter) bool // nil: all match
+	Match func(*DeadLetter) bool // as that of [RunSearch]
 	After string
 	Max   int
 	Look  int

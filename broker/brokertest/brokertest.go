@@ -67,6 +67,8 @@ func parts() []part {
 		ofBroker[broker.Clock]("finding schedulers with wrong clocks", []string{"Ticks"}, clockChecks),
 		ofBroker[broker.ScheduleStore]("schedules made at run time", []string{"Ticks"}, scheduleChecks),
 
+		ofBroker[broker.Searcher]("pages of runs and dead letters that match", []string{"Controls"}, searchChecks),
+
 		unlisted(ofBroker[broker.RiskReporter]("", nil, riskChecks)),
 		unlisted(ofSession[poison.Tracker]("", []string{"Leaser"}, beginChecks)),
 		unlisted(ofSession[poison.Survivor]("", []string{"Leaser"}, survivorChecks)),

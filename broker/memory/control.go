@@ -117,6 +117,13 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 		return broker.ErrNoRecord // the caller knows what it asked for
 	}
 	now := b.now()
+	b.cancel(q, e, failure, now)
+	b.wake(q, now)
+	return nil
+}
+
+// cancel ends a run that waits, and has the session learn of it that holds the run.
+func (b *Broker) cancel(q *queue, e *storedRun, failure broker.Failure, now clock) {
 	switch e.state() {
 	case broker.StateRunning:
 		if e.cancelled() == nil {
@@ -124,7 +131,7 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 			f := q.deliveryOf(e)
 			f.s.asked = append(f.s.asked, f)
 		}
-		return nil
+		return
 	case broker.StateDelayed:
 		if e.at > 0 {
 			q.delayed.remove(e)
@@ -135,8 +142,6 @@ func (b *Broker) Cancel(ctx context.Context, queue, id string, failure broker.Fa
 		q.removeWaiting(e, now)
 	}
 	b.conclude(q, e, &broker.Outcome{Run: &e.run, Verdict: broker.Dropped, Failure: &failure}, now)
-	b.wake(q, now)
-	return nil
 }
 
 // removeWaiting removes a run that is due from its ready list, backlog or shelf.
@@ -191,32 +196,28 @@ func (q *queue) find(id string) *storedRun {
 // eachWaiting calls fn for the runs that are due, ready list by ready list, until it
 // returns false.
 func (q *queue) eachWaiting(fn func(e *storedRun) bool) {
-	q.eachReadyList(func(l *readyList) bool { return l.each(fn) })
+	for p := range priorities {
+		q.eachReadyList(p, func(l *readyList) bool { return l.each(fn) })
+	}
 }
 
-// eachReadyList calls fn for the lists of runs that are due, ready or waiting, until it
-// returns false.
-func (q *queue) eachReadyList(fn func(l *readyList) bool) {
+// eachReadyList calls fn for the lists of runs of a priority that are due, ready or waiting,
+// until it returns false.
+func (q *queue) eachReadyList(p int, fn func(l *readyList) bool) {
 	for k := range q.readyLists {
-		for p := range q.readyLists[k] {
-			if !fn(&q.readyLists[k][p]) {
-				return
-			}
+		if !fn(&q.readyLists[k][p]) {
+			return
 		}
 	}
 	for _, bl := range q.backlogs {
-		for p := range bl.readyLists {
-			if !fn(&bl.readyLists[p]) {
-				return
-			}
+		if !fn(&bl.readyLists[p]) {
+			return
 		}
 	}
 	for _, s := range q.disabled {
 		for k := range s {
-			for p := range s[k] {
-				if !fn(&s[k][p]) {
-					return
-				}
+			if !fn(&s[k][p]) {
+				return
 			}
 		}
 	}

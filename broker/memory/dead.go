@@ -14,6 +14,7 @@ import (
 type deadLetter struct {
 	*broker.DeadLetter
 	group *group
+	order int64 // among those of its queue
 }
 
 // deadList is a queue's dead letters, a ring once it is full.
@@ -21,9 +22,12 @@ type deadList struct {
 	letters []deadLetter
 	oldest  int
 	trimmed int64
+	last    int64 // order of the newest
 }
 
 func (d *deadList) add(l deadLetter, most int) {
+	d.last++
+	l.order = d.last
 	if len(d.letters) < most {
 		d.letters = append(d.letters, l)
 		return
@@ -39,6 +43,20 @@ func (d *deadList) list() []deadLetter {
 	return slices.Concat(d.letters[d.oldest:], d.letters[:d.oldest])
 }
 
+// removeEach calls do with each letter that is wanted, the oldest first, and removes those for
+// which do returns true. It returns how many it removed.
+func (d *deadList) removeEach(wanted, do func(l deadLetter) bool) int {
+	var left []deadLetter
+	before := len(d.letters)
+	for _, l := range d.list() {
+		if !wanted(l) || !do(l) {
+			left = append(left, l)
+		}
+	}
+	d.letters, d.oldest = left, 0
+	return before - len(left)
+}
+
 // DeadLetters returns up to max of the queue's dead letters, the newest first.
 func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*broker.DeadLetter, error) {
 	if err := b.enter(ctx); err != nil {
@@ -52,9 +70,7 @@ func (b *Broker) DeadLetters(ctx context.Context, queue string, max int) ([]*bro
 	n := len(q.dead.letters)
 	var list []*broker.DeadLetter
 	for i := range min(n, max) {
-		l := *q.dead.letters[(q.dead.oldest+n-1-i)%n].DeadLetter
-		l.Run = cloneRun(l.Run)
-		list = append(list, &l)
+		list = append(list, q.dead.letters[(q.dead.oldest+n-1-i)%n].detached())
 	}
 	return list, nil
 }
@@ -82,14 +98,16 @@ func (b *Broker) RequeueDead(ctx context.Context, name string, ids ...string) (i
 
 // DeleteDead deletes dead letters, as [broker.Controls] says: all of one id.
 func (b *Broker) DeleteDead(ctx context.Context, name string, ids ...string) (int, error) {
-	n, err := b.takeDead(ctx, name, ids, func(_ *queue, l deadLetter, _ clock) error {
-		l.group.forget()
-		return nil
-	})
+	n, err := b.takeDead(ctx, name, ids, deleteLetter)
 	if err != nil {
 		return n, fmt.Errorf("delete %d dead letters of queue %.64q: %w", len(ids), name, err)
 	}
 	return n, nil
+}
+
+func deleteLetter(_ *queue, l deadLetter, _ clock) error {
+	l.group.forget()
+	return nil
 }
 
 // takeDead calls do with each of the dead letters, and removes those for which do returns
@@ -108,23 +126,18 @@ func (b *Broker) takeDead(ctx context.Context, name string, ids []string, do fun
 		asked[id] = i
 	}
 	now := b.now()
-	done := 0
-	var left []deadLetter
 	stayed := new(broker.DuplicateError)
-	for _, l := range q.dead.list() {
-		i, wanted := asked[l.ID]
-		if !wanted {
-			left = append(left, l)
-			continue
-		}
-		if err := do(q, l, now); err != nil {
-			stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: i, ID: inTheWay(l.ID, err)})
-			left = append(left, l)
-			continue
-		}
-		done++
+	wanted := func(l deadLetter) bool {
+		_, ok := asked[l.ID]
+		return ok
 	}
-	q.dead.letters, q.dead.oldest = left, 0
+	done := q.dead.removeEach(wanted, func(l deadLetter) bool {
+		err := do(q, l, now)
+		if err != nil {
+			stayed.Runs = append(stayed.Runs, broker.Duplicate{Index: asked[l.ID], ID: inTheWay(l.ID, err)})
+		}
+		return err == nil
+	})
 	b.wake(q, now)
 	if len(stayed.Runs) > 0 {
 		return done, stayed

@@ -18,7 +18,8 @@ type readyList struct {
 type strand struct {
 	readyList  *readyList
 	head, tail *storedRun
-	prev, next *strand // in turn
+	prev, next *strand    // in turn
+	mark       *storedRun // where a search has looked last, nil: before head
 }
 
 const priorities = 3
@@ -117,6 +118,9 @@ func (s *strand) insert(e, before *storedRun) {
 // remove takes a run out of the ready list. Its value keeps its turn.
 func (l *readyList) remove(e *storedRun) {
 	s := e.in
+	if s.mark == e {
+		s.mark = e.prev
+	}
 	if e.prev == nil {
 		s.head = e.next
 	} else {

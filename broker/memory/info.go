@@ -45,7 +45,7 @@ func (b *Broker) Queue(ctx context.Context, queue string) (*broker.QueueInfo, er
 func (q *queue) oldest(now clock) time.Time {
 	var oldest *storedRun
 	look := broker.MaxLook
-	q.eachReadyList(func(l *readyList) bool {
+	lookAt := func(l *readyList) bool {
 		for s := l.first; s != nil; s = s.next {
 			for e := s.head; e != nil && (look > 0 || e == s.head); e = e.next {
 				if look--; oldest == nil || now.until(e.due) < now.until(oldest.due) {
@@ -54,7 +54,10 @@ func (q *queue) oldest(now clock) time.Time {
 			}
 		}
 		return true
-	})
+	}
+	for p := range priorities {
+		q.eachReadyList(p, lookAt)
+	}
 	if oldest == nil {
 		return time.Time{}
 	}

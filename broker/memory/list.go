@@ -5,9 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"fmt"
-	"maps"
 	"math"
-	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -20,48 +18,35 @@ import (
 //   - running, by session, and then in the order taken;
 //   - ended, those that have a record, the latest first.
 func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max int) ([]*broker.RunInfo, error) {
-	list := lister(state)
-	if list == nil {
+	lookAt, start := looker(state)
+	if lookAt == nil {
 		return nil, fmt.Errorf("list %.64q runs of queue %.64q: there is no such state", state, queue)
 	}
 	if err := b.enter(ctx); err != nil {
 		return nil, fmt.Errorf("list %.64q runs of queue %.64q: %w", state, queue, err)
 	}
-	defer b.mu.Unlock()
-	q := b.queues[queue]
-	if q == nil || max <= 0 {
-		return nil, nil
+	v := view{most: math.MaxInt, want: max}
+	if q := b.queues[queue]; q != nil && max > 0 {
+		now := b.now()
+		q.promote(now)
+		b.wake(q, now)
+		lookAt(q, &v, start, now)
 	}
-	now := b.now()
-	q.promote(now)
-	b.wake(q, now)
-	return list(q, max, now), nil
+	b.mu.Unlock()
+	var list []*broker.RunInfo
+	for i := range v.seen {
+		list = append(list, v.seen[i].detached())
+	}
+	return list, nil
 }
 
-// lister returns the function that lists the runs in a state, nil if there is no such state.
-func lister(state broker.State) func(q *queue, max int, now clock) []*broker.RunInfo {
-	switch state {
-	case broker.StateQueued:
-		return (*queue).listQueued
-	case broker.StateDelayed:
-		return (*queue).listDelayed
-	case broker.StateRunning:
-		return (*queue).listRunning
-	case broker.StateSucceeded, broker.StateFailed, broker.StateCancelled:
-		return func(q *queue, max int, now clock) []*broker.RunInfo { return q.listEnded(state, max, now) }
+// started returns when the attempt began that goes on, or was the last. It is zero if that is
+// unknown.
+func (e *storedRun) started() time.Time {
+	if e.state() == broker.StateRunning {
+		return fromWall(e.taken)
 	}
-	return nil
-}
-
-// info describes a run that has not ended.
-func (e *storedRun) info() *broker.RunInfo {
-	info := &broker.RunInfo{Run: cloneRun(&e.run), State: e.state(), Failure: cloneFailure(e.failure)}
-	if info.State == broker.StateRunning {
-		info.Started = fromWall(e.taken)
-	} else {
-		info.Started = lastStart(e.run.History.OrZero().Attempts)
-	}
-	return info
+	return lastStart(e.run.History.OrZero().Attempts)
 }
 
 // lastStart returns when the last of the attempts began.
@@ -72,42 +57,16 @@ func lastStart(attempts []broker.Attempt) time.Time {
 	return attempts[len(attempts)-1].Started
 }
 
-func (q *queue) listQueued(max int, _ clock) []*broker.RunInfo {
-	var some []*storedRun
-	q.eachReadyList(func(l *readyList) bool {
-		for s := l.first; s != nil; s = s.next {
-			for e, n := s.head, 0; e != nil && n < max; e, n = e.next, n+1 {
-				some = append(some, e)
-			}
-		}
-		return true
-	})
-	slices.SortFunc(some, func(a, b *storedRun) int {
-		return cmp.Or(cmp.Compare(b.run.Priority, a.run.Priority), cmp.Compare(a.order, b.order))
-	})
-	var list []*broker.RunInfo
-	for _, e := range some[:min(max, len(some))] {
-		list = append(list, e.info())
+// endedInfo describes a run that has ended, by its record.
+func endedInfo(rec *broker.Record) *broker.RunInfo {
+	info := &broker.RunInfo{
+		Run:   &broker.TaskRun{ID: rec.ID, Task: rec.Task, Queue: rec.Queue, Attempt: rec.Attempt, QueuedAt: rec.QueuedAt},
+		State: rec.State, Failure: rec.Failure, Started: lastStart(rec.Attempts), Ended: rec.EndedAt,
 	}
-	return list
-}
-
-// listDelayed reads the heaps from their heads, and no further than it must.
-func (q *queue) listDelayed(max int, now clock) []*broker.RunInfo {
-	ahead := &frontier{now: now}
-	ahead.add(q.delayed.mono, 0)
-	ahead.add(q.delayed.wall, 0)
-	var list []*broker.RunInfo
-	for len(list) < max && ahead.Len() > 0 {
-		n := heap.Pop(ahead).(heapNode)
-		ahead.add(n.of, 2*n.at+1)
-		ahead.add(n.of, 2*n.at+2)
-		e := n.of[n.at]
-		info := e.info()
-		info.Due = now.time(e.due)
-		list = append(list, info)
+	if len(rec.Attempts) > 0 {
+		info.Run.History = &broker.History{Attempts: rec.Attempts}
 	}
-	return list
+	return info
 }
 
 // time returns the wall clock's time at the instant.
@@ -116,6 +75,60 @@ func (c clock) time(i instant) time.Time {
 		return time.Unix(0, i.at).UTC()
 	}
 	return time.Unix(0, c.wall+min(i.at-c.mono, math.MaxInt64-c.wall)).UTC()
+}
+
+// orderHeap is runs of several strands, the one that was queued first at its head.
+type orderHeap []*storedRun
+
+func (h orderHeap) Len() int           { return len(h) }
+func (h orderHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h orderHeap) Less(i, j int) bool { return h[i].order < h[j].order }
+func (h *orderHeap) Push(e any)        { *h = append(*h, e.(*storedRun)) }
+func (h *orderHeap) Pop() any {
+	last := len(*h) - 1
+	e := (*h)[last]
+	*h = (*h)[:last]
+	return e
+}
+
+// take returns the run at the head, and puts the next of its strand in its place.
+func (h *orderHeap) take() *storedRun {
+	e := (*h)[0]
+	if e.next == nil {
+		heap.Pop(h)
+	} else {
+		(*h)[0] = e.next
+		heap.Fix(h, 0)
+	}
+	return e
+}
+
+// strandsAfter returns the first run of each strand of a priority that comes after one in the
+// order in which they were queued.
+func (q *queue) strandsAfter(level int, order int64) *orderHeap {
+	h := new(orderHeap)
+	q.eachReadyList(level, func(l *readyList) bool {
+		for s := l.first; s != nil; s = s.next {
+			if e := s.after(order); e != nil {
+				*h = append(*h, e)
+			}
+		}
+		return true
+	})
+	heap.Init(h)
+	return h
+}
+
+// after returns the first run behind an order. It begins where a search looked last, if it can.
+func (s *strand) after(order int64) *storedRun {
+	e := s.head
+	if s.mark != nil && s.mark.order <= order {
+		e = s.mark
+	}
+	for e != nil && e.order <= order {
+		e = e.next
+	}
+	return e
 }
 
 type heapNode struct {
@@ -129,10 +142,31 @@ type frontier struct {
 	nodes []heapNode
 }
 
-func (f *frontier) add(h dueHeap, at int) {
-	if at < len(h) {
-		heap.Push(f, heapNode{h, at})
+// addAfter adds the first runs of a heap behind an instant and an order. It reads those before.
+func (f *frontier) addAfter(h dueHeap, at, order int64) {
+	for before := []int{0}; len(before) > 0; {
+		i := before[len(before)-1]
+		before = before[:len(before)-1]
+		if i >= len(h) {
+			continue
+		}
+		if e := h[i]; cmp.Or(cmp.Compare(e.due.at, at), cmp.Compare(e.order, order)) > 0 {
+			heap.Push(f, heapNode{h, i})
+		} else {
+			before = append(before, 2*i+1, 2*i+2)
+		}
 	}
+}
+
+// take returns the run at the head, and puts those behind it in its place.
+func (f *frontier) take() *storedRun {
+	n := heap.Pop(f).(heapNode)
+	for _, child := range []int{2*n.at + 1, 2*n.at + 2} {
+		if child < len(n.of) {
+			heap.Push(f, heapNode{n.of, child})
+		}
+	}
+	return n.of[n.at]
 }
 
 func (f *frontier) Len() int      { return len(f.nodes) }
@@ -147,39 +181,4 @@ func (f *frontier) Pop() any {
 	n := f.nodes[last]
 	f.nodes = f.nodes[:last]
 	return n
-}
-
-func (q *queue) listRunning(max int, _ clock) []*broker.RunInfo {
-	sessions := slices.SortedFunc(maps.Keys(q.holds), func(a, b *Session) int { return cmp.Compare(a.id, b.id) })
-	var list []*broker.RunInfo
-	for _, s := range sessions {
-		for f := q.holds[s].head; f != nil && len(list) < max; f = f.next {
-			info := f.e.info()
-			info.Session = s.id
-			list = append(list, info)
-		}
-	}
-	return list
-}
-
-func (q *queue) listEnded(state broker.State, max int, now clock) []*broker.RunInfo {
-	var list []*broker.RunInfo
-	for k := q.newest; k != nil && len(list) < max; k = k.older {
-		if k.rec.State == state && now.until(k.ends) > 0 {
-			list = append(list, endedInfo(k.rec))
-		}
-	}
-	return list
-}
-
-// endedInfo describes a run that has ended, by its record.
-func endedInfo(rec *broker.Record) *broker.RunInfo {
-	info := &broker.RunInfo{
-		Run:   &broker.TaskRun{ID: rec.ID, Task: rec.Task, Queue: rec.Queue, Attempt: rec.Attempt, QueuedAt: rec.QueuedAt},
-		State: rec.State, Failure: cloneFailure(rec.Failure), Started: lastStart(rec.Attempts), Ended: rec.EndedAt,
-	}
-	if len(rec.Attempts) > 0 {
-		info.Run.History = &broker.History{Attempts: slices.Clone(rec.Attempts)}
-	}
-	return info
 }

@@ -25,6 +25,8 @@ var (
 	_ broker.Policies    = (*memory.Broker)(nil)
 	_ broker.Controls    = (*memory.Broker)(nil)
 	_ broker.Groups      = (*memory.Broker)(nil)
+	_ broker.Searcher    = (*memory.Broker)(nil)
+	_ broker.Changer     = (*memory.Broker)(nil)
 	_ broker.Heartbeater = (*memory.Session)(nil)
 	_ broker.Starter     = (*memory.Session)(nil)
 	_ poison.Survivor    = (*memory.Session)(nil)

@@ -189,6 +189,9 @@ type queue struct {
 	windows   windowHeap            // the limits that time changes
 	records   map[string]*kept      // of those that have ended
 	newest    *kept                 // of them, the one that ended last
+	lastEnded int64                 // the order of that
+	ended     [3]int64              // how many they are, by endedIndex of the state
+	endedMark *kept                 // where a search has looked last, nil: before newest
 	holds     map[*Session]*hold
 	dead      deadList
 	ticks     map[string]int64 // last claimed, by task, or by ticksOf

@@ -16,6 +16,7 @@ type kept struct {
 	q     *queue
 	group *group
 	ends  instant
+	order int64 // among the records of its queue
 
 	older, newer *kept // of the same queue
 }
@@ -37,7 +38,9 @@ func (h *expiryHeap) Pop() any {
 
 func (b *Broker) keep(q *queue, rec *broker.Record, until instant) {
 	q.dropRecord(q.records[rec.ID])
-	k := &kept{rec: rec, q: q, ends: until, older: q.newest}
+	q.lastEnded++
+	k := &kept{rec: rec, q: q, ends: until, order: q.lastEnded, older: q.newest}
+	q.ended[endedIndex(rec.State)]++
 	if q.newest != nil {
 		q.newest.newer = k
 	}
@@ -46,10 +49,25 @@ func (b *Broker) keep(q *queue, rec *broker.Record, until instant) {
 	heap.Push(&b.expiry, k)
 }
 
+// endedIndex returns the place of a state that has ended in queue.ended.
+func endedIndex(s broker.State) int {
+	switch s {
+	case broker.StateSucceeded:
+		return 0
+	case broker.StateFailed:
+		return 1
+	}
+	return 2
+}
+
 // dropRecord takes a record that is kept, if it is one, out of its queue.
 func (q *queue) dropRecord(k *kept) {
 	if k == nil {
 		return
+	}
+	q.ended[endedIndex(k.rec.State)]--
+	if q.endedMark == k {
+		q.endedMark = k.newer
 	}
 	if k.newer == nil {
 		q.newest = k.older

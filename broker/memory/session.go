@@ -32,7 +32,8 @@ type delivery struct {
 	e          *storedRun // nil once finished or given back
 	was        *storedRun // e before it went back
 	h          *hold
-	lost       bool // recovered, and the session does not know yet
+	place      int64 // in the order of its hold
+	lost       bool  // recovered, and the session does not know yet
 	prev, next *delivery
 }
 
@@ -40,10 +41,13 @@ type delivery struct {
 type hold struct {
 	head, tail *delivery
 	n          int
+	last       int64 // place that was given
 }
 
 func (h *hold) push(f *delivery) {
 	h.n++
+	h.last++
+	f.place = h.last
 	f.h, f.prev = h, h.tail
 	if h.tail == nil {
 		h.head = f
