@@ -17,8 +17,8 @@
 //	Clock            schedulers with wrong clocks are found            Ticks
 //	ScheduleStore    schedules made at run time                        Ticks
 //	RiskReporter     a server that may lose runs is warned of
-//	Searcher         pages of runs and dead letters that match        Controls
-//	Changer          changes all that match: cancel, run, requeue     Searcher
+//	Searcher         pages of runs and dead letters that match         Controls
+//	Changer          changes all that match: cancel, run, requeue      Searcher
 //	Instances        which consumers and schedulers are up
 //	Tallies          counts and times of runs, by task and minute
 //
