@@ -53,6 +53,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/measure", "internal/text", "internal/ulid"},
 		"internal/measure":    nil,
+		"internal/instance":   {"broker"},
 		"internal/ulid":       nil,
 		"internal/worker":     {"broker", "broker/maintenance", "internal/backoff", "internal/measure", "internal/poison", "internal/text"},
 		"internal/suggest":    nil,
@@ -61,7 +62,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"otel":           {"broker", "runtime"},
 		"metrics":        {"broker", "internal/fleet", "runtime"},

@@ -54,11 +54,13 @@ func (c *Consumer) Run(ctx context.Context) error {
 	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
 	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
+	withdraw := c.announce(ctx, &loops)
 	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: surrounded(c.cfg.Middleware), offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
 	stopWatching()
-	loops.Wait()
+	withdraw()
 	c.events.drain()
 	closePool(ctx, pool, c.logger)
+	loops.Wait()
 	if err != nil {
 		return fmt.Errorf("run consumer: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -87,6 +88,13 @@ type ConsumerConfig struct {
 	// Address is where the process serves metrics, such as 10.0.0.7:8080. The broker's
 	// [broker.Instance] has it. Defaults to none.
 	Address string
+	// Version is that of the program, for people who ask which consumers are up. Defaults
+	// to the version of the main module, or the commit that it was built of.
+	Version string
+	// NoTallies has the consumer count no runs for charts, see [broker.Tallies].
+	// Defaults to false: it sends counts by task and minute to the broker every 10
+	// seconds.
+	NoTallies bool
 	// Logger receives what happens to runs. Defaults to slog's default logger.
 	Logger *slog.Logger
 	// StopHint is appended to the line that is logged when Run's context has ended while
@@ -165,6 +173,7 @@ type Consumer struct {
 	running atomic.Bool
 
 	children children
+	changes  chan struct{} // has a value when the consumer is to announce itself again
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
 	stopHint   func() string
@@ -192,12 +201,13 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 	}
 	cfg.grants = grantsOf(b)
 	c := &Consumer{
-		broker: b,
-		cfg:    cfg,
-		tasks:  tasks,
-		client: NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
-		logger: cfg.Logger,
-		events: notifier{onEvent: cfg.OnEvent, observers: cfg.Observers, logger: cfg.Logger},
+		broker:  b,
+		cfg:     cfg,
+		tasks:   tasks,
+		client:  NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
+		logger:  cfg.Logger,
+		changes: make(chan struct{}, 1),
+		events:  notifier{onEvent: cfg.OnEvent, observers: cfg.Observers, logger: cfg.Logger},
 
 		risksEvery: risksEvery,
 	}
@@ -212,6 +222,7 @@ func (c *Consumer) newWorker() *worker.Worker {
 		Slots:  [2]int{IO: c.cfg.Concurrency, CPU: c.cfg.Processes},
 		Queues: c.cfg.Queues, Strict: c.cfg.Strict,
 		Lease: c.cfg.Lease, Grace: c.cfg.Grace, MaxCrashes: c.cfg.MaxCrashes, DeadAge: c.cfg.DeadAge,
+		Host: instance.HostPID(), NoTallies: c.cfg.NoTallies, Changed: c.change,
 		StopHint: func() string {
 			if c.stopHint == nil {
 				return ""

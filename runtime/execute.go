@@ -252,7 +252,7 @@ func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome 
 		}
 		run.Attempt++
 		if ctx := x.logContext(); c.logger.Enabled(ctx, slog.LevelDebug) {
-			c.logger.DebugContext(ctx, "run succeeded", append(x.took(ended), "task", run.Task, "run", run.ID, "attempt", run.Attempt)...)
+			c.logger.DebugContext(ctx, "run succeeded", append(x.took(ended), "task", run.Task, "run", run.ID, "queue", run.Queue, "attempt", run.Attempt)...)
 		}
 		return success
 	}
@@ -263,7 +263,7 @@ func (x *execution) decide(ended time.Time, a answer, err error) broker.Outcome 
 		}
 	}
 	if wait > 0 {
-		c.logger.DebugContext(x.logContext(), "run snoozed", append(x.took(ended), "task", run.Task, "run", run.ID, "in", wait)...)
+		c.logger.DebugContext(x.logContext(), "run snoozed", append(x.took(ended), "task", run.Task, "run", run.ID, "queue", run.Queue, "attempt", run.Attempt+1, "in", wait)...)
 		return worker.ReturnOutcome(run, wait)
 	}
 	return c.failed(x, ended, run, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"log/slog"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,8 +20,9 @@ import (
 type SchedulerConfig struct {
 	// Logger receives what goes wrong. Defaults to slog's default logger.
 	Logger *slog.Logger
-	// Address is as that of [ConsumerConfig].
+	// Address and Version are as those of [ConsumerConfig].
 	Address string
+	Version string
 }
 
 // Scheduler queues the runs of tasks with a schedule. Any number of schedulers may work on
@@ -59,6 +61,8 @@ type SchedulerConfig struct {
 // them, so that no tick is repeated, but over two of a schedule at most. If there are more,
 // the schedule goes on at once, and the scheduler logs that.
 type Scheduler struct {
+	broker  broker.Broker
+	cfg     SchedulerConfig
 	ticks   *tick.Scheduler
 	running atomic.Bool
 }
@@ -85,7 +89,7 @@ func NewScheduler(b broker.Broker, cfg SchedulerConfig, sets ...[]Task) (*Schedu
 	if err := checkTickPolicies(b, tasks); err != nil {
 		return nil, fmt.Errorf("make a scheduler: %w", err)
 	}
-	return &Scheduler{ticks: ticks}, nil
+	return &Scheduler{broker: b, cfg: cfg, ticks: ticks}, nil
 }
 
 // tickTasks returns the tasks as their schedules know them, in the order of their
@@ -154,7 +158,11 @@ func (s *Scheduler) Run(ctx context.Context) error {
 	if !subprocess.InTest() { // as in Consumer.Run
 		defer sigpipe.Drop()()
 	}
+	var loops sync.WaitGroup
+	withdraw := s.announce(ctx, &loops)
 	s.ticks.Run(ctx)
+	withdraw()
+	loops.Wait()
 	return nil
 }
 

@@ -1,12 +1,18 @@
 package runtime
 
 import (
+	"cmp"
+	"context"
+	"os"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/measure"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/ulid"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -33,7 +39,7 @@ func (d Durations) Count() (n int64) {
 // ConsumerStats are what a consumer has done since it was made, and what it does now. Its
 // counts only grow.
 type ConsumerStats struct {
-	Slots    [2]broker.Slots // by Kind
+	Slots    [2]broker.Slots // by Kind; a kind of which it has no tasks has none
 	Children int             // child processes
 	// Kills is how many child processes were killed, by the reason: timeout, cancelled, oom,
 	// protocol, or start for one that did not become ready.
@@ -185,4 +191,60 @@ func (s *Scheduler) Health() Health {
 		h.Ready = true
 	}
 	return h
+}
+
+// change has the consumer announce itself again. It does not block.
+func (c *Consumer) change() {
+	select {
+	case c.changes <- struct{}{}:
+	default:
+	}
+}
+
+// announce announces the consumer to the broker until the returned function is called. It does
+// not block; loops ends when the consumer is withdrawn.
+func (c *Consumer) announce(ctx context.Context, loops *sync.WaitGroup) (withdraw func()) {
+	announcing, withdraw := context.WithCancel(context.WithoutCancel(ctx))
+	stopped := context.AfterFunc(ctx, c.change)
+	self := newInstance(broker.RoleConsumer, c.cfg.Version, c.cfg.Address)
+	loops.Go(func() {
+		defer stopped()
+		instance.Announce(announcing, c.broker, c.logger, c.changes, func() *broker.Instance {
+			i, health, stats := *self, c.worker.Health(), c.worker.Stats()
+			i.Stopping = ctx.Err() != nil
+			i.Session, i.Slots, i.Children, i.Queues = health.Session, stats.Slots, c.children.count(), c.worker.Queues()
+			return &i
+		})
+	})
+	return withdraw
+}
+
+// announce announces the scheduler as [Consumer.announce] does.
+func (s *Scheduler) announce(ctx context.Context, loops *sync.WaitGroup) (withdraw func()) {
+	announcing, withdraw := context.WithCancel(context.WithoutCancel(ctx))
+	changes := make(chan struct{}, 1)
+	stopped := context.AfterFunc(ctx, func() { changes <- struct{}{} })
+	self := newInstance(broker.RoleScheduler, s.cfg.Version, s.cfg.Address)
+	loops.Go(func() {
+		defer stopped()
+		instance.Announce(announcing, s.broker, s.cfg.Logger, changes, func() *broker.Instance {
+			i := *self
+			i.Stopping = ctx.Err() != nil
+			i.Queues = make(map[string]int)
+			for _, queue := range s.ticks.Queues() {
+				i.Queues[queue] = 1
+			}
+			return &i
+		})
+	})
+	return withdraw
+}
+
+// newInstance returns what stays the same of an instance that starts.
+func newInstance(role broker.Role, version, address string) *broker.Instance {
+	now := time.Now()
+	return &broker.Instance{
+		ID: ulid.New(now), Role: role, Host: instance.Host(), PID: os.Getpid(), Started: now,
+		Version: cmp.Or(version, instance.Version()), Address: address,
+	}
 }

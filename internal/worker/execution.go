@@ -73,6 +73,7 @@ type Attempt struct {
 	task      *taskState
 	run       *broker.TaskRun
 	spared    int32 // deliveries that are not counted as crashes
+	lost      int32 // deliveries that did not end, and are not in the run's history yet
 	overdue   bool  // logged already; the heartbeat's own
 
 	started      time.Time
@@ -114,9 +115,11 @@ func DueTime(run *broker.TaskRun) time.Time {
 	return run.QueuedAt.Add(run.Delay)
 }
 
-// NoteEnd notes the outcome of the attempt for the next heartbeat, after it has sent the run's
-// last progress. It blocks until the broker has replied to that. Call it before Finish.
+// NoteEnd notes the outcome of the attempt in the run's history, and for the next heartbeat
+// after it has sent the run's last progress. It blocks until the broker has replied to that.
+// Call it before Finish.
 func (a *Attempt) NoteEnd(o *broker.Outcome, took time.Duration) {
+	a.addHistory(o, took)
 	a.sendProgress()
 	a.noteLast(o, took)
 }
@@ -224,9 +227,9 @@ func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Executi
 			s.putUnstarted(o)
 			return nil
 		}
-		spared := a.spared
+		spared, lost := a.spared, a.lost
 		a = s.bind(x, a.run)
-		a.spared = spared
+		a.spared, a.lost = spared, lost
 	}
 }
 
@@ -281,5 +284,8 @@ func (s *session) unstartedOutcome(run *broker.TaskRun) broker.Outcome {
 // putUnstarted puts the outcome of a run that did not start.
 func (s *session) putUnstarted(o broker.Outcome) {
 	defer s.putOutcome(o) // also if the application ends the goroutine
+	if o.Verdict != broker.Retry {
+		s.countUnstarted(o.Run, o.Verdict)
+	}
 	s.exec.NotStarted(&o)
 }

@@ -28,6 +28,7 @@ type taskState struct {
 	mu     sync.Mutex
 	last   broker.LastRun
 	unsent bool // the broker does not have last yet
+	counts tallyCounts
 }
 
 // setLast sets how the latest run ended. Runs that ended without having started are not
@@ -35,20 +36,37 @@ type taskState struct {
 func (ts *taskState) setLast(run *broker.TaskRun, started time.Time, took time.Duration, failure broker.FailureKind) {
 	ts.mu.Lock()
 	defer ts.mu.Unlock()
+	ts.setLastLocked(run, started, took, failure)
+}
+
+// setLastLocked is setLast while the lock is held.
+func (ts *taskState) setLastLocked(run *broker.TaskRun, started time.Time, took time.Duration, failure broker.FailureKind) {
 	ts.unsent = true
 	ts.last = broker.LastRun{Queue: run.Queue, Task: ts.name, ID: run.ID, Started: started, Took: took, Failure: failure}
 }
 
-// noteLast sets the run as its task's latest if it has ended.
+// noteLast sets the run as its task's latest if it has ended, and counts the attempt.
 func (a *Attempt) noteLast(o *broker.Outcome, took time.Duration) {
-	if o.Verdict == broker.Retry {
+	counts := a.session.tallies != nil && (o.Verdict != broker.Retry || o.Failure != nil)
+	if o.Verdict == broker.Retry && !counts {
 		return
 	}
 	var failure broker.FailureKind
-	if o.Verdict != broker.Succeeded {
+	if o.Failure != nil {
 		failure = o.Failure.Kind
 	}
-	a.task.setLast(a.run, a.started, took, failure)
+	ts := a.task
+	ts.mu.Lock()
+	defer ts.mu.Unlock()
+	if o.Verdict != broker.Retry {
+		ts.setLastLocked(a.run, a.started, took, failure)
+	}
+	if counts {
+		t := ts.counts.at(a.run.Queue, a.started.Add(took))
+		t.count(o.Verdict)
+		t.Waits.Observe(a.waited)
+		t.Times.Observe(took)
+	}
 }
 
 // takeUnsent returns the latest runs that the broker does not have, and counts them as

@@ -191,8 +191,10 @@ func (s *session) record(ctx context.Context, batch []broker.Outcome, again bool
 	s.count.operations[opFinish].observe(began, err)
 	s.notifySkipped(done.Skipped)
 	if len(batch) == 1 && len(batch[0].Next) > 0 && errors.Is(err, broker.ErrBatchTooLarge) {
-		batch[0] = s.DeadOutcome(context.Background(), batch[0].Run, broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
-			"the runs that are to follow cannot be stored: %v; return less, or keep it elsewhere and return where, then queue the run before them again (dead retry)", err)})
+		failure := broker.Failure{Kind: broker.FailureFailed, Message: fmt.Sprintf(
+			"the runs that are to follow cannot be stored: %v; return less, or keep it elsewhere and return where, then queue the run before them again (dead retry)", err)}
+		failHistory(batch[0].Run, failure)
+		batch[0] = s.DeadOutcome(context.Background(), batch[0].Run, failure)
 		return s.record(ctx, batch, again)
 	}
 	if err != nil {

@@ -48,6 +48,7 @@ func (w *Worker) recoverLoop(ctx context.Context) {
 // executor.
 func (w *Worker) notifySkipped(skipped []broker.SkippedDuplicate) {
 	for _, d := range skipped {
+		w.countUnstarted(d.Run, broker.Dropped)
 		w.LogSampled(slog.LevelWarn, "run left out: it was to follow another, and one with its id or parameters lives", d.Run, "after", d.Run.ParentID, "live", d.LiveID)
 	}
 	if len(skipped) > 0 {

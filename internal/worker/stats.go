@@ -47,7 +47,7 @@ func (o *operation) observe(began time.Time, err error) {
 
 // Stats are what a worker has done since it was made, and does now.
 type Stats struct {
-	Slots      [2]broker.Slots // by kind
+	Slots      [2]broker.Slots // by kind; a kind of which there are no tasks has none
 	LeasesLost int64
 	Fenced     int64
 	Unrecorded int64
@@ -69,7 +69,10 @@ func (w *Worker) Stats() Stats {
 		Operations: make(map[string]Operation, operations),
 	}
 	for kind, p := range w.slots {
-		s.Slots[kind] = broker.Slots{Total: p.size, Busy: p.running()}
+		s.Slots[kind].Busy = p.running()
+		if w.kinds[kind] {
+			s.Slots[kind].Total = p.size
+		}
 	}
 	for i := range w.count.operations {
 		o := &w.count.operations[i]
@@ -80,6 +83,8 @@ func (w *Worker) Stats() Stats {
 
 // vitals are the signs of life of a worker.
 type vitals struct {
+	changed func() // called when there is another session, or none; nil: nobody asks
+
 	mu       sync.Mutex
 	running  context.Context // of Run; nil: it does not run
 	session  string          // empty: there is none
@@ -111,7 +116,7 @@ func (v *vitals) turn() {
 func (v *vitals) answer(session string, asked time.Time) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.session = session
+	v.setSession(session)
 	if asked.After(v.answered) {
 		v.answered = asked
 	}
@@ -121,7 +126,15 @@ func (v *vitals) answer(session string, asked time.Time) {
 func (v *vitals) lose() {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.session = ""
+	v.setSession("")
+}
+
+// setSession sets the session. The lock is held.
+func (v *vitals) setSession(id string) {
+	if v.session != id && v.changed != nil {
+		defer v.changed()
+	}
+	v.session = id
 }
 
 // takeWorked notes that takes do not fail any more.

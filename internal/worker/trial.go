@@ -148,6 +148,7 @@ func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 	if a.Crashes() >= s.cfg.MaxCrashes {
 		a.spared = int32(s.spared(a.run))
 	}
+	a.countLost()
 	crashes := a.Crashes()
 	if crashes > s.cfg.MaxCrashes {
 		s.putUnstarted(s.crashed(a, crashes-1))
@@ -180,6 +181,7 @@ func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 // crashed buries a run whose deliveries did not end too often.
 func (s *session) crashed(a *Attempt, times int) broker.Outcome {
 	a.run.Deliveries-- // this delivery is not executed
+	a.addLost()
 	a.task.setLast(a.run, time.Now(), 0, broker.FailureCrashed)
 	message := fmt.Sprintf("handed out %d times without coming to an end: each time its process died, or its consumer stopped renewing its lease and did not come back", times)
 	if lost := a.run.Deliveries - a.run.Attempt - times; lost > 0 {

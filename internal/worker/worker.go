@@ -29,6 +29,9 @@ type Config struct {
 	Lease      time.Duration
 	MaxCrashes int
 	DeadAge    time.Duration
+	Host       string // in the histories of runs
+	NoTallies  bool
+	Changed    func()        // if set, is called when the worker's session has changed; it must not block
 	StopHint   func() string // if set, returns what follows the line of log that a stop begins with
 }
 
@@ -55,7 +58,9 @@ type Worker struct {
 	byName  map[string]*taskState // aliases included
 	sampled sampledLogger
 	trials  trials
-	exec    Executor // of the current Run
+	exec    Executor       // of the current Run
+	tallies broker.Tallies // nil: none are counted
+	unsent  unsentTallies
 	count   counters
 	vitals  vitals
 
@@ -70,11 +75,15 @@ func New(cfg Config) *Worker {
 		cfg: cfg, broker: cfg.Broker, logger: cfg.Logger,
 		slots:   [2]*slotPool{broker.IO: newSlotPool(cfg.Slots[broker.IO]), broker.CPU: newSlotPool(cfg.Slots[broker.CPU])},
 		byName:  make(map[string]*taskState),
+		vitals:  vitals{changed: cfg.Changed},
 		sampled: sampledLogger{logger: cfg.Logger},
 	}
 	weights := cfg.Queues
 	if len(weights) == 0 {
 		weights = make(map[string]int)
+	}
+	if !cfg.NoTallies {
+		w.tallies, _ = cfg.Broker.(broker.Tallies)
 	}
 	for _, t := range cfg.Tasks {
 		w.kinds[t.Kind] = true
@@ -127,9 +136,13 @@ func (w *Worker) Run(ctx context.Context, exec Executor) error {
 		w.discover(ctx)
 		loops.Go(func() { w.discoverLoop(caring) })
 	}
+	if w.tallies != nil {
+		loops.Go(func() { w.tallyLoop(caring) })
+	}
 	err := w.sessions(ctx, &loops)
 	stopCaring()
 	loops.Wait()
+	w.sendLastTallies(ctx)
 	w.logDamaged()
 	return err
 }
@@ -158,7 +171,7 @@ func (w *Worker) LogSampled(level slog.Level, message string, run *broker.TaskRu
 
 // LogFailure logs how a run failed. ctx is that of the attempt, for the handler.
 func (w *Worker) LogFailure(ctx context.Context, level slog.Level, message string, run *broker.TaskRun, failure broker.Failure, attrs ...any) {
-	attrs = append(attrs, "task", run.Task, "run", run.ID, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
+	attrs = append(attrs, "task", run.Task, "run", run.ID, "queue", run.Queue, "attempt", run.Attempt, "kind", failure.Kind, "error", failure.Message)
 	if failure.Stack != "" {
 		attrs = append(attrs, "stack", failure.Stack)
 	}
