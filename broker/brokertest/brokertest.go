@@ -68,6 +68,7 @@ func parts() []part {
 		ofBroker[broker.ScheduleStore]("schedules made at run time", []string{"Ticks"}, scheduleChecks),
 
 		ofBroker[broker.Searcher]("pages of runs and dead letters that match", []string{"Controls"}, searchChecks),
+		ofBroker[broker.Changer]("changing all that match: cancel, run now, requeue, delete", []string{"Searcher"}, changeChecks),
 
 		unlisted(ofBroker[broker.RiskReporter]("", nil, riskChecks)),
 		unlisted(ofSession[poison.Tracker]("", []string{"Leaser"}, beginChecks)),
