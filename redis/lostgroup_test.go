@@ -129,6 +129,10 @@ func testLostGroupsOnACluster(t *testing.T, c *redistest.Cluster) {
 			loseTree(t, queueLostTree(t, b, client, "other"), l.lose, l.ends)
 		})
 	}
+	t.Run("at work", func(t *testing.T) {
+		b, auditor := openURL(t, c.URL(), redis.Config{Prefix: prefix(t)}), openURL(t, c.URL(), redis.Config{Prefix: prefix(t)})
+		auditWhileTreesGo(t, b, auditor, func() {}, func() {})
+	})
 }
 
 // loseTree checks what becomes of a tree that loses something.
