@@ -518,7 +518,9 @@ func lostRecord(value string) string {
 	if err := wire.ParseRecord([]byte(value), &was); err != nil {
 		return ""
 	}
-	failed := wire.LetterOf(broker.StateFailed) + strings.Repeat("0", wire.TimeDigits)
-	return string(wire.AppendRecord([]byte(failed), &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID}, nil,
-		&broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
+	run := &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID, QueuedAt: was.QueuedAt}
+	if len(was.Attempts) > 0 {
+		run.History = &broker.History{Attempts: was.Attempts}
+	}
+	return string(failedRecord(run, &broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }

@@ -247,7 +247,7 @@ func (a *audit) endWithoutPending(ctx context.Context, key, entry string) error 
 	out := new(outcome)
 	if run.Links.OrZero().Group != "" {
 		out.endPlace(a.q, run.GroupQueue(), run.Links.Group, run.Links.Member,
-			wire.AppendMember(run.ID, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)))
+			wire.AppendMember(run.ID, failedRecord(wire.AsMember(run), failure)))
 		reply, _, err := a.b.endAt(ctx, a.q, a.q.Outbox, "", out)
 		if err != nil {
 			return err

@@ -78,7 +78,7 @@ func TestAuditsByThemselvesRepairAtASmallShare(t *testing.T) {
 	require.NoError(t, c.HSet(ctx, base+"running", "limit", 77).Err())
 	require.NoError(t, c.Set(ctx, base+"u:key-gone", "gone token", 0).Err())
 	require.NoError(t, c.Set(ctx, base+"id:gone", "token", 0).Err())
-	running := string(wire.AppendRecord([]byte("r0000000000000"), &broker.TaskRun{Task: "task"}, nil, nil))
+	running := string(wire.AppendRecord([]byte("r0000000000000"), &broker.TaskRun{Task: "task"}, nil))
 	require.NoError(t, c.Set(ctx, base+"rec:gone", running, 0).Err())
 
 	due(b)

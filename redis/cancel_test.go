@@ -75,7 +75,7 @@ func TestCancelWhereverARunWaits(t *testing.T) {
 				}()
 				require.NoError(t, b.Cancel(t.Context(), "q", id, stopped))
 				got := <-told
-				require.Equal(t, broker.StateFailed, got.State)
+				require.Equal(t, broker.StateCancelled, got.State)
 				require.Equal(t, &stopped, got.Failure)
 				require.Equal(t, 3*1501-i-1, length(t, b, "q"))
 				require.ErrorIs(t, b.Cancel(t.Context(), "q", id, stopped), broker.ErrNoRecord, "again")
@@ -101,16 +101,16 @@ func TestCancelOfARunInFlight(t *testing.T) {
 	}{
 		"succeeded": {finishAs(broker.Succeeded, 0), broker.StateSucceeded, ""},
 		"dead":      {finishAs(broker.Dead, 0), broker.StateFailed, "failed"},
-		"retried":   {finishAs(broker.Retry, 0), broker.StateFailed, "cancelled"},
-		"put off":   {finishAs(broker.Retry, time.Hour), broker.StateFailed, "cancelled"},
+		"retried":   {finishAs(broker.Retry, 0), broker.StateCancelled, "cancelled"},
+		"put off":   {finishAs(broker.Retry, time.Hour), broker.StateCancelled, "cancelled"},
 		"left": {func(t *testing.T, _ *redis.Broker, s broker.Session, _ *broker.TaskRun) {
 			require.NoError(t, s.Close(t.Context()))
-		}, broker.StateFailed, "cancelled"},
+		}, broker.StateCancelled, "cancelled"},
 		"recovered": {func(t *testing.T, b *redis.Broker, s broker.Session, _ *broker.TaskRun) {
 			require.NoError(t, raw(t, shared).ZAdd(t.Context(), prefix(t)+":{q}:leases", z(1, s.ID())).Err())
 			_, err := b.Recover(t.Context(), []string{"q"})
 			require.NoError(t, err)
-		}, broker.StateFailed, "cancelled"},
+		}, broker.StateCancelled, "cancelled"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			b := open(t, shared, redis.Config{})

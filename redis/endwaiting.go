@@ -35,7 +35,7 @@ func newEnding(q *queue, stored string, failure *broker.Failure) (*ending, error
 	end := &ending{outcome: outcome{run: run}}
 	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
 		if h, bad := wire.ParseHeader([]byte(stored)); bad == nil && errors.Is(err, broker.ErrNewer) {
-			end.byHeader(q, h, []byte(stored), wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
+			end.byHeader(q, h, []byte(stored), failedRecord(run, failure))
 		} else {
 			end.outcome = *unreadable(nil, q, []byte(stored), err)
 		}

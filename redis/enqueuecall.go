@@ -119,7 +119,7 @@ func (c *enqueueCall) add(q *wire.QueueKeys, run *broker.TaskRun) error {
 		if due != "" {
 			record = record[:1]
 		}
-		c.values = append(c.values, due, wire.AppendRecord(record, run, nil, nil))
+		c.values = append(c.values, due, wire.AppendRecord(record, run, nil))
 	}
 	return nil
 }

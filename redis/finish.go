@@ -150,23 +150,40 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 	}
 	out.gathered(q, run, o.Verdict)
 	links := run.Links.OrZero()
-	if run.Keep <= 0 && (links.Group == "" || passed) {
+	isMember := links.Group != "" && !passed
+	if run.Keep <= 0 && !isMember {
 		return nil
 	}
-	record := wire.AppendRecord(wire.StartRecord(nil, state), run, result, o.Failure)
-	if len(o.Successors) > 0 && state == broker.StateSucceeded {
-		var err error
-		if record, err = wire.AppendReplaced(wire.StartRecord(nil, state), run, o.Successors); err != nil {
+	now := time.Now()
+	if isMember {
+		record, err := endRecord(state, now, wire.AsMember(run), result, o)
+		if err != nil {
 			return err
 		}
-	}
-	if links.Group != "" && !passed {
 		out.endMemberOf(q, run, record)
 	}
 	if run.Keep > 0 {
+		record, err := endRecord(state, now, run, result, o)
+		if err != nil {
+			return err
+		}
 		out.endRecord(q, run.ID, run.Keep, record)
 	}
 	return nil
+}
+
+// endRecord returns the record of a run that an outcome has ended.
+func endRecord(state broker.State, at time.Time, run *broker.TaskRun, result []byte, o *broker.Outcome) ([]byte, error) {
+	record := wire.StartRecordAt(nil, state, at)
+	if len(o.Successors) > 0 && state == broker.StateSucceeded {
+		return wire.AppendReplaced(record, run, o.Successors)
+	}
+	return wire.AppendEnd(record, run, result, o.Failure), nil
+}
+
+// failedRecord returns the record of a run that has failed now.
+func failedRecord(run *broker.TaskRun, failure *broker.Failure) []byte {
+	return wire.AppendEnd(wire.StartRecordAt(nil, broker.StateFailed, time.Now()), run, nil, failure)
 }
 
 // bury adds the operation that makes a dead letter of the run.
@@ -198,12 +215,13 @@ func (out *outcome) freeHeld(q *queue, run *broker.TaskRun) {
 func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.freeHeld(q, run)
-	record := wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), run)
+	now := time.Now()
 	if run.Links.OrZero().Group != "" {
-		end.endMemberOf(q, run, record)
+		end.endMemberOf(q, run, wire.OpenRecord(wire.StartRecordAt(nil, broker.StateFailed, now), wire.AsMember(run)))
 	}
 	end.gathered(q, run, broker.Dropped)
 	if run.Keep > 0 {
+		record := wire.OpenRecord(wire.StartRecordAt(nil, broker.StateFailed, now), run)
 		end.add(script.OpEndRecord, q.Record(run.ID), record, max(wire.Millis(run.Keep), 1))
 	}
 	out.add(script.OpIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.operations))
@@ -228,7 +246,7 @@ func (out *outcome) retry(q *queue, o *broker.Outcome) error {
 	}
 	state := out.requeue(o, stored)
 	if run.Keep > 0 {
-		out.add(script.OpRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, nil, o.Failure))
+		out.add(script.OpRecord, q.Record(run.ID), wire.LetterOf(state), wire.AppendRecord(nil, run, o.Failure))
 	}
 	return nil
 }
@@ -280,7 +298,7 @@ func unreadable(at *receipt, q *queue, stored []byte, why error) *outcome {
 	if err != nil {
 		return out
 	}
-	out.byHeader(q, h, stored, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun), nil, failure))
+	out.byHeader(q, h, stored, failedRecord(new(broker.TaskRun), failure))
 	return out
 }
 

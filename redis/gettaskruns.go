@@ -182,13 +182,13 @@ func forget(run *broker.TaskRun, at *receipt) *outcome {
 	out, q := &outcome{run: run, at: at}, at.batch.lease.q
 	out.freeHeld(q, run)
 	if run.Links.OrZero().Group != "" {
-		out.endMemberOf(q, run, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, &errTaken))
+		out.endMemberOf(q, run, failedRecord(wire.AsMember(run), &errTaken))
 	}
 	if awaits := run.Links.OrZero().Awaits; awaits.ID != "" && awaits.Queue == q.Name {
 		out.add(script.OpKeepGroup, q.Group(awaits.ID), broker.GroupKept.Milliseconds()) // for who has taken it
 	}
 	if run.Keep > 0 {
-		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecord(nil, broker.StateRunning), run, nil, nil))
+		out.endRecord(q, run.ID, run.Keep, wire.AppendRecord(wire.StartRecordAt(nil, broker.StateRunning, time.Now()), run, nil))
 	}
 	return out
 }

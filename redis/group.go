@@ -226,7 +226,7 @@ func (p *pendingGroup) pendingArgs() []any {
 		MovedKept: p.movedKept(),
 	}
 	if p.then.Keep > 0 { // delayed, until nobody knows when
-		args.Record = wire.AppendRecord([]byte(wire.LetterOf(broker.StateDelayed)+strings.Repeat("9", wire.TimeDigits)), p.then, nil, nil)
+		args.Record = wire.AppendRecord(wire.StartPending(nil), p.then, nil)
 	}
 	return args.Append(nil)
 }

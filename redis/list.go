@@ -42,7 +42,7 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 		err = s.run(ctx)
 	}
 	if err == nil && !state.Ended() {
-		err = l.readFailures(ctx)
+		err = l.readRecords(ctx)
 	}
 	if err == nil && s.odd != nil {
 		return l.found, b.fail(ctx, "list "+string(state)+" runs of queue "+s.q.Name, s.odd)
@@ -72,8 +72,17 @@ func (l *listing) add(stored string) *broker.RunInfo {
 	if l.full() || wire.ParseRun(&l.names, []byte(stored), run) != nil {
 		return nil
 	}
-	info := &broker.RunInfo{Run: run, State: l.state}
+	info := infoOf(run, l.state)
 	l.found = append(l.found, info)
+	return info
+}
+
+// infoOf describes a run that has not ended, by what is stored of it.
+func infoOf(run *broker.TaskRun, state broker.State) *broker.RunInfo {
+	info := &broker.RunInfo{Run: run, State: state}
+	if attempts := run.History.OrZero().Attempts; len(attempts) > 0 && state != broker.StateRunning {
+		info.Started = attempts[len(attempts)-1].Started
+	}
 	return info
 }
 
@@ -104,12 +113,27 @@ func (l *listing) addBatch(name string, batch []string, done string) {
 	}
 }
 
-// mayHaveFailed reports whether a run that has not ended can have a record with a failure.
-func mayHaveFailed(info *broker.RunInfo) bool { return info.Run.Keep > 0 && info.Run.Attempt > 0 }
+// saysMore reports whether a run that has not ended can have a record that says more of it: the
+// last failure, or when it was taken.
+func saysMore(info *broker.RunInfo) bool {
+	return info.Run.Keep > 0 && (info.Run.Attempt > 0 || info.State == broker.StateRunning)
+}
 
-// readFailures reads the last failures of the runs that have records.
-func (l *listing) readFailures(ctx context.Context) error {
-	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return !mayHaveFailed(info) })
+// noteRecord notes what the record of a run that has not ended says.
+func noteRecord(info *broker.RunInfo, stored string) {
+	var record broker.Record
+	if wire.ParseRecord([]byte(stored), &record) != nil {
+		return
+	}
+	info.Failure = record.Failure
+	if info.State == broker.StateRunning && record.State == broker.StateRunning {
+		info.Started = record.StartedAt
+	}
+}
+
+// readRecords reads what the records of the runs say more.
+func (l *listing) readRecords(ctx context.Context) error {
+	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return !saysMore(info) })
 	for page := range slices.Chunk(kept, listPage) {
 		keys := make([]string, len(page))
 		for i, info := range page {
@@ -120,9 +144,8 @@ func (l *listing) readFailures(ctx context.Context) error {
 			return err
 		}
 		for i, info := range page {
-			var record broker.Record
-			if stored, ok := values[i].(string); ok && wire.ParseRecord([]byte(stored), &record) == nil {
-				info.Failure = record.Failure
+			if stored, ok := values[i].(string); ok {
+				noteRecord(info, stored)
 			}
 		}
 	}
@@ -135,8 +158,12 @@ func endedRun(q *queue, key, stored string, state broker.State) *broker.RunInfo 
 	if wire.ParseRecord([]byte(stored), &record) != nil || record.State != state {
 		return nil
 	}
-	return &broker.RunInfo{
-		Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: q.Name, Attempt: record.Attempt},
-		State: record.State, Failure: record.Failure,
+	info := &broker.RunInfo{
+		Run:   &broker.TaskRun{ID: record.ID, Task: record.Task, Queue: q.Name, Attempt: record.Attempt, QueuedAt: record.QueuedAt},
+		State: record.State, Failure: record.Failure, Ended: record.EndedAt,
 	}
+	if n := len(record.Attempts); n > 0 {
+		info.Run.History, info.Started = &broker.History{Attempts: record.Attempts}, record.Attempts[n-1].Started
+	}
+	return info
 }

@@ -34,7 +34,7 @@ func (b *Broker) losePending(ctx context.Context, to *queue, token string, run *
 	p := &pendingRun{b: b, q: to, id: run.ID, token: token, unique: run.Rules.OrZero().Unique}
 	args := &script.PendingArgs{
 		Action: "lose", Token: token, ID: run.ID, Keep: max(wire.Millis(run.Keep), 1),
-		Record: wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure),
+		Record: failedRecord(run, failure),
 	}
 	if _, err := b.repeat(ctx, b.scripts.Pending, b.clients.Work, p.keys(), args.Append(nil)...); err != nil {
 		return b.fail(ctx, "end run "+run.ID, err)

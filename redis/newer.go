@@ -118,7 +118,7 @@ func leaveNewer(at *receipt, q *queue, stored []byte, delay time.Duration) *outc
 		return unreadable(at, q, stored, err)
 	}
 	var end outcome
-	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecord(nil, broker.StateFailed), new(broker.TaskRun)))
+	end.byHeader(q, h, stored, wire.OpenRecord(wire.StartRecordAt(nil, broker.StateFailed, time.Now()), new(broker.TaskRun)))
 	end.recordAsOperation()
 	out.add(script.OpIfCancelled, q.Cancels(at.session.id), wire.CancelField(at.batch.number, at.index), len(end.operations))
 	out.operations += end.operations

@@ -213,7 +213,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 	}
 	call.canRetry = true
 	if run.Keep > 0 && !gathers {
-		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecord(nil, broker.StateFailed), run))
+		call.tick = fmt.Sprintf("%d %s %s", max(wire.Millis(run.Keep), 1), run.ID, wire.OpenSkipped(wire.StartRecordAt(nil, broker.StateFailed, time.Now()), run))
 	}
 	s.setSource(call, from, entry, run)
 	s.runs, s.entries, s.calls = append(s.runs, run), append(s.entries, entry), append(s.calls, call)

@@ -70,7 +70,7 @@ func (m *moving) dead(ctx context.Context, entry string, run *broker.TaskRun, fa
 func (m *moving) endMember(out *outcome, entry string, run *broker.TaskRun, failure *broker.Failure) bool {
 	stored := []byte(wire.StoredRunIn(entry))
 	h, err := wire.ParseHeader(stored)
-	return err == nil && out.endMember(m.from, h, stored, wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure))
+	return err == nil && out.endMember(m.from, h, stored, failedRecord(run, failure))
 }
 
 // apply applies operations, and removes the entry in the same step. It reports whether the
@@ -109,7 +109,7 @@ func (b *Broker) recordUnqueued(ctx context.Context, to *queue, run *broker.Task
 	if run.Keep <= 0 {
 		return
 	}
-	record := wire.AppendRecord(wire.StartRecord(nil, broker.StateFailed), run, nil, failure)
+	record := failedRecord(run, failure)
 	_, _ = b.clients.Work.SetNX(ctx, to.Record(run.ID), record, run.Keep)
 }
 

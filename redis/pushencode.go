@@ -36,7 +36,7 @@ func (s *scratch) encode(q *queue, list int, runs []*broker.TaskRun) error {
 		if run.Keep > 0 {
 			s.record = append(append(append(s.record[:0], q.Base...), "rec:"...), run.ID...)
 			pb.records = resp.AppendBulk(pb.records, s.record)
-			s.record = wire.AppendRecord(wire.StartRecord(s.record[:0], broker.StateQueued), run, nil, nil)
+			s.record = wire.AppendRecord(wire.StartRecord(s.record[:0], broker.StateQueued), run, nil)
 			pb.records = resp.AppendBulk(pb.records, s.record)
 			pb.kept++
 		}

@@ -7,7 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/script"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // To note in each record that its run is running would cost the server as much as the run
@@ -62,7 +64,10 @@ func (s *session) noteBatches(batches []*batch) {
 			if len(indexes) == 0 || failed != nil {
 				continue
 			}
-			_, failed = s.b.run(context.Background(), s.b.scripts.RecordRunning, s.b.clients.Work, keys, indexes...)
+			args := &script.RecordRunningArgs{
+				Started: wire.AppendDigits(nil, bt.takenAt.UnixMilli()), Host: wire.AppendHost(nil, broker.ThisHost()),
+			}
+			_, failed = s.b.run(context.Background(), s.b.scripts.RecordRunning, s.b.clients.Work, keys, append(args.Append(nil), indexes...)...)
 		}
 		return failed
 	})
@@ -107,31 +112,31 @@ func (l *sessions) remove(s *session) {
 	delete(l.list, s)
 }
 
-// runs reports whether a session of this process holds a run.
-func (l *sessions) runs(q *queue, id string) bool {
+// runs reports whether a session of this process holds a run, and since when.
+func (l *sessions) runs(q *queue, id string) (takenAt time.Time, held bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for s := range l.list {
-		if s.runs(q, id) {
-			return true
+		if takenAt, held = s.runs(q, id); held {
+			return takenAt, true
 		}
 	}
-	return false
+	return time.Time{}, false
 }
 
-func (s *session) runs(q *queue, id string) bool {
+func (s *session) runs(q *queue, id string) (takenAt time.Time, held bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	ql := s.leases[q]
 	if ql == nil {
-		return false
+		return time.Time{}, false
 	}
 	for _, bt := range ql.batches {
 		for _, k := range bt.kept {
 			if k.id == id && !bt.gone && !bt.done[k.index] {
-				return true
+				return bt.takenAt, true
 			}
 		}
 	}
-	return false
+	return time.Time{}, false
 }

@@ -20,12 +20,14 @@ func (b *Broker) Record(ctx context.Context, queueName, id string) (*broker.Reco
 	if err != nil {
 		return nil, fmt.Errorf("read record: %w", err)
 	}
-	held := b.sessions.runs(q, id)
+	_, held := b.sessions.runs(q, id)
 	record, err := b.readRecord(ctx, q, id, "")
+	takenAt, holds := b.sessions.runs(q, id)
 	switch {
 	case err != nil || record.State.Ended():
-	case b.sessions.runs(q, id):
-		record.State = broker.StateRunning
+	case holds:
+		record.State, record.Due = broker.StateRunning, time.Time{}
+		record.StartedAt, record.Host = time.UnixMilli(takenAt.UnixMilli()).UTC(), broker.ThisHost()
 	case held:
 		// The record may have been read before the run was noted there, or given back.
 		return b.readRecord(ctx, q, id, "")

@@ -39,7 +39,7 @@ func (b *Broker) FindRuns(ctx context.Context, queueName string, state broker.St
 	}
 	err = sr.run(ctx)
 	if err == nil && !state.Ended() {
-		err = (&listing{b: b, q: sr.q, state: state, found: page.Runs}).readFailures(ctx)
+		err = (&listing{b: b, q: sr.q, state: state, found: page.Runs}).readRecords(ctx)
 	}
 	page.Looked, page.Total, page.After = sr.looked, sr.total, sr.after()
 	if err = cmp.Or(err, sr.odd); err != nil {
@@ -244,7 +244,7 @@ func (s *pageSearch) see(e foundRun) bool {
 	if wire.ParseRun(&s.names, []byte(s.q.StoredRunOf(e.key, e.entry)), run) != nil {
 		return false
 	}
-	info := &broker.RunInfo{Run: run, State: s.state}
+	info := infoOf(run, s.state)
 	if e.info != nil {
 		info.Due, info.Session = e.info.Due, e.info.Session
 	}

@@ -68,9 +68,10 @@ type batch struct {
 	gone       bool             // the rest of it was recovered or given back
 	kept       []kept           // its runs that have records
 	runs       []broker.TaskRun // by index; a run that could not be read has no receipt
-	sorting    *batchOutcomes   // while outcomes are sorted
-	past       map[int]byte     // by index, of the runs that recoveries gave back: the upper bits of their flags; only receive makes it
-	begun      map[int]byte     // by index, of those that have begun here: these bits before the begin
+	takenAt    time.Time
+	sorting    *batchOutcomes // while outcomes are sorted
+	past       map[int]byte   // by index, of the runs that recoveries gave back: the upper bits of their flags; only receive makes it
+	begun      map[int]byte   // by index, of those that have begun here: these bits before the begin
 }
 
 // receipt identifies a delivery.

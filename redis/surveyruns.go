@@ -27,7 +27,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 	r := &runsSurvey{b: b, state: state, max: max, want: want}
 	switch state {
 	case broker.StateQueued, broker.StateDelayed, broker.StateRunning:
-	case broker.StateSucceeded, broker.StateFailed:
+	case broker.StateSucceeded, broker.StateFailed, broker.StateCancelled:
 		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give giveRuns) error {
 			return r.ended(ctx, page, give)
 		})
@@ -270,7 +270,7 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 	err := r.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
 		for _, s := range page {
 			for _, info := range found[s] {
-				if mayHaveFailed(info) {
+				if saysMore(info) {
 					records[info] = pipe.Get(ctx, s.Record(info.Run.ID))
 				}
 			}
@@ -281,9 +281,8 @@ func (r *runsSurvey) give(ctx context.Context, page []*surveyed, found map[*surv
 	}
 	for _, s := range page {
 		for _, info := range found[s] {
-			var record broker.Record
-			if reply := records[info]; reply != nil && wire.ParseRecord([]byte(reply.Val()), &record) == nil {
-				info.Failure = record.Failure
+			if reply := records[info]; reply != nil {
+				noteRecord(info, reply.Val())
 			}
 		}
 		give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[s], All: all[s]})

@@ -245,7 +245,7 @@ func (s *session) noteEmptyTake(ql *queueLease, req takeRequest, due int64, repl
 func (s *session) receive(ctx context.Context, ql *queueLease, number int64, name string, stored [][]byte) []*broker.TaskRun {
 	bt := &batch{
 		lease: ql, number: number, name: name, done: make([]bool, len(stored)), left: len(stored),
-		runs: make([]broker.TaskRun, len(stored)),
+		runs: make([]broker.TaskRun, len(stored)), takenAt: time.Now(),
 	}
 	runs, unreadable := s.decodeBatch(bt, stored)
 	s.addBatch(bt)

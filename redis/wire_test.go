@@ -108,13 +108,17 @@ type (
 		Per time.Duration `json:"per,omitempty,string"`
 	}
 	wireRecord struct {
-		State    broker.State `json:"state"`
-		Due      int64        `json:"due_ms,omitempty"`
-		Task     string       `json:"task"`
-		ParentID string       `json:"parent_id,omitempty"`
-		Attempt  int          `json:"attempt,omitempty"`
-		Result   string       `json:"result,omitempty"`
-		Failure  *wireFailure `json:"failure,omitempty"`
+		State    broker.State  `json:"state"`
+		At       int64         `json:"at_ms,omitempty"` // when it is due, when it began, or when it ended
+		Task     string        `json:"task"`
+		ParentID string        `json:"parent_id,omitempty"`
+		Attempt  int           `json:"attempt,omitempty"`
+		QueuedAt int64         `json:"queued_at,omitempty,string"`
+		History  []wireAttempt `json:"history,omitempty"`
+		Payload  string        `json:"payload,omitempty"`
+		Result   string        `json:"result,omitempty"`
+		Failure  *wireFailure  `json:"failure,omitempty"`
+		Host     string        `json:"host,omitempty"`
 
 		Successors []wireRef `json:"successors,omitempty"`
 	}
@@ -147,10 +151,7 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 	for _, l := range w.Limits {
 		rules.Limits = append(rules.Limits, broker.Limit(l))
 	}
-	var history *broker.History
-	for _, a := range w.History {
-		history = history.Add(broker.Attempt{Started: instant(a.Started), Took: a.Took, Host: a.Host, Kind: a.Kind, Message: a.Message})
-	}
+	history := historyOf(w.History)
 	if w.DueAgain != 0 {
 		history.Due = instant(w.DueAgain)
 	}
@@ -161,6 +162,14 @@ func (w *wireRun) run(t *testing.T) *broker.TaskRun {
 		ParentID: w.ParentID, RootID: w.RootID, Headers: w.Headers, Payload: unhex(t, w.Payload),
 		Rules: rules, Links: w.Links.links(t),
 	}
+}
+
+// historyOf returns nil for nothing.
+func historyOf(attempts []wireAttempt) (history *broker.History) {
+	for _, a := range attempts {
+		history = history.Add(broker.Attempt{Started: instant(a.Started), Took: a.Took, Host: a.Host, Kind: a.Kind, Message: a.Message})
+	}
+	return history
 }
 
 // instant returns the zero time for 0.
@@ -342,7 +351,10 @@ func finish(t *testing.T, s broker.Session, o broker.Outcome) {
 func TestWireRecords(t *testing.T) {
 	wireVectors(t, "records.json", func(v *recordVector) string { return v.Name },
 		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *recordVector) {
-			r := &broker.TaskRun{ID: "a", Task: v.Record.Task, Queue: "q", ParentID: v.Record.ParentID, Keep: time.Hour, Payload: []byte{0x80}}
+			r := &broker.TaskRun{
+				ID: "a", Task: v.Record.Task, Queue: "q", ParentID: v.Record.ParentID, QueuedAt: instant(v.Record.QueuedAt),
+				Keep: time.Hour, KeepParams: v.Record.Payload != "", Payload: unhex(t, v.Record.Payload),
+			}
 			result := unhex(t, v.Record.Result)
 			key := prefix(t) + ":{q}:rec:a"
 			stored := func() string {
@@ -353,17 +365,24 @@ func TestWireRecords(t *testing.T) {
 			outcome := broker.Outcome{Verdict: broker.Retry, Failure: v.Record.Failure.failure(), Result: result}
 			switch v.Record.State {
 			case broker.StateDelayed:
-				r.Due = time.UnixMilli(v.Record.Due)
+				r.Due = time.UnixMilli(v.Record.At)
 			case broker.StateSucceeded:
 				outcome.Verdict, outcome.Successors = broker.Succeeded, v.Record.successors()
 			case broker.StateFailed:
 				outcome.Verdict = broker.Dead
+			case broker.StateCancelled:
+				outcome.Verdict = broker.Dropped
 			}
+			now := time.Now().Add(-time.Second)
 			switch {
 			case v.Record.State == broker.StateRunning:
 				s, _ := takeOne(t, b, r)
 				require.Eventually(t, func() bool { return stored()[0] == 'r' }, 5*time.Second, 2*time.Millisecond)
-				requireBytes(t, &v.Hex, stored())
+				this := broker.ThisHost()
+				began := requireTime(t, stored(), now, v.Record.At)
+				rest, found := strings.CutPrefix(began[14:], string(byte(len(this)))+this)
+				require.True(t, found, "the host that executes it, before the map: %q", began)
+				requireBytes(t, &v.Hex, began[:14]+string(byte(len(v.Record.Host)))+v.Record.Host+rest)
 				require.NoError(t, s.Close(t.Context()))
 			case v.Record.State == broker.StateDelayed, v.Record.State == broker.StateQueued && outcome.Failure == nil:
 				require.NoError(t, b.QueueTasks(t.Context(), r))
@@ -371,20 +390,51 @@ func TestWireRecords(t *testing.T) {
 			default:
 				var s broker.Session
 				s, outcome.Run = takeOne(t, b, r)
-				outcome.Run.Attempt = v.Record.Attempt
+				outcome.Run.Attempt, outcome.Run.History = v.Record.Attempt, historyOf(v.Record.History)
 				finish(t, s, outcome)
-				requireBytes(t, &v.Hex, stored())
+				if v.Record.State.Ended() {
+					requireBytes(t, &v.Hex, requireTime(t, stored(), now, v.Record.At))
+				} else {
+					requireBytes(t, &v.Hex, stored())
+				}
 			}
 
 			require.NoError(t, c.Set(t.Context(), key, unhex(t, v.Hex), 0).Err())
 			got, err := b.Record(t.Context(), "q", "a")
 			require.NoError(t, err)
-			want := &broker.Record{
-				ID: "a", Queue: "q", Task: v.Record.Task, ParentID: v.Record.ParentID, State: v.Record.State, Attempt: v.Record.Attempt,
-				Result: result, Failure: v.Record.Failure.failure(), Successors: v.Record.successors(),
-			}
-			require.Equal(t, want, got)
+			require.Equal(t, v.Record.record(t), got)
 		})
+}
+
+// record returns the record of the run a.
+func (w *wireRecord) record(t *testing.T) *broker.Record {
+	record := &broker.Record{
+		ID: "a", Queue: "q", Task: w.Task, ParentID: w.ParentID, State: w.State, Attempt: w.Attempt,
+		QueuedAt: instant(w.QueuedAt), Attempts: historyOf(w.History).OrZero().Attempts, Payload: unhex(t, w.Payload),
+		Result: unhex(t, w.Result), Failure: w.Failure.failure(), Successors: w.successors(), Host: w.Host,
+	}
+	at := time.UnixMilli(w.At).UTC()
+	switch {
+	case w.At == 0:
+	case w.State == broker.StateDelayed:
+		record.Due = at
+	case w.State == broker.StateRunning:
+		record.StartedAt = at
+	default:
+		record.EndedAt = at
+	}
+	return record
+}
+
+// requireTime checks that the time before the map of a record is not earlier than after, and
+// returns the record with another one.
+func requireTime(t *testing.T, stored string, after time.Time, other int64) string {
+	t.Helper()
+	require.Regexp(t, `^[a-z]\d{13}`, stored)
+	ms, err := strconv.ParseInt(stored[1:14], 10, 64)
+	require.NoError(t, err)
+	require.WithinRange(t, time.UnixMilli(ms), after, time.Now())
+	return stored[:1] + fmt.Sprintf("%013d", other) + stored[14:]
 }
 
 func TestWireDeadLetters(t *testing.T) {

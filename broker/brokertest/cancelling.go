@@ -39,7 +39,7 @@ func (f *fixture) requireNotCancelled(queue, id, what string) {
 
 func (f *fixture) requireCancelled(r *broker.TaskRun) {
 	f.Helper()
-	f.requireRecord(r, broker.Record{State: f.stateCancelled(), Attempt: r.Attempt, Failure: &cancelled})
+	f.requireRecord(r, broker.Record{State: broker.StateCancelled, Attempt: r.Attempt, Failure: &cancelled})
 }
 
 func (f *fixture) heartbeat(s broker.Session, report broker.Report) []*broker.TaskRun {
@@ -134,7 +134,7 @@ func cancelFrees(f *fixture) {
 		require.NoError(f, wait(), "WaitRecord of a run that was cancelled")
 		require.Less(f, time.Since(start), prompt, "time from the Cancel until every waiter returned")
 		for _, rec := range recs {
-			require.Equal(f, f.stateCancelled(), rec.State, "state WaitRecord returned")
+			require.Equal(f, broker.StateCancelled, rec.State, "state WaitRecord returned")
 			require.Equal(f, &cancelled, rec.Failure, "failure WaitRecord returned")
 		}
 	}
@@ -283,8 +283,8 @@ func cancelRace(f *fixture) {
 	require.Equal(f, byState[broker.StateSucceeded], ended.len(), "runs that succeeded, by their records and by Finish")
 	require.Zero(f, f.length("q"), "length after all have ended")
 	require.Zero(f, f.queueInfo("q").Running, "runs held after all have ended")
-	require.NotZero(f, byState[f.stateCancelled()], "runs that were cancelled")
-	f.Logf("%d runs were cancelled, %d succeeded before", byState[f.stateCancelled()], byState[broker.StateSucceeded])
+	require.NotZero(f, byState[broker.StateCancelled], "runs that were cancelled")
+	f.Logf("%d runs were cancelled, %d succeeded before", byState[broker.StateCancelled], byState[broker.StateSucceeded])
 }
 
 // cancelledLife is one session's life among runs that are cancelled.

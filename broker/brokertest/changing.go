@@ -95,7 +95,7 @@ func changeCancels(f *fixture) {
 		changed, stayed := f.change("q", state, broker.RunSearch{Match: ofTask("bad"), Max: 7, Look: 20}, cancelling)
 		require.Empty(f, stayed, "runs that stayed")
 		require.NoError(f, wait(), "WaitRecord of a run that was cancelled with others")
-		require.Equal(f, f.stateCancelled(), recs[0].State, "state that WaitRecord returned")
+		require.Equal(f, broker.StateCancelled, recs[0].State, "state that WaitRecord returned")
 		for _, r := range bad {
 			f.requireCancelled(r)
 		}
@@ -351,8 +351,8 @@ func changeTakenRace(f *fixture) {
 		ended[rec.State]++
 		require.Equal(f, rec.State == broker.StateSucceeded, taken.count(r.ID) == 1, "run %s is %s, and was taken %d times", r.ID, rec.State, taken.count(r.ID))
 	}
-	require.Equal(f, total, ended[broker.StateSucceeded]+ended[f.stateCancelled()], "runs that have ended")
-	require.Equal(f, ended[f.stateCancelled()], cancelledAll, "runs cancelled, by their records and by what pages said")
+	require.Equal(f, total, ended[broker.StateSucceeded]+ended[broker.StateCancelled], "runs that have ended")
+	require.Equal(f, ended[broker.StateCancelled], cancelledAll, "runs cancelled, by their records and by what pages said")
 	require.Zero(f, f.length("q"), "length after all have ended")
 	require.NotZero(f, cancelledAll, "runs that were cancelled")
 	require.NotZero(f, taken.len(), "runs that were taken")
@@ -400,5 +400,5 @@ func changeRace(f *fixture) {
 	require.Equal(f, byState[broker.StateSucceeded], ended.len(), "runs that succeeded, by their records and by Finish")
 	require.Zero(f, f.length("q"), "length after all have ended")
 	require.Zero(f, f.queueInfo("q").Running, "runs held after all have ended")
-	require.NotZero(f, byState[f.stateCancelled()], "runs that were cancelled")
+	require.NotZero(f, byState[broker.StateCancelled], "runs that were cancelled")
 }

@@ -100,7 +100,7 @@ func (f *fixture) requireFailed(gathering *broker.TaskRun, place int, id string,
 	require.Equal(f, id, rec.ID, "id of member %d", place)
 	state := broker.StateFailed
 	if want.Kind == broker.FailureCancelled {
-		state = f.stateCancelled()
+		state = broker.StateCancelled
 	}
 	require.Equal(f, state, rec.State, "state of member %d", place)
 	require.NotNil(f, rec.Failure, "failure of member %d", place)

@@ -3,7 +3,7 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { storedRun, parse, record } from "./wire.mjs";
+import { history, storedRun, parse, parseRecord, record } from "./wire.mjs";
 
 const vectors = (file) => JSON.parse(fs.readFileSync(new URL(file, import.meta.url), "utf8"));
 const bytes = (hex) => Buffer.from(hex ?? "", "hex");
@@ -22,10 +22,16 @@ for (const v of vectors("stored-runs.json")) {
 for (const v of vectors("records.json")) {
   const f = v.record.failure, map = { t: v.record.task, a: v.record.attempt ?? 0 };
   if (v.record.parent_id) map.p = v.record.parent_id;
+  if (v.record.queued_at) map.qa = BigInt(v.record.queued_at);
+  if (v.record.history) map.ha = history(v.record.history);
+  if (v.record.payload) map.b = bytes(v.record.payload);
   if (v.record.result) map.r = bytes(v.record.result);
   if (v.record.successors) map.c = v.record.successors.flatMap((s) => [s.queue, s.id]);
   if (f) Object.assign(map, { fk: Buffer.from(f.kind), fm: Buffer.from(f.message ?? ""), fs: Buffer.from(f.stack ?? "") });
-  assert.equal(record(v.record.state[0], v.record.due_ms ?? 0, map).toString("hex"), v.hex, v.name);
+  const letter = v.record.state === "cancelled" ? "f" : v.record.state[0];
+  assert.equal(record(letter, v.record.at_ms ?? 0, map, v.record.host).toString("hex"), v.hex, v.name);
+  const read = parseRecord(bytes(v.hex));
+  assert.deepEqual([read.state, read.at, read.t, read.host], [letter, v.record.at_ms ?? 0, v.record.task, v.record.host], v.name);
   n++;
 }
 for (const v of vectors("outbox.json")) {

@@ -80,10 +80,10 @@ const delayed = await queueByScript({
 });
 const before = parseRecord(await redis.send("GET", new Queue(prefix, "default").key("rec:" + delayed.id)));
 assert.equal(before.state, "d");
-assert.ok(before.due >= asked + 100, "due before its delay was over");
+assert.ok(before.at >= asked + 100, "due before its delay was over");
 const succeeded = await ended("default", delayed.id);
 const result = unpack(succeeded.r);
-assert.ok(result.At.getTime() >= before.due, "it started before it was due");
+assert.ok(result.At.getTime() >= before.at, "it started before it was due");
 
 // An id of one's own is free again once its run has ended.
 const own = { id: "own-id", own_id: true, task: "echo", queue: "default", delay: 300_000_000n, keep: hour };

@@ -57,8 +57,7 @@ function envelope(run, within = false) {
     ["c", BigInt(run.queued_at ?? 0)], ["u", BigInt(run.due ?? 0)], ["y", BigInt(run.delay ?? 0)],
     ["x", BigInt(run.expire ?? 0)], ["e", keep], ["ek", run.keep_params ? 1 : 0], ["o", run.own_id ? 1 : 0], ["a", run.attempt],
     ["d", run.deliveries], ["f", run.parent_id], ["r", run.root_id],
-    ["ha", run.history && run.history.flatMap((a) => [BigInt(a.started ?? 0), BigInt(a.took ?? 0), a.host ?? "", a.kind ?? "", a.message ?? ""])],
-    ["hd", BigInt(run.due_again ?? 0)],
+    ["ha", run.history && history(run.history)], ["hd", BigInt(run.due_again ?? 0)],
     ["n", run.unique], ["m", BigInt(run.unique_for ?? 0)],
     ["l", limits.length > 0 && limits.flatMap((l) => [l.key, l.max, BigInt(l.per ?? 0)])], ["g", run.fair],
     ["wq", links.group_queue], ["w", links.group], ["v", links.member], ["z", awaits.id], ["zq", awaits.queue], ["zn", awaits.size],
@@ -71,6 +70,9 @@ function envelope(run, within = false) {
   fields.push(["b", run.payload]);
   return Buffer.concat([Buffer.from([1]), Buffer.from(pack(new Map(fields)))]);
 }
+
+// history is the attempts of a run as envelopes and records have them.
+export const history = (attempts) => attempts.flatMap((a) => [BigInt(a.started ?? 0), BigInt(a.took ?? 0), a.host ?? "", a.kind ?? "", a.message ?? ""]);
 
 // extension encodes what scripts are to know of a run.
 function extension(run, limits) {
@@ -96,13 +98,16 @@ export function parse(e) {
   };
 }
 
-// record encodes what is known of a run; due is in milliseconds.
-export function record(letter, due, map) {
-  return Buffer.concat([Buffer.from(letter + String(due).padStart(13, "0")), pack(map)]);
+// record encodes what is known of a run; at is in milliseconds: when it is due, began or ended.
+export function record(letter, at, map, host) {
+  const before = Buffer.from(host ? String.fromCharCode(host.length) + host : "");
+  return Buffer.concat([Buffer.from(letter + String(at).padStart(13, "0")), before, pack(map)]);
 }
 
 export function parseRecord(b) {
-  return { state: b.subarray(0, 1).toString(), due: Number(b.subarray(1, 14)), ...unpack(b.subarray(14)) };
+  const opens = b[14] < 128 ? 15 + b[14] : 14; // of the map: before it there can be the host
+  const host = b.subarray(15, opens).toString() || undefined;
+  return { state: b.subarray(0, 1).toString(), at: Number(b.subarray(1, 14)), host, ...unpack(b.subarray(opens)) };
 }
 
 // Redis is one connection. Strings in replies are Buffers.

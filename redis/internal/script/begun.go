@@ -11,7 +11,7 @@ func MarkBegunKeys(q *wire.QueueKeys, name string) []string {
 	return []string{q.Batch(name), q.Done(name)}
 }
 
-// MarkBegunArgs are the named arguments of markbegun.lua and recordrunning.lua.
+// MarkBegunArgs are the named arguments of markbegun.lua.
 type MarkBegunArgs struct {
 	Index, Bits int
 }
@@ -21,6 +21,15 @@ func (a *MarkBegunArgs) Append(args []any) []any { return append(args, a.Index, 
 
 // ParseMarkBegun parses the reply of markbegun.lua: whether the caller still holds the run.
 func ParseMarkBegun(v any) (held bool, err error) { return conditionOf("markbegun", v) }
+
+// RecordRunningArgs are the named arguments of recordrunning.lua.
+type RecordRunningArgs struct {
+	Started []byte // milliseconds since the epoch, as a record has them
+	Host    []byte // as a record has it
+}
+
+// Append appends them in their order.
+func (a *RecordRunningArgs) Append(args []any) []any { return append(args, a.Started, a.Host) }
 
 // SpareArgs are the named arguments of spare.lua.
 type SpareArgs struct {

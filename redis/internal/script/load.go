@@ -83,7 +83,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.SearchSet, "searchset", []string{"place"}, new(SearchSetArgs), !repairable},
 		{&s.Stage, "stage", StageKeys(q, wire.StageOpens), new(StageArgs), repairable},
 		{&s.FreeUnique, "freeunique", FreeUniqueKeys(q, "", ""), new(FreeUniqueArgs), repairable},
-		{&s.RecordRunning, "recordrunning", MarkBegunKeys(q, ""), none, repairable},
+		{&s.RecordRunning, "recordrunning", MarkBegunKeys(q, ""), new(RecordRunningArgs), repairable},
 		{&s.Spare, "spare", []string{q.Raised("")}, new(SpareArgs), !repairable},
 		{&s.Take, "take", TakeKeys(q, ""), new(TakeArgs), repairable},
 		{&s.Unstage, "unstage", UnstageKeys(q, wire.StageOpens), new(UnstageArgs), repairable},

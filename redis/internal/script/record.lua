@@ -7,8 +7,8 @@
 -- Returns an array of the record and the progress, '' for none; nil if there is no record; or
 --       1 if runs are to be moved by unstage.lua first, and the run may be one of them.
 --       The record is a letter for the state (d delayed, q queued, r running, s succeeded, f
---       failed), 13 digits that are when a delayed run is due in ms since the epoch, and a
---       MessagePack map.
+--       failed), 13 digits that are when a delayed run is due in ms since the epoch, and what
+--       wire.ParseRecord reads.
 -- include clock.lua
 if K.staged and redis.call('EXISTS', K.staged) == 1 then
   return 1

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
@@ -28,22 +30,68 @@ func ParseMember(queueName, stored string) (*broker.Record, error) {
 	return record, ParseRecord([]byte(stored[size:]), record)
 }
 
-// States are the states of a record by the letter that begins it.
+// States are the states of a record by the letter that begins it. A record of a run that was
+// cancelled has the letter of a failed one.
 var States = map[byte]broker.State{
 	'd': broker.StateDelayed, 'q': broker.StateQueued, 'r': broker.StateRunning,
 	's': broker.StateSucceeded, 'f': broker.StateFailed,
 }
 
 // LetterOf returns the letter that begins a record of the state.
-func LetterOf(state broker.State) string { return string(state[:1]) }
+func LetterOf(state broker.State) string {
+	if state == broker.StateCancelled {
+		state = broker.StateFailed
+	}
+	return string(state[:1])
+}
 
 // recordHeader is the length of the letter and the time before the map.
 const recordHeader = 1 + TimeDigits
 
-// StartRecord appends the beginning of a record that needs no time.
+// StartRecord appends the beginning of a record without a time.
 func StartRecord(b []byte, state broker.State) []byte {
 	b = slices.Grow(b, 64)
 	return append(append(b, state[0]), "0000000000000"...)
+}
+
+// StartRecordAt appends the beginning of a record with the time of its state: when the run
+// ended, or when an attempt began.
+func StartRecordAt(b []byte, state broker.State, at time.Time) []byte {
+	b = slices.Grow(b, 80)
+	return AppendDigits(append(b, state[0]), at.UnixMilli())
+}
+
+// AppendDigits appends a time in milliseconds as TimeDigits digits.
+func AppendDigits(b []byte, ms int64) []byte {
+	b = append(b, "0000000000000"...)
+	for at := len(b) - 1; ms > 0 && at >= len(b)-TimeDigits; at, ms = at-1, ms/10 {
+		b[at] += byte(ms % 10)
+	}
+	return b
+}
+
+// neverDue is the time of a record of a delayed run of which nobody knows when it is due.
+const neverDue = "9999999999999"
+
+// StartPending appends the beginning of the record of a run that awaits a group.
+func StartPending(b []byte) []byte { return append(append(b, 'd'), neverDue...) }
+
+// parseDigits returns the time that the digits of a record say, the zero time for none.
+func parseDigits(digits []byte) time.Time {
+	if string(digits) == neverDue {
+		return time.Time{}
+	}
+	ms := int64(0)
+	for _, c := range digits {
+		if c < '0' || c > '9' {
+			return time.Time{}
+		}
+		ms = 10*ms + int64(c-'0')
+	}
+	if ms == 0 {
+		return time.Time{}
+	}
+	return time.UnixMilli(ms).UTC()
 }
 
 // AppendReplaced appends the map of the record of a run that succeeded by returning a call.
@@ -52,7 +100,7 @@ func AppendReplaced(b []byte, run *broker.TaskRun, successors []broker.RunRef) (
 	if len(successors) > maxSuccessors {
 		return nil, fmt.Errorf("%d successors, at most %d are allowed", len(successors), maxSuccessors)
 	}
-	b = appendMap(b, run, 1)
+	b = appendEnd(b, run, 1)
 	b = codec.AppendArrayLen(codec.AppendString(b, "c"), 2*len(successors))
 	for _, s := range successors {
 		b = codec.AppendString(codec.AppendString(b, s.Queue), s.ID)
@@ -77,8 +125,17 @@ func readSuccessors(r *codec.Reader) []broker.RunRef {
 // maxSuccessors is how many a record can name.
 const maxSuccessors = broker.MaxThen + 1
 
-// AppendRecord appends the map of a run's record. State and due time precede it.
-func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
+// AppendRecord appends the map of the record of a run that goes on. State and due time precede
+// it.
+func AppendRecord(b []byte, run *broker.TaskRun, f *broker.Failure) []byte {
+	if f == nil {
+		return appendMap(b, run, 0)
+	}
+	return AppendFailureFields(appendMap(b, run, failureFields), f)
+}
+
+// AppendEnd appends the map of the record of a run that has ended. State and time precede it.
+func AppendEnd(b []byte, run *broker.TaskRun, result []byte, f *broker.Failure) []byte {
 	n := 0
 	if len(result) > 0 {
 		n++
@@ -86,7 +143,7 @@ func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failur
 	if f != nil {
 		n += failureFields
 	}
-	b = appendMap(b, run, n)
+	b = appendEnd(b, run, n)
 	if len(result) > 0 {
 		b = codec.AppendBytes(codec.AppendString(b, "r"), result)
 	}
@@ -94,6 +151,26 @@ func AppendRecord(b []byte, run *broker.TaskRun, result []byte, f *broker.Failur
 		b = AppendFailureFields(b, f)
 	}
 	return b
+}
+
+// appendEnd appends the beginning of the map of an ended run's record, which gets n more
+// fields.
+func appendEnd(b []byte, run *broker.TaskRun, n int) []byte {
+	if !run.KeepParams {
+		return appendMap(b, run, n)
+	}
+	return codec.AppendBytes(codec.AppendString(appendMap(b, run, n+1), "b"), run.Payload)
+}
+
+// AsMember returns the run as a record in a group has it. A group keeps the results of its
+// members until they are gathered, and nobody asks it for more.
+func AsMember(run *broker.TaskRun) *broker.TaskRun {
+	if run.History == nil && !run.KeepParams {
+		return run
+	}
+	bare := *run
+	bare.History, bare.KeepParams = nil, false
+	return &bare
 }
 
 // appendMap appends the beginning of a record's map, which gets n more fields.
@@ -106,6 +183,13 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 	if elsewhere {
 		n++
 	}
+	if !run.QueuedAt.IsZero() {
+		n++
+	}
+	attempts := run.History.OrZero().Attempts
+	if len(attempts) > 0 {
+		n++
+	}
 	b = codec.AppendMapLen(b, n)
 	if elsewhere {
 		b = codec.AppendString(codec.AppendString(b, "q"), run.Queue)
@@ -114,6 +198,12 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 	b = codec.AppendInt(codec.AppendString(b, "a"), int64(run.Attempt))
 	if run.ParentID != "" {
 		b = codec.AppendString(codec.AppendString(b, "p"), run.ParentID)
+	}
+	if !run.QueuedAt.IsZero() {
+		b = codec.AppendInt(codec.AppendString(b, "qa"), run.QueuedAt.UnixNano())
+	}
+	if len(attempts) > 0 {
+		b = broker.AppendAttempts(codec.AppendString(b, "ha"), attempts)
 	}
 	return b
 }
@@ -150,10 +240,9 @@ func parseFailureFields(b []byte, f *broker.Failure) error {
 	return nil
 }
 
-// OpenRecord is AppendRecord for a failed run, without the fields of the failure, which
-// follow.
+// OpenRecord is AppendEnd for a failed run, without the fields of the failure, which follow.
 func OpenRecord(b []byte, run *broker.TaskRun) []byte {
-	return appendMap(b, run, failureFields)
+	return appendEnd(b, run, failureFields)
 }
 
 // OpenSkipped appends the record of a run that was skipped as a duplicate, except for
@@ -174,7 +263,8 @@ func ParseRecord(b []byte, record *broker.Record) error {
 	if record.State, known = States[b[0]]; !known {
 		return fmt.Errorf("decode record: unknown state %q", b[0])
 	}
-	r := codec.NewReader(b[recordHeader:])
+	host, size := parseHost(b[recordHeader:])
+	r := codec.NewReader(b[recordHeader+size:])
 	var f broker.Failure
 	failed := false
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
@@ -187,6 +277,12 @@ func ParseRecord(b []byte, record *broker.Record) error {
 			record.Attempt = r.Int()
 		case "p":
 			record.ParentID = r.String()
+		case "qa":
+			record.QueuedAt = fromNanos(r.Int64())
+		case "ha":
+			record.Attempts = broker.ReadAttempts(r)
+		case "b":
+			record.Payload = r.Bytes()
 		case "r":
 			record.Result = r.Bytes()
 		case "c":
@@ -207,5 +303,43 @@ func ParseRecord(b []byte, record *broker.Record) error {
 	if err := r.Done(); err != nil {
 		return fmt.Errorf("decode record: %w", err)
 	}
+	if record.State == broker.StateFailed && f.Kind == broker.FailureCancelled {
+		record.State = broker.StateCancelled
+	}
+	switch at := parseDigits(b[1:recordHeader]); record.State {
+	case broker.StateDelayed:
+		record.Due = at
+	case broker.StateRunning:
+		record.StartedAt, record.Host = at, host
+	case broker.StateSucceeded, broker.StateFailed, broker.StateCancelled:
+		record.EndedAt = at
+	}
 	return nil
+}
+
+// longestHost is how long the host before the map of a record can be. A greater byte opens a map.
+const longestHost = 127
+
+// AppendHost appends the host that recordrunning.lua puts before the map of a record.
+func AppendHost(b []byte, host string) []byte {
+	host = host[:min(len(host), longestHost)]
+	return append(append(b, byte(len(host))), host...)
+}
+
+// parseHost returns the host before the map of a record, if it has one, and how many bytes that
+// takes.
+func parseHost(b []byte) (host string, size int) {
+	if len(b) == 0 || b[0] > longestHost || len(b) < 1+int(b[0]) {
+		return "", 0
+	}
+	size = 1 + int(b[0])
+	return strings.ToValidUTF8(string(b[1:size]), "?"), size
+}
+
+// fromNanos returns the zero time for 0.
+func fromNanos(ns int64) time.Time {
+	if ns == 0 {
+		return time.Time{}
+	}
+	return time.Unix(0, ns).UTC()
 }

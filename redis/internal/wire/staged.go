@@ -24,11 +24,11 @@ func AppendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
 		ms, _ = strconv.ParseInt(strings.TrimPrefix(due, "+"), 10, 64)
 	}
 	const longest = 9999999999999 // 13 digits
-	b = appendStagedTime(append(b, '0'+byte(ReadyList(run)), spec), min(max(ms, 0), longest))
+	b = AppendDigits(append(b, '0'+byte(ReadyList(run)), spec), min(max(ms, 0), longest))
 	if keep := run.Rules.OrZero().UniqueFor; keep > 0 {
-		b = appendStagedTime(append(b, 'k'), min(max(Millis(keep), 1), longest))
+		b = AppendDigits(append(b, 'k'), min(max(Millis(keep), 1), longest))
 	} else {
-		b = appendStagedTime(append(b, 'e'), 0)
+		b = AppendDigits(append(b, 'e'), 0)
 	}
 	at := len(b)
 	b = append(b, 0, 0, 0, 0)
@@ -37,19 +37,10 @@ func AppendStaged(b []byte, run *broker.TaskRun) ([]byte, error) {
 		if due != "" {
 			record = record[:1]
 		}
-		b = append(b, AppendRecord(record, run, nil, nil)...)
+		b = append(b, AppendRecord(record, run, nil)...)
 	}
 	binary.BigEndian.PutUint32(b[at:], uint32(len(b)-at-4))
 	return AppendRun(b, run)
-}
-
-// appendStagedTime appends a time as 13 digits.
-func appendStagedTime(b []byte, ms int64) []byte {
-	b = append(b, "0000000000000"...)
-	for at := len(b) - 1; ms > 0; at, ms = at-1, ms/10 {
-		b[at] += byte(ms % 10)
-	}
-	return b
 }
 
 // ParseStaged returns the stored run of a staged entry.

@@ -107,3 +107,33 @@ func TestStoredRunsAreReadAsWritten(t *testing.T) {
 		require.Error(t, ParseRun(new(broker.Decoder), stored[:n], new(broker.TaskRun)), "cut off after %d bytes", n)
 	}
 }
+
+func TestHostileRecordsAreRefused(t *testing.T) {
+	run := &broker.TaskRun{ID: "id", Task: "task", QueuedAt: time.Unix(1, 2).UTC(), KeepParams: true, Payload: []byte("payload")}
+	run.History = run.History.Add(broker.Attempt{Started: time.Unix(3, 0), Took: time.Second, Host: "host:1", Kind: broker.FailureFailed, Message: "bad"})
+	stored := AppendEnd(StartRecordAt(nil, broker.StateFailed, time.UnixMilli(4)), run, nil, &broker.Failure{Kind: broker.FailureFailed})
+	var record broker.Record
+	require.NoError(t, ParseRecord(stored, &record))
+	require.Equal(t, time.UnixMilli(4).UTC(), record.EndedAt)
+	require.Equal(t, run.History.Attempts, record.Attempts)
+	require.Equal(t, run.Payload, record.Payload)
+	for n := range stored {
+		require.Error(t, ParseRecord(stored[:n], new(broker.Record)), "cut off after %d bytes", n)
+	}
+	require.Error(t, ParseRecord(append(stored, 'x'), new(broker.Record)), "more behind the map")
+
+	ofHost := func(host string) []byte {
+		return AppendRecord(append([]byte("r0000000000005"), host...), run, nil)
+	}
+	for host, want := range map[string]string{"\x00": "", "\x01h": "h", "\x02\xff\xff": "?", "\x7f" + strings.Repeat("h", 127): strings.Repeat("h", 127)} {
+		record = broker.Record{}
+		require.NoError(t, ParseRecord(ofHost(host), &record), "%q", host)
+		require.Equal(t, want, record.Host)
+		require.Equal(t, time.UnixMilli(5).UTC(), record.StartedAt)
+		require.Equal(t, "task", record.Task)
+	}
+	require.Error(t, ParseRecord([]byte("r0000000000005\x7fh"), new(broker.Record)), "a host that is cut off")
+	record = broker.Record{}
+	require.NoError(t, ParseRecord([]byte("sxxxxxxxxxxxxx\x80"), &record), "no time")
+	require.Zero(t, record.EndedAt)
+}
