@@ -43,6 +43,7 @@ var (
 	_ maintenance.Auditor  = (*Broker)(nil)
 	_ maintenance.Damages  = (*Broker)(nil)
 	_ broker.Clock         = (*Broker)(nil)
+	_ broker.Instances     = (*Broker)(nil)
 	_ broker.Heartbeater   = (*session)(nil)
 	_ broker.Starter       = (*session)(nil)
 	_ poison.Tracker       = (*session)(nil)

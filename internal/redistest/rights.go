@@ -15,7 +15,7 @@ const rights = `
 	+get +getrange +set +mset +multi +exec +setrange +del +exists +pexpire +pttl +persist +type +rename
 	+rpush +lpush +lpop +lrange +llen +ltrim +lrem +lmove +bzmpop +blmpop
 	+sadd +srem +smembers +scard +sscan +sismember
-	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby
+	+hset +hstrlen +hsetnx +hget +hmget +hdel +hgetall +hlen +hscan +hexists +hkeys +hincrby +hrandfield
 	+zadd +zrem +zcard +zcount +zscore +zrange +zrangebyscore +zrangebylex +zlexcount +zremrangebyrank
 	+setbit +getbit +bitcount +incrby +mget +scan +lset
 	+time +ping +info

@@ -23,6 +23,7 @@ type Scripts struct {
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
 	Group, Pending, Stage, Commit, Unstage                                 Script
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind                       Script
+	Announce, Instances                                                    Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
 	EndRuns, RunNow, CancelRuns                                    Script
@@ -45,6 +46,8 @@ const repairable = true
 func (s *Scripts) list(q *wire.QueueKeys) []loading {
 	none := new(NoArgs)
 	return []loading{
+		{&s.Announce, "announce", []string{"instances"}, new(AnnounceArgs), !repairable},
+		{&s.Instances, "instances", []string{"instances"}, new(InstancesArgs), !repairable},
 		{&s.Heartbeat, "heartbeat", HeartbeatKeys(q, ""), new(HeartbeatArgs), repairable},
 		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !repairable},
 		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !repairable},

@@ -58,6 +58,9 @@ func TypeOf(prefix, key string) string {
 	if key == QueuesKey(prefix) {
 		return "set"
 	}
+	if key == InstancesKey(prefix) {
+		return "hash"
+	}
 	if strings.HasPrefix(key, prefix+":woken:") {
 		return "list"
 	}

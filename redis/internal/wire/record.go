@@ -200,7 +200,7 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 		b = codec.AppendString(codec.AppendString(b, "p"), run.ParentID)
 	}
 	if !run.QueuedAt.IsZero() {
-		b = codec.AppendInt(codec.AppendString(b, "qa"), run.QueuedAt.UnixNano())
+		b = codec.AppendInt(codec.AppendString(b, "qa"), nanosOf(run.QueuedAt))
 	}
 	if len(attempts) > 0 {
 		b = broker.AppendAttempts(codec.AppendString(b, "ha"), attempts)
