@@ -36,7 +36,7 @@ type Groups interface {
 	// Members returns the records of a group's members in their order, nil for one that
 	// has not ended. The group is known while the run that awaits it lives, however long that
 	// waits, and for [GroupKept] at most while that is a dead letter; a broker may forget it a
-	// year after the last end. The step that ends the run for good forgets the group. Members returns [ErrNoRecord] for
+	// year after the last end. The end of the run for good forgets the group soon. Members returns [ErrNoRecord] for
 	// an unknown group. If the records exceed [MaxGroupResults] it returns an error that
 	// wraps [ErrGroupTooLarge], before it has read them.
 	Members(ctx context.Context, group Group) ([]*Record, error)

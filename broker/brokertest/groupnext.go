@@ -392,3 +392,30 @@ func nestTooMany(f *fixture) {
 	f.finish(s, succeeded(held)...)
 	f.takesNothing(s, nestQueues...)
 }
+
+// groupForgotten ends runs that gather groups of their own queue and of another, in each way that
+// is for good.
+func groupForgotten(f *fixture) {
+	f.needControls()
+	s := f.openSession(longHold)
+	for _, queue := range []string{"q", "other"} {
+		for what, end := range map[string]func(r *broker.TaskRun){
+			"succeeded": func(r *broker.TaskRun) { f.finish(s, succeeded(r)...) },
+			"expired":   func(r *broker.TaskRun) { f.finish(s, dropped(r)) },
+			"was cancelled in flight": func(r *broker.TaskRun) {
+				f.cancel(queue, r.ID)
+				f.finish(s, retried(r, 0))
+			},
+		} {
+			then, members := f.newGroup(queue, 1)
+			f.queueGroup(then, members...)
+			f.finish(s, succeeded(f.takeOne(s, "q"))...)
+			run := f.takeOne(s, queue)
+			f.finish(s, retried(run, 0))
+			run = f.takeOne(s, queue)
+			require.Len(f, f.members(then.Links.Awaits), 1, "members, before the run that gathers them %s", what)
+			end(run)
+			f.requireNoMembers(then.Links.Awaits, "a group whose gathering run "+what)
+		}
+	}
+}

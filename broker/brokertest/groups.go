@@ -24,6 +24,7 @@ var groupChecks = []check{
 	{"a member that is cancelled has ended", groupMemberCancelled},
 	{"a member that GetTaskRuns takes has ended as failed", groupMemberTaken},
 	{"a dead member that is queued again and succeeds counts so, and only so", groupRequeued},
+	{"the end of a gathering run forgets the group, and nothing else does", groupForgotten},
 	{"a gathering run that died finds its members when it is queued again", groupGatheredAgain},
 	{"a group whose results are too large together is not read", groupTooLarge},
 	{"a group whose members are too large together is refused whole", membersTooLarge},
@@ -56,10 +57,14 @@ func (f *fixture) members(of broker.Group) []*broker.Record {
 	return records
 }
 
+// requireNoMembers waits until the queue that keeps the group, which may be on another server than
+// the run that gathers it, has forgotten it.
 func (f *fixture) requireNoMembers(of broker.Group, what string) {
 	f.Helper()
-	recs, err := f.groups().Members(f.ctx(), of)
-	require.ErrorIs(f, err, broker.ErrNoRecord, "Members of %s; it returned %d", what, len(recs))
+	f.eventually(func() bool {
+		_, err := f.groups().Members(f.ctx(), of)
+		return errors.Is(err, broker.ErrNoRecord)
+	}, "Members returns ErrNoRecord of %s", what)
 }
 
 func groupMemberTaken(f *fixture) {
