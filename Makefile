@@ -6,7 +6,7 @@ PKG ?= ./redis ./runtime ./redis/contracttest ./runtime/taskapp ./internal/subpr
 # The tests that have a longer form.
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
-	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears|TreesEndAsWithoutFaults|$\
+	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears|TreesEndAsWithoutFaults|PrometheusAgrees|$\
 	ManyRunsAreCancelled
 
 # The packages that are tested without the race detector: they start no goroutines, or

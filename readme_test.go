@@ -57,7 +57,7 @@ func testShowsCompiledCode(t *testing.T, path string) {
 
 // TestLinksOfDocumentsLead: what the documents link to in the repository is there.
 func TestLinksOfDocumentsLead(t *testing.T) {
-	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md"} {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		links := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(string(text), -1)
@@ -83,7 +83,7 @@ func TestLinksOfDocumentsLead(t *testing.T) {
 // are there.
 func TestFilesOfDocumentsExist(t *testing.T) {
 	named := regexp.MustCompile("`((?:bench|broker|cmd|codec|docs|examples|internal|redis|runtime|testdata|tools)(?:/[\\w.-]+)*)`")
-	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md"} {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, match := range named.FindAllStringSubmatch(string(text), -1) {

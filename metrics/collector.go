@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"context"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -77,7 +78,7 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 func (c *Collector) collectFleet(e emitter) {
 	f := c.fleet.Read(context.Background())
 	e.flag(up, f.Err == nil)
-	if !f.Shows(c.instances()...) {
+	if !c.shows(f) {
 		return
 	}
 	for _, v := range views(f) {
@@ -94,6 +95,19 @@ func (c *Collector) collectFleet(e emitter) {
 		e.flag(queuePaused, v.paused, v.queue)
 		e.counter(deadDropped, uint64(v.trimmed), v.queue)
 	}
+}
+
+// shows reports whether this process shows the fleet.
+func (c *Collector) shows(f *fleet.Fleet) bool {
+	c.mu.Lock()
+	watches := len(c.consumers)+len(c.schedulers) > 0
+	c.mu.Unlock()
+	by := f.ShownBy()
+	if !watches || by == nil {
+		return true
+	}
+	host, err := os.Hostname()
+	return err != nil || by.Host == host && by.PID == os.Getpid()
 }
 
 // queueView is a queue as the metrics show it.

@@ -8,11 +8,13 @@ import (
 // family is one metric of this package with its labels.
 type family struct {
 	*prometheus.Desc
+	name   string
 	labels []string
 }
 
 func newFamily(name, help string, labels ...string) family {
-	return family{prometheus.NewDesc("taskgen_"+name, help, labels, nil), labels}
+	name = "taskgen_" + name
+	return family{prometheus.NewDesc(name, help, labels, nil), name, labels}
 }
 
 var (

@@ -28,11 +28,6 @@ func (c *Collector) WatchScheduler(schedulers ...*taskrt.Scheduler) *Collector {
 	return c
 }
 
-// instances returns the ids of the instances of this process.
-func (c *Collector) instances() (ids []string) {
-	return nil // TODO
-}
-
 // collectWatched shows what the consumers and schedulers of this process did.
 func (c *Collector) collectWatched(e emitter) {
 	c.mu.Lock()

@@ -163,10 +163,9 @@ func (f *Fleet) Oldest(info *broker.QueueInfo) time.Duration {
 	return max(f.Time.Sub(info.Oldest), 0)
 }
 
-// Shows reports whether the process of these instances is the one that shows the fleet: of
-// those that serve metrics and announced themselves lately, the one that started first. It
-// is true if there is none, and for a process without instances, which only watches.
-func (f *Fleet) Shows(own ...string) bool {
+// ShownBy returns the instance whose process shows the fleet: of those that serve metrics and
+// announced themselves lately, the one that started first. It returns nil if there is none.
+func (f *Fleet) ShownBy() *broker.Instance {
 	var first *broker.Instance
 	for _, i := range f.Instances {
 		if i.Address == "" || f.Time.Sub(i.Seen) > broker.InstanceKept*2/3 {
@@ -176,5 +175,5 @@ func (f *Fleet) Shows(own ...string) bool {
 			first = i
 		}
 	}
-	return len(own) == 0 || first == nil || slices.Contains(own, first.ID)
+	return first
 }

@@ -37,9 +37,10 @@ type Config struct {
 	Targets  []string // such as 127.0.0.1:8080
 	Interval time.Duration
 	Rules    []string // absolute paths
+	Native   bool     // it reads native histograms, and then no classic buckets
 }
 
-// Start starts a server that ends with the test. It reads native histograms. If there is no
+// Start starts a server that ends with the test. If there is no
 // prometheus, the test fails, so that nothing looks tested that was not.
 func Start(t testing.TB, cfg Config) *Server {
 	t.Helper()
@@ -59,8 +60,11 @@ func Start(t testing.TB, cfg Config) *Server {
 		t.Fatalf("write config: %v", err)
 	}
 	log := new(bytes.Buffer)
-	cmd := exec.Command("prometheus", "--config.file="+file, "--storage.tsdb.path="+filepath.Join(dir, "data"),
-		"--web.listen-address="+address, "--enable-feature=native-histograms", "--log.level=warn")
+	args := []string{"--config.file=" + file, "--storage.tsdb.path=" + filepath.Join(dir, "data"), "--web.listen-address=" + address, "--log.level=warn"}
+	if cfg.Native {
+		args = append(args, "--enable-feature=native-histograms")
+	}
+	cmd := exec.Command("prometheus", args...)
 	cmd.Stdout, cmd.Stderr = log, log
 	if err := cmd.Start(); err != nil {
 		t.Fatalf("start prometheus: %v: %s", err, install)
@@ -170,13 +174,31 @@ func (s *Server) Value(expression string) (value float64, ok bool) {
 	return 0, false
 }
 
-// Alerts returns the names of the alerts that fire.
-func (s *Server) Alerts() (names []string) {
+// CheckRules waits until each rule was evaluated without an error.
+func (s *Server) CheckRules() {
 	s.t.Helper()
-	for _, sample := range s.Query(`ALERTS{alertstate="firing"}`) {
-		names = append(names, sample.Labels["alertname"])
-	}
-	return names
+	Await(s.t, startTimeout, "all rules are evaluated", func() bool {
+		var reply struct {
+			Data struct {
+				Groups []struct {
+					Rules []struct{ Name, Health, LastError string }
+				}
+			}
+		}
+		s.get("/api/v1/rules", &reply)
+		evaluated := 0
+		for _, g := range reply.Data.Groups {
+			for _, r := range g.Rules {
+				if r.Health == "err" {
+					s.t.Fatalf("rule %s: %s", r.Name, r.LastError)
+				}
+				if r.Health == "ok" {
+					evaluated++
+				}
+			}
+		}
+		return evaluated > 0 && evaluated == len(reply.Data.Groups[0].Rules)
+	})
 }
 
 func (s *Server) get(path string, v any) {

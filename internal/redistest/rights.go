@@ -21,6 +21,9 @@ const rights = `
 	+time +ping +info
 	+zscan +lpos +lindex`
 
+// Rights returns what the broker's user needs.
+func Rights() []string { return strings.Fields(rights) }
+
 // ClusterRights returns what the user needs in addition on each node of a cluster.
 func ClusterRights() []string { return []string{"+cluster|slots", "+asking"} }
 

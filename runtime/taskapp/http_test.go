@@ -3,12 +3,9 @@
 package taskapp_test
 
 import (
-	"encoding/json"
-	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -16,10 +13,6 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
-
-	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/testapp/tasks"
-	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 var servedOn = regexp.MustCompile(`msg=serving .* http=(\S+)`)
@@ -169,19 +162,3 @@ func TestHealthIsAnExitStatus(t *testing.T) {
 	require.NoError(t, p.end(syscall.SIGTERM))
 	require.Contains(t, f.refuses(1, "health", "--http", address), "connection refused")
 }
-
-// scale is the reply of /scale.
-type scale struct {
-	Queued        int64   `json:"queued"`
-	DelayedDue    int64   `json:"delayed_due"`
-	Delayed       int64   `json:"delayed"`
-	Held          int64   `json:"held"`
-	Running       int64   `json:"running"`
-	Dead          int64   `json:"dead"`
-	Consumers     int     `json:"consumers"`
-	Slots         int64   `json:"slots"`
-	OldestSeconds float64 `json:"oldest_seconds"`
-	Want          int64   `json:"want"`
-}
-
-var _ = []any{json.Marshal, fmt.Sprint, os.Args, broker.IO, tasks.QueueSquare, taskrt.IO}
