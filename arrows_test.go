@@ -50,6 +50,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/backoff":    nil,
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/secret":     {"broker", "codec", "internal/subprocess", "internal/text"},
+		"internal/inspect":    {"broker", "broker/maintenance"},
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/measure", "internal/text", "internal/ulid"},
 		"internal/measure":    nil,
@@ -62,7 +63,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"otel":           {"broker", "runtime"},
 		"metrics":        {"broker", "internal/fleet", "runtime"},

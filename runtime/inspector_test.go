@@ -1,0 +1,563 @@
+package runtime_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
+	"github.com/taskgen/taskgen/redis"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// inspected does f with an inspector of the embedded broker and one of Redis. ctx has a
+// client for stubs.
+func inspected(t *testing.T, f func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector)) {
+	t.Helper()
+	test := func(b broker.Broker) func(*testing.T) {
+		return func(t *testing.T) {
+			i, err := taskrt.NewInspector(b, tasks.Tasks(nil))
+			require.NoError(t, err)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			f(t, clientContext(ctx, b), b, i)
+		}
+	}
+	t.Run("memory", test(newMemory(t)))
+	b, err := redis.Open(t.Context(), redistest.Start(t).URL(), redis.Config{})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	t.Run("redis", test(b))
+}
+
+// end takes the runs of a queue and ends those with a verdict and a failure.
+func end(t *testing.T, ctx context.Context, b broker.Broker, queue string, n int, verdict broker.Verdict, f *broker.Failure) {
+	t.Helper()
+	s, err := b.(broker.Leaser).OpenSession(ctx, time.Minute)
+	require.NoError(t, err)
+	for n > 0 {
+		runs, err := s.Take(ctx, broker.Want{Queues: []string{queue}, IO: n, CPU: n})
+		require.NoError(t, err)
+		for _, run := range runs {
+			run.Attempt++
+			_, err := s.Finish(ctx, broker.Outcome{Run: run, Verdict: verdict, Failure: f})
+			require.NoError(t, err)
+			n--
+		}
+	}
+	require.NoError(t, s.Close(ctx))
+}
+
+// pages returns the ids of all pages of runs that a filter chooses.
+func pages(t *testing.T, ctx context.Context, i *taskrt.Inspector, f taskrt.RunFilter, o taskrt.PageOptions) (ids []string, looked int) {
+	t.Helper()
+	for n := 0; n == 0 || o.After != ""; n++ {
+		require.Less(t, n, 1000, "pages go on for ever")
+		page, err := i.Runs(ctx, f, o)
+		require.NoError(t, err)
+		require.Empty(t, page.Skipped)
+		require.LessOrEqual(t, len(page.Runs), o.Max)
+		for _, run := range page.Runs {
+			ids = append(ids, run.Run.ID)
+		}
+		o.After = page.After
+		looked += page.Looked
+	}
+	return ids, looked
+}
+
+func TestPagesGoThroughAllQueuesAndStates(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, _ broker.Broker, i *taskrt.Inspector) {
+		var want, echoes, tagged []string
+		for _, delay := range []time.Duration{0, time.Hour} { // queued runs are listed before delayed ones
+			for q := range 30 {
+				for n := range q % 5 {
+					id := fmt.Sprintf("%v-%02d-%d", delay > 0, q, n)
+					options := []taskrt.QueueOption{taskrt.ID(id), taskrt.OnQueue(fmt.Sprintf("queue-%02d", q)), taskrt.Delay(delay * time.Duration(n+1))}
+					var err error
+					if n == 1 {
+						_, err = tasks.QueueEcho(ctx, "x", 1, options...)
+						echoes, tagged = append(echoes, id), append(tagged, id)
+					} else {
+						_, err = tasks.QueueRecorderRecord(ctx, "x", options...)
+					}
+					require.NoError(t, err)
+					want = append(want, id)
+				}
+			}
+		}
+		for _, most := range []int{1, 7, 1000} {
+			got, looked := pages(t, ctx, i, taskrt.RunFilter{}, taskrt.PageOptions{Max: most})
+			require.Equal(t, want, got, "%d a page", most)
+			require.GreaterOrEqual(t, looked, len(want))
+		}
+		for _, test := range []struct {
+			filter taskrt.RunFilter
+			want   []string
+		}{
+			{taskrt.RunFilter{Task: "echo"}, echoes},
+			{taskrt.RunFilter{Tag: "demo"}, tagged},
+			{taskrt.RunFilter{Task: "recorder_record", Tag: "demo"}, nil},
+			{taskrt.RunFilter{Task: "gone"}, nil},
+			{taskrt.RunFilter{Key: "true-04"}, []string{"true-04-0", "true-04-1", "true-04-2", "true-04-3"}},
+			{taskrt.RunFilter{IDs: []string{"false-01-0", "true-01-0"}}, []string{"false-01-0", "true-01-0"}},
+			{taskrt.RunFilter{States: []taskrt.State{broker.StateDelayed}, Queues: []string{"queue-02"}}, []string{"true-02-0", "true-02-1"}},
+			{taskrt.RunFilter{Before: time.Now().Add(-time.Hour)}, nil},
+			{taskrt.RunFilter{Since: time.Now().Add(-time.Hour), Key: "false-01"}, []string{"false-01-0"}},
+			{taskrt.RunFilter{Kind: taskrt.Timeout}, nil},
+			{taskrt.RunFilter{Error: "x"}, nil},
+		} {
+			got, _ := pages(t, ctx, i, test.filter, taskrt.PageOptions{Max: 3})
+			require.Equal(t, test.want, got, "%+v", test.filter)
+		}
+
+		page, err := i.Runs(ctx, taskrt.RunFilter{States: []taskrt.State{broker.StateQueued}}, taskrt.PageOptions{Max: len(want) / 2})
+		require.NoError(t, err)
+		require.EqualValues(t, len(want)/2, page.Total)
+		require.Empty(t, page.After, "a full page behind which nothing is")
+	})
+}
+
+func TestAPageLooksAtSoManyAndSaysHowToGoOn(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, _ broker.Broker, i *taskrt.Inspector) {
+		for q := range 3 {
+			_, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, 100), taskrt.OnQueue(fmt.Sprintf("queue-%d", q)))
+			require.NoError(t, err)
+		}
+		last, err := tasks.QueueEcho(ctx, "x", 1, taskrt.OnQueue("queue-2"))
+		require.NoError(t, err)
+		page, err := i.Runs(ctx, taskrt.RunFilter{Task: "echo"}, taskrt.PageOptions{Look: 50})
+		require.NoError(t, err)
+		require.Empty(t, page.Runs)
+		require.NotEmpty(t, page.After)
+		require.Positive(t, page.Looked)
+		require.LessOrEqual(t, page.Looked, 100)
+		got, _ := pages(t, ctx, i, taskrt.RunFilter{Task: "echo"}, taskrt.PageOptions{Max: 10, Look: 50, After: page.After})
+		require.Equal(t, []string{last.ID}, got)
+	})
+}
+
+func TestDeadLettersOfManyQueuesAreMergedByTime(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		var want []string
+		for n := range 40 { // the newest is listed first
+			queue, kind := fmt.Sprintf("queue-%d", n*n%7), taskrt.Failed
+			if n%4 == 0 {
+				kind = taskrt.Timeout
+			}
+			id := fmt.Sprintf("run-%02d", n)
+			_, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.ID(id), taskrt.OnQueue(queue))
+			require.NoError(t, err)
+			end(t, ctx, b, queue, 1, broker.Dead, &broker.Failure{Kind: kind, Message: fmt.Sprintf("SMTP said %d", n)})
+			want = append([]string{id}, want...)
+		}
+		list := func(f taskrt.RunFilter, o taskrt.PageOptions) (ids []string) {
+			var before time.Time
+			for n := 0; n == 0 || o.After != ""; n++ {
+				require.Less(t, n, 100)
+				page, err := i.Dead(ctx, f, o)
+				require.NoError(t, err)
+				if len(f.Queues) == 0 {
+					require.EqualValues(t, 40, page.Total)
+				}
+				for _, l := range page.Letters {
+					require.True(t, before.IsZero() || !l.At.After(before), "newest first")
+					before = l.At
+					require.Equal(t, l.Queue, l.Run.Queue)
+					ids = append(ids, l.ID)
+				}
+				o.After = page.After
+			}
+			return ids
+		}
+		same := func(want, got []string, why any) { // those of one millisecond have no order
+			t.Helper()
+			require.ElementsMatch(t, want, got, why)
+		}
+		for _, o := range []taskrt.PageOptions{{}, {Max: 1}, {Max: 7}, {Max: 3, Look: 2}} {
+			same(want, list(taskrt.RunFilter{}, o), o)
+		}
+		some := func(f func(n int) bool) (ids []string) {
+			for n := range 40 {
+				if f(n) {
+					ids = append(ids, fmt.Sprintf("run-%02d", n))
+				}
+			}
+			return ids
+		}
+		same(some(func(n int) bool { return n%4 == 0 }), list(taskrt.RunFilter{Kind: taskrt.Timeout}, taskrt.PageOptions{Max: 4}), "kind")
+		same(some(func(n int) bool { return n >= 30 }), list(taskrt.RunFilter{Error: "smtp SAID 3"}, taskrt.PageOptions{Max: 4})[:10], "error")
+		one := taskrt.RunFilter{Queues: []string{"queue-1"}}
+		same(some(func(n int) bool { return n*n%7 == 1 }), list(one, taskrt.PageOptions{Max: 2}), "one queue")
+		require.Empty(t, list(taskrt.RunFilter{Before: time.Now().Add(-time.Hour)}, taskrt.PageOptions{}))
+	})
+}
+
+func TestAnAfterOfAnotherListIsRefused(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		for range 3 {
+			_, err := tasks.QueueRecorderRecord(ctx, "x")
+			require.NoError(t, err)
+			_, err = tasks.QueueEcho(ctx, "x", 1, taskrt.OnQueue("dying"))
+			require.NoError(t, err)
+			end(t, ctx, b, "dying", 1, broker.Dead, &broker.Failure{Kind: taskrt.Failed})
+		}
+		runs, err := i.Runs(ctx, taskrt.RunFilter{}, taskrt.PageOptions{Max: 1})
+		require.NoError(t, err)
+		dead, err := i.Dead(ctx, taskrt.RunFilter{}, taskrt.PageOptions{Max: 1})
+		require.NoError(t, err)
+		require.NotEmpty(t, dead.After)
+		require.NotEqual(t, runs.After, dead.After)
+		for _, after := range []string{dead.After, "x", "", runs.After + "A", "eyJ9", strings.Repeat("A", 10_000), "bnVsbA", "e30"} {
+			if _, err := i.Runs(ctx, taskrt.RunFilter{}, taskrt.PageOptions{After: after}); after != "" {
+				require.ErrorIs(t, err, taskrt.ErrAfter, after)
+			}
+		}
+		_, err = i.Dead(ctx, taskrt.RunFilter{}, taskrt.PageOptions{After: runs.After})
+		require.ErrorIs(t, err, taskrt.ErrAfter)
+		_, err = i.Dead(ctx, taskrt.RunFilter{Queues: []string{"dying"}}, taskrt.PageOptions{After: dead.After})
+		require.ErrorIs(t, err, taskrt.ErrAfter, "of all queues")
+		_, err = i.Runs(ctx, taskrt.RunFilter{States: []taskrt.State{broker.StateDelayed}}, taskrt.PageOptions{After: runs.After})
+		require.ErrorIs(t, err, taskrt.ErrAfter, "of another state")
+	})
+}
+
+func TestOneRunIsFoundWhereverItIs(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		login, err := tasks.QueueLogin(ctx, "ada", 27182, taskrt.OnQueue("elsewhere"))
+		require.NoError(t, err)
+		d, err := i.Run(ctx, login.ID)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateQueued, d.State)
+		require.Equal(t, "elsewhere", d.Queue)
+		params, err := json.Marshal(d.Params)
+		require.NoError(t, err)
+		require.Equal(t, `{"user":"ada","pin":"***"}`, string(params))
+		require.NotNil(t, d.Run)
+		require.Nil(t, d.Dead)
+
+		end(t, ctx, b, "elsewhere", 1, broker.Dead, &broker.Failure{Kind: taskrt.OOM, Message: "too large"})
+		d, err = i.Run(ctx, login.ID, "elsewhere")
+		require.NoError(t, err)
+		require.Equal(t, broker.StateFailed, d.State)
+		require.Equal(t, taskrt.OOM, d.Failure.Kind)
+		require.NotNil(t, d.Dead)
+		require.WithinDuration(t, time.Now(), d.Ended, time.Minute)
+		require.Len(t, d.Params, 2)
+
+		done, err := tasks.QueueSquare(ctx, 12)
+		require.NoError(t, err)
+		s, err := b.(broker.Leaser).OpenSession(ctx, time.Minute)
+		require.NoError(t, err)
+		runs, err := s.Take(ctx, broker.Want{Queues: []string{"default"}, CPU: 1})
+		require.NoError(t, err)
+		d, err = i.Run(ctx, done.ID)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateRunning, d.State)
+		require.Equal(t, s.ID(), d.Session)
+		_, err = s.Finish(ctx, broker.Outcome{Run: runs[0], Verdict: broker.Succeeded, Result: []byte{0xd1, 0, 144}})
+		require.NoError(t, err)
+		require.NoError(t, s.Close(ctx))
+		d, err = i.Run(ctx, done.ID)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateSucceeded, d.State)
+		require.Equal(t, "144", string(d.Result))
+		require.NoError(t, d.ResultErr)
+
+		_, err = i.Run(ctx, "nobody")
+		require.ErrorIs(t, err, taskrt.ErrNoRecord)
+		require.ErrorContains(t, err, "no run nobody in the queues default, elsewhere")
+		_, err = i.Run(ctx, "two words")
+		require.ErrorContains(t, err, "printable ASCII")
+		for _, queue := range []string{"default", "mail"} {
+			_, err = tasks.QueueLinger(ctx, "x", taskrt.ID("mine"), taskrt.OnQueue(queue))
+			require.NoError(t, err)
+		}
+		_, err = i.Run(ctx, "mine")
+		var ambiguous *taskrt.AmbiguousError
+		require.ErrorAs(t, err, &ambiguous)
+		require.Equal(t, []string{"default", "mail"}, ambiguous.Queues)
+		_, err = i.Cancel(ctx, "mine")
+		require.ErrorAs(t, err, &ambiguous)
+		cancelled, err := i.Cancel(ctx, "mine", "mail")
+		require.NoError(t, err)
+		require.Equal(t, &taskrt.CancelledRun{Queue: "mail"}, cancelled)
+		_, err = i.Cancel(ctx, "mine", "mail")
+		require.ErrorContains(t, err, "cancel run mine: it has ended in queue mail: cancelled")
+		require.ErrorIs(t, err, taskrt.ErrNoRecord)
+	})
+}
+
+func TestAllThatMatchIsChanged(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		const many = 2500 // more than two pages
+		for q, delay := range []time.Duration{0, time.Hour} {
+			_, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, many), taskrt.OnQueue(fmt.Sprintf("queue-%d", q)), taskrt.Delay(delay))
+			require.NoError(t, err)
+			_, err = tasks.QueueEcho(ctx, "x", 1, taskrt.OnQueue(fmt.Sprintf("queue-%d", q)), taskrt.Delay(delay))
+			require.NoError(t, err)
+		}
+		counts := func() (queued, delayed, dead int64) {
+			list, err := i.Queues(ctx)
+			require.NoError(t, err)
+			for _, q := range list.Queues {
+				queued, delayed, dead = queued+q.Queued, delayed+q.Delayed, dead+q.Dead
+			}
+			return queued, delayed, dead
+		}
+		records := taskrt.RunFilter{Task: "recorder_record"}
+		r, err := i.CancelAll(ctx, records, taskrt.ChangeOptions{DryRun: true})
+		require.NoError(t, err)
+		require.Equal(t, 2*many, r.Changed)
+		require.EqualValues(t, 2*many+2, r.Total)
+		queued, delayed, _ := counts()
+		require.Equal(t, [2]int64{many + 1, many + 1}, [2]int64{queued, delayed}, "a dry run changes nothing")
+
+		r, err = i.RunNow(ctx, records, taskrt.ChangeOptions{})
+		require.NoError(t, err)
+		require.Equal(t, many, r.Changed)
+		queued, delayed, _ = counts()
+		require.Equal(t, [2]int64{2*many + 1, 1}, [2]int64{queued, delayed})
+
+		stopped, stop := context.WithCancel(ctx)
+		changed := 0
+		r, err = i.CancelAll(stopped, records, taskrt.ChangeOptions{Progress: func(done taskrt.Changes) {
+			if changed = done.Changed; changed > 0 {
+				stop()
+			}
+		}})
+		require.ErrorIs(t, err, context.Canceled)
+		require.Equal(t, changed, r.Changed)
+		require.Positive(t, r.Changed)
+		require.Less(t, r.Changed, 2*many)
+		rest, err := i.CancelAll(ctx, records, taskrt.ChangeOptions{})
+		require.NoError(t, err)
+		require.Equal(t, 2*many, r.Changed+rest.Changed)
+		require.Zero(t, rest.Stayed)
+		queued, delayed, _ = counts()
+		require.Equal(t, [2]int64{1, 1}, [2]int64{queued, delayed}, "the echoes stay")
+
+		r, err = i.CancelAll(ctx, taskrt.RunFilter{Queues: []string{"queue-0"}}, taskrt.ChangeOptions{PerSecond: 1000})
+		require.NoError(t, err)
+		require.Equal(t, 1, r.Changed)
+		_, err = i.CancelAll(ctx, taskrt.RunFilter{States: []taskrt.State{broker.StateFailed}}, taskrt.ChangeOptions{})
+		require.ErrorContains(t, err, "cancel runs: those in state failed have ended")
+	})
+}
+
+func TestAllDeadLettersThatMatchAreChanged(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		for _, queue := range []string{"default", "mail"} {
+			for n, kind := range []taskrt.FailureKind{taskrt.Failed, taskrt.Timeout, taskrt.Failed} {
+				_, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.ID(fmt.Sprintf("%s-%d", queue, n)), taskrt.OnQueue(queue))
+				require.NoError(t, err)
+				end(t, ctx, b, queue, 1, broker.Dead, &broker.Failure{Kind: kind, Message: "told to"})
+			}
+		}
+		_, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.ID("mail-0"), taskrt.OnQueue("mail"))
+		require.NoError(t, err)
+		r, err := i.Requeue(ctx, taskrt.RunFilter{Kind: taskrt.Failed}, taskrt.ChangeOptions{DryRun: true})
+		require.NoError(t, err)
+		require.Equal(t, 4, r.Changed)
+		r, err = i.Requeue(ctx, taskrt.RunFilter{Kind: taskrt.Failed}, taskrt.ChangeOptions{})
+		require.NoError(t, err)
+		require.Equal(t, 3, r.Changed)
+		require.Equal(t, 1, r.Stayed)
+		require.Equal(t, "mail", r.Stays[0].Queue)
+		require.Equal(t, "mail-0", r.Stays[0].ID)
+		require.NotEmpty(t, r.Stays[0].Why)
+
+		r, err = i.Delete(ctx, taskrt.RunFilter{IDs: []string{"mail-0", "mail-1", "mail-2", "nobody"}}, taskrt.ChangeOptions{})
+		require.NoError(t, err)
+		require.Equal(t, 2, r.Changed)
+		require.Equal(t, []string{"mail-2", "nobody"}, r.Missing)
+		page, err := i.Dead(ctx, taskrt.RunFilter{}, taskrt.PageOptions{})
+		require.NoError(t, err)
+		require.Len(t, page.Letters, 1)
+		require.Equal(t, "default-1", page.Letters[0].ID)
+	})
+}
+
+// upon is a broker on which others are up than have announced themselves.
+type upon struct {
+	*memory.Broker
+	up  []*broker.Instance
+	bad string // queue that cannot be read
+}
+
+func (u *upon) Announce(context.Context, *broker.Instance) error { return nil }
+func (u *upon) Withdraw(context.Context, string) error           { return nil }
+func (u *upon) Instances(context.Context) ([]*broker.Instance, error) {
+	return u.up, nil
+}
+
+func (u *upon) FindRuns(ctx context.Context, queue string, state broker.State, s broker.RunSearch) (*broker.RunPage, error) {
+	if queue == u.bad {
+		return nil, errors.New("out of order")
+	}
+	return u.Broker.FindRuns(ctx, queue, state, s)
+}
+
+func TestAQueueWithRunsAndWithoutAConsumerIsNamed(t *testing.T) {
+	b := &upon{Broker: newMemory(t)}
+	ctx := clientContext(t.Context(), b)
+	i, err := taskrt.NewInspector(b, tasks.Tasks(nil))
+	require.NoError(t, err)
+	for _, queue := range []string{"served", "stopping", "unserved", "scheduled"} {
+		_, err := tasks.QueueEcho(ctx, "x", 1, taskrt.OnQueue(queue))
+		require.NoError(t, err)
+	}
+	consumer := func(queue string, stopping bool) *broker.Instance {
+		return &broker.Instance{Role: broker.RoleConsumer, Queues: map[string]int{queue: 1}, Stopping: stopping}
+	}
+	b.up = []*broker.Instance{
+		consumer("served", false), consumer("stopping", true),
+		{Role: broker.RoleScheduler, Queues: map[string]int{"scheduled": 1}},
+	}
+	alone := func() (names []string) {
+		list, err := i.Queues(ctx)
+		require.NoError(t, err)
+		for _, q := range list.Queues {
+			if q.NoConsumer {
+				names = append(names, q.Queue)
+			}
+		}
+		return names
+	}
+	require.Equal(t, []string{"scheduled", "stopping", "unserved"}, alone(), "an empty queue needs none")
+	b.up[0].More = 5
+	require.Empty(t, alone(), "one does not tell all of its queues")
+	b.up = nil
+	require.Equal(t, []string{"scheduled", "served", "stopping", "unserved"}, alone())
+}
+
+func TestALateTickIsOverdueAndSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := &upon{Broker: newMemory(t)}
+		ctx := clientContext(t.Context(), b)
+		i, err := taskrt.NewInspector(b, tasks.Tasks(nil))
+		require.NoError(t, err)
+		tick := func(id string) (status taskrt.ScheduleStatus) {
+			t.Helper()
+			list, err := i.Schedules(ctx)
+			require.NoError(t, err)
+			require.Empty(t, list.Skipped)
+			at := slices.IndexFunc(list.Schedules, func(s taskrt.ScheduleStatus) bool {
+				return s.ID == id && (s.Task == "recorder_tick" || id != "")
+			})
+			require.GreaterOrEqual(t, at, 0)
+			return list.Schedules[at]
+		}
+		s := tick("")
+		require.True(t, s.Overdue, "it never ticked, and nobody is there to have it tick")
+		require.Equal(t, "no scheduler is up", s.Why)
+
+		scheduler := &broker.Instance{Role: broker.RoleScheduler, Queues: map[string]int{"default": 1}}
+		b.up = []*broker.Instance{scheduler}
+		require.False(t, tick("").Overdue, "it is about to begin")
+		stop := schedule(t, b, tasks.Tasks(nil))
+		_, err = taskrt.Schedule(ctx, "@every 10s", "", tasks.CallRecorderRecord("x"), taskrt.ID("often"))
+		require.NoError(t, err)
+		time.Sleep(21 * time.Second) // the bubble's clock
+		require.False(t, tick("").Overdue)
+		require.False(t, tick("often").Overdue)
+		require.NoError(t, stop())
+		time.Sleep(4 * time.Second)
+		require.False(t, tick("").Overdue, "not by more than five seconds")
+		time.Sleep(2 * time.Second)
+		s = tick("")
+		require.True(t, s.Overdue)
+		require.Equal(t, "a scheduler is up, and is behind", s.Why)
+		require.Equal(t, time.Second, s.Next.Sub(s.Last))
+		require.False(t, tick("often").Overdue)
+		time.Sleep(15 * time.Second)
+		require.True(t, tick("often").Overdue)
+		scheduler.Queues = map[string]int{"other": 1}
+		require.Equal(t, "no scheduler that is up has schedules of queue default", tick("often").Why)
+		scheduler.Stopping = true
+		require.Equal(t, "no scheduler is up", tick("often").Why)
+		require.NoError(t, i.Disable(ctx, "recorder_tick"))
+		s = tick("")
+		require.False(t, s.Overdue)
+		require.True(t, s.Disabled)
+	})
+}
+
+func TestAQueueThatCannotBeReadIsSkipped(t *testing.T) {
+	b := &upon{Broker: newMemory(t), bad: "bad"}
+	ctx := clientContext(t.Context(), b)
+	i, err := taskrt.NewInspector(b, tasks.Tasks(nil))
+	require.NoError(t, err)
+	for _, queue := range []string{"bad", "good"} {
+		_, err := tasks.QueueEcho(ctx, "x", 1, taskrt.OnQueue(queue), taskrt.ID(queue))
+		require.NoError(t, err)
+	}
+	page, err := i.Runs(ctx, taskrt.RunFilter{}, taskrt.PageOptions{})
+	require.NoError(t, err)
+	require.Len(t, page.Runs, 1)
+	require.Len(t, page.Skipped, 1)
+	require.Equal(t, "bad", page.Skipped[0].Queue)
+	require.ErrorContains(t, page.Skipped[0].Err, "out of order")
+	_, err = i.Runs(ctx, taskrt.RunFilter{Queues: []string{"bad"}}, taskrt.PageOptions{})
+	require.ErrorContains(t, err, "out of order")
+	_, err = i.Run(ctx, "nobody")
+	require.ErrorContains(t, err, "; it may be in what could not be read: queue bad: skipped: out of order")
+	r, err := i.CancelAll(ctx, taskrt.RunFilter{}, taskrt.ChangeOptions{DryRun: true})
+	require.NoError(t, err)
+	require.Equal(t, 1, r.Changed)
+	require.Equal(t, "bad", r.Skipped[0].Queue)
+}
+
+// threeMethods is a broker with the three methods alone.
+type threeMethods struct{ broker.Broker }
+
+func TestAnInspectorNamesThePartThatIsMissing(t *testing.T) {
+	_, err := taskrt.NewInspector(threeMethods{})
+	require.EqualError(t, err, "make an inspector: this broker has no broker.Records, so its runs cannot be shown")
+	_, err = taskrt.NewInspector(nil)
+	require.EqualError(t, err, "make an inspector: the broker is nil")
+	_, err = taskrt.NewInspector(newMemory(t), tasks.Tasks(nil), tasks.Tasks(nil))
+	require.ErrorContains(t, err, "two tasks are named")
+
+	b := newMemory(t)
+	i, err := taskrt.NewInspector(struct { // the interfaces that it needs, and no others
+		broker.Broker
+		broker.Controls
+		broker.Records
+	}{b, b, b}, tasks.Tasks(nil))
+	require.NoError(t, err)
+	ctx := t.Context()
+	_, err = i.Runs(ctx, taskrt.RunFilter{}, taskrt.PageOptions{})
+	require.ErrorContains(t, err, "this broker has no broker.Searcher")
+	_, err = i.Instances(ctx)
+	require.EqualError(t, err, "list instances: this broker has no broker.Instances, so who is up is unknown")
+	_, err = i.Tallies(ctx, time.Now(), time.Now())
+	require.ErrorContains(t, err, "broker.Tallies")
+	_, err = i.Requeue(ctx, taskrt.RunFilter{}, taskrt.ChangeOptions{})
+	require.ErrorContains(t, err, "requeue dead letters: this broker has no broker.Searcher")
+	_, err = i.Schedules(ctx)
+	require.ErrorContains(t, err, "broker.Ticks")
+	list, err := i.Queues(ctx)
+	require.NoError(t, err)
+	require.Equal(t, -1, list.Queues[0].Consumers)
+	require.False(t, list.Queues[0].NoConsumer)
+	require.NoError(t, i.Pause(ctx, "default"))
+	list, err = i.Queues(ctx, "default")
+	require.NoError(t, err)
+	require.True(t, list.Queues[0].Paused)
+	require.NoError(t, i.Resume(ctx, "default"))
+	require.ErrorIs(t, i.Disable(ctx, "nothing"), taskrt.ErrUnknownTask)
+	_, err = i.Runs(ctx, taskrt.RunFilter{Tag: "nothing"}, taskrt.PageOptions{})
+	require.EqualError(t, err, `no task has the tag "nothing"; known are demo`)
+}
