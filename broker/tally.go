@@ -2,6 +2,7 @@ package broker
 
 import (
 	"context"
+	"fmt"
 	"math/bits"
 	"time"
 )
@@ -10,11 +11,12 @@ import (
 type Tallies interface {
 	// AddTallies adds to what is stored of the same queue, task and minute. The counts are
 	// approximate: those of a consumer that dies are lost, and those of a call whose reply
-	// was lost may count twice.
+	// was lost may count twice. AddTallies ignores those that are too old to be stored, and
+	// refuses the call if [Tally.Validate] refuses one.
 	AddTallies(ctx context.Context, tallies []Tally) error
 
-	// Tallies returns what is stored of the minutes from one instant to another, which it
-	// does not include, sorted by minute, queue and task. Minutes without runs are missing.
+	// Tallies returns what is stored of the queues and of the minutes that began between two
+	// instants, the first of which it includes, sorted by minute, queue and task. Minutes without runs are missing.
 	Tallies(ctx context.Context, queues []string, from, to time.Time) ([]Tally, error)
 }
 
@@ -24,7 +26,7 @@ const TalliesKept = 3 * 24 * time.Hour
 // Tally counts the attempts and ends of the runs of one task in one minute.
 type Tally struct {
 	Queue, Task string
-	Minute      time.Time // UTC
+	Minute      time.Time // when it begins, in UTC; an instant within it does as well
 
 	Succeeded int64 // runs
 	Retried   int64 // attempts after which another follows
@@ -33,6 +35,31 @@ type Tally struct {
 
 	Waits Histogram // of attempts: from when the run was due to the start
 	Times Histogram // of attempts: from the start to the end
+}
+
+// Validate returns an error if the tally cannot be stored: a name is invalid, the minute is
+// outside the range of the stored form, or a count is negative.
+func (t *Tally) Validate() error {
+	if err := checkName("queue name", t.Queue, MaxName, false); err != nil {
+		return err
+	}
+	if err := checkName("task name", t.Task, MaxName, false); err != nil {
+		return err
+	}
+	if t.Minute.IsZero() {
+		return fmt.Errorf("the tally of task %s has no minute", t.Task)
+	}
+	if err := checkTime("counted", t.Minute); err != nil {
+		return err
+	}
+	least := min(t.Succeeded, t.Retried, t.Dead, t.Dropped)
+	for i := range t.Waits {
+		least = min(least, t.Waits[i], t.Times[i])
+	}
+	if least < 0 {
+		return fmt.Errorf("the tally of task %s has a count of %d", t.Task, least)
+	}
+	return nil
 }
 
 // Add adds the counts of another tally.

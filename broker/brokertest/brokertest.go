@@ -56,7 +56,7 @@ func parts() []part {
 		ofSession[broker.Heartbeater]("progress, and cancelling runs that go on", []string{"Leaser", "Records"},
 			heartbeatChecks),
 		ofBroker[broker.Controls]("inspecting and operating queues", []string{"Records", "Heartbeater"},
-			controlChecks, cancelChecks, requeueChecks),
+			controlChecks, backlogChecks, cancelChecks, requeueChecks),
 		ofBroker[broker.Policies]("what tasks ask for across all consumers", []string{"Leaser"}),
 		ofPolicy("PolicyUnique", broker.PolicyUnique, "//task:unique", uniqueChecks),
 		ofPolicy("PolicyLimits", broker.PolicyLimits, "//task:concurrency and //task:rate", limitChecks),
@@ -69,6 +69,8 @@ func parts() []part {
 
 		ofBroker[broker.Searcher]("pages of runs and dead letters that match", []string{"Controls"}, searchChecks),
 		ofBroker[broker.Changer]("changing all that match: cancel, run now, requeue, delete", []string{"Searcher"}, changeChecks),
+		ofBroker[broker.Instances]("which consumers and schedulers are up", nil, instanceChecks),
+		ofBroker[broker.Tallies]("counts and times of runs, for charts", nil, tallyChecks),
 
 		unlisted(ofBroker[broker.RiskReporter]("", nil, riskChecks)),
 		unlisted(ofSession[poison.Tracker]("", []string{"Leaser"}, beginChecks)),

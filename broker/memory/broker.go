@@ -40,6 +40,9 @@ type Broker struct {
 	alarm  alarm
 	expiry expiryHeap
 
+	instances map[string]announced // by id; nil until there is one
+	tallies   tallies
+
 	skipped []broker.SkippedDuplicate // by the Finish in hand
 }
 
@@ -66,7 +69,7 @@ func (b *Broker) Close() error {
 	if !b.closed {
 		b.closed = true
 		close(b.done)
-		b.queues, b.expiry = nil, nil
+		b.queues, b.expiry, b.instances, b.tallies = nil, nil, nil, tallies{}
 		b.alarm.stop()
 	}
 	b.mu.Unlock()

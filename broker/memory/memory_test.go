@@ -27,6 +27,8 @@ var (
 	_ broker.Groups      = (*memory.Broker)(nil)
 	_ broker.Searcher    = (*memory.Broker)(nil)
 	_ broker.Changer     = (*memory.Broker)(nil)
+	_ broker.Instances   = (*memory.Broker)(nil)
+	_ broker.Tallies     = (*memory.Broker)(nil)
 	_ broker.Heartbeater = (*memory.Session)(nil)
 	_ broker.Starter     = (*memory.Session)(nil)
 	_ poison.Survivor    = (*memory.Session)(nil)
