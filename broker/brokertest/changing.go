@@ -282,6 +282,7 @@ func changeStays(f *fixture) {
 func changeRefused(f *fixture) {
 	f.populate(3)
 	before := f.queueInfo("q")
+	before.Oldest = time.Time{} // which brokers may tell to more or less than a nanosecond
 	for what, do := range map[string]func() error{
 		"no change": func() error { return f.refused(broker.StateQueued, "", broker.RunChange{}) },
 		"two changes": func() error {
@@ -302,7 +303,9 @@ func changeRefused(f *fixture) {
 	require.ErrorIs(f, err, context.Canceled, "ChangeRuns with an ended context")
 	_, err = f.changer().ChangeDead(f.ended(), "q", broker.DeadSearch{}, broker.Delete)
 	require.ErrorIs(f, err, context.Canceled, "ChangeDead with an ended context")
-	require.Equal(f, before, f.queueInfo("q"), "the queue after changes that were refused")
+	after := f.queueInfo("q")
+	after.Oldest = time.Time{}
+	require.Equal(f, before, after, "the queue after changes that were refused")
 	changed, _ := f.change("unused", broker.StateQueued, broker.RunSearch{}, cancelling)
 	require.Zero(f, changed, "runs changed in a queue never used")
 }
