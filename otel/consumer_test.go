@@ -40,6 +40,7 @@ func TestAnAttemptIsASpanThatLinksToItsProducer(t *testing.T) {
 		handle, err := tasks.QueueRecorderRecord(baggage.ContextWithBaggage(ctx, bag), "x")
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		sent, s, inner := f.one("send default"), f.one("process default"), f.one("inner")
 		require.Equal(t, trace.SpanKindConsumer, s.SpanKind)
 		require.Equal(t, []trace.SpanID{sent.SpanContext.SpanID()}, linked(s))
@@ -79,6 +80,7 @@ func TestEachAttemptIsASpan(t *testing.T) {
 		_, err := tasks.QueueRecorderRecord(ctx, "x")
 		require.NoError(t, err)
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		sent, all := f.one("send default"), f.spans()["process default"]
 		require.Len(t, all, 4)
 		for i, want := range []struct{ kind, message string }{
@@ -119,6 +121,7 @@ func TestAnAttemptThatDidNotFailIsNoError(t *testing.T) {
 			_, err := tasks.QueueRecorderRecord(ctx, note)
 			require.NoError(t, err)
 			time.Sleep(time.Second)
+			synctest.Wait()
 		}
 		stop()
 		all := f.spans()["process default"]
@@ -146,6 +149,7 @@ func TestARunThatFollowsLinksToTheOneBefore(t *testing.T) {
 		_, err = handle.Wait(ctx)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		sent := f.one("send default").SpanContext.SpanID()
 		ids, links := map[string]trace.SpanID{}, map[string][]trace.SpanID{}
 		for _, s := range f.spans()["process default"] {
@@ -176,6 +180,7 @@ func TestWhatATaskQueuesIsBelowItsAttempt(t *testing.T) {
 		_, err := tasks.QueueRecorderRecord(ctx, "queues")
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		attempt, sent, mail := f.one("process default"), f.one("send mail"), f.one("process mail")
 		require.Equal(t, attempt.SpanContext.SpanID(), sent.Parent.SpanID())
 		require.Equal(t, []trace.SpanID{sent.SpanContext.SpanID()}, linked(mail))

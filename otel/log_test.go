@@ -94,6 +94,7 @@ func TestTheEndOfAnAttemptIsLoggedWithItsSpan(t *testing.T) {
 				handle, err := tasks.QueueRecorderRecord(ctx, "payload that nobody logs")
 				require.NoError(t, err)
 				time.Sleep(10 * time.Second)
+				synctest.Wait()
 				line, attempt := l.line(t, c.message), f.one("process default")
 				requireOf(t, attempt, line)
 				require.Equal(t, c.level, line["level"])

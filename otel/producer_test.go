@@ -236,6 +236,7 @@ func TestAContextThatIsNotSampledTravelsToo(t *testing.T) {
 		require.NoError(t, err)
 		require.Regexp(t, "^00-.*-00$", headersOf(t, b)[0]["traceparent"])
 		time.Sleep(time.Second)
+		synctest.Wait()
 	})
 }
 
@@ -256,10 +257,12 @@ func TestWithoutAProviderContextsTravel(t *testing.T) {
 		_, err := record("no trace").Queue(ctx)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		traced := propagation.TraceContext{}.Extract(ctx, propagation.MapCarrier{"traceparent": remote})
 		_, err = taskrt.Then(record("first"), taskrt.After[taskrt.None](record("second"))).Queue(traced)
 		require.NoError(t, err)
 		time.Sleep(time.Second)
+		synctest.Wait()
 		require.Equal(t, []string{"no trace ", "first " + remote, "second " + remote}, seen)
 	})
 	attempt := taskotel.Middleware()(func(context.Context, *taskrt.Run) error { return nil })

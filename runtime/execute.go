@@ -280,7 +280,7 @@ func (x *execution) logContext() context.Context {
 
 // took returns how long the attempt took, as attributes of a line.
 func (x *execution) took(ended time.Time) []any {
-	return []any{"took", max(ended.Sub(x.Started()), 0)}
+	return []any{"took", max(ended.Sub(x.Started()), 0).Round(time.Microsecond)}
 }
 
 // succeed returns the outcome of a run that returned this, or an error if it cannot be
