@@ -7,7 +7,7 @@ PKG ?= ./redis ./runtime ./redis/contracttest ./runtime/taskapp ./internal/subpr
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
 	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears|TreesEndAsWithoutFaults|PrometheusAgrees|$\
-	ManyRunsAreCancelled
+	ManyRunsAreCancelled|ManyQueuesCostFewCommands
 
 # The packages that are tested without the race detector: they start no goroutines, or
 # are examples, whose goroutines are those of packages that are tested with it.

@@ -1,12 +1,13 @@
 package redis
 
 import (
+	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/conn"
@@ -42,7 +43,7 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 		err = s.run(ctx)
 	}
 	if err == nil && !state.Ended() {
-		err = l.readRecords(ctx)
+		err = b.readRecords(ctx, l.found)
 	}
 	if err == nil && s.odd != nil {
 		return l.found, b.fail(ctx, "list "+string(state)+" runs of queue "+s.q.Name, s.odd)
@@ -89,30 +90,6 @@ func infoOf(run *broker.TaskRun, state broker.State) *broker.RunInfo {
 // readyOrder is the order of the ready lists: io and cpu of each priority.
 var readyOrder = [...]int{0, 3, 1, 4, 2, 5}
 
-// addDelayed adds runs that are or were delayed.
-func (l *listing) addDelayed(list []conn.Scored) {
-	for _, z := range list {
-		stored, _ := z.Member.(string)
-		if info := l.add(stored); info != nil && l.state == broker.StateDelayed {
-			info.Due = time.UnixMilli(int64(z.Score)).UTC()
-		}
-	}
-}
-
-// addBatch adds the runs of a batch that are not finished.
-func (l *listing) addBatch(name string, batch []string, done string) {
-	session, _, _ := strings.Cut(name, ":")
-	for i, stored := range batch {
-		if wire.IsSet(done, i) {
-			continue
-		}
-		if info := l.add(stored); info != nil {
-			info.Session = session
-			info.Run.Deliveries++
-		}
-	}
-}
-
 // saysMore reports whether a run that has not ended can have a record that says more of it: the
 // last failure, or when it was taken.
 func saysMore(info *broker.RunInfo) bool {
@@ -132,22 +109,34 @@ func noteRecord(info *broker.RunInfo, stored string) {
 }
 
 // readRecords reads what the records of the runs say more.
-func (l *listing) readRecords(ctx context.Context) error {
-	kept := slices.DeleteFunc(slices.Clone(l.found), func(info *broker.RunInfo) bool { return !saysMore(info) })
-	for page := range slices.Chunk(kept, listPage) {
-		keys := make([]string, len(page))
-		for i, info := range page {
-			keys[i] = l.q.Record(info.Run.ID)
+func (b *Broker) readRecords(ctx context.Context, infos []*broker.RunInfo) error {
+	infos = slices.DeleteFunc(slices.Clone(infos), func(info *broker.RunInfo) bool { return !saysMore(info) })
+	for len(infos) > 0 {
+		var keys []string
+		for _, info := range infos[:min(len(infos), listPage)] {
+			if b.clients.Cluster && info.Run.Queue != infos[0].Run.Queue {
+				break
+			}
+			q, err := b.queue(info.Run.Queue)
+			if err != nil {
+				return err
+			}
+			keys = append(keys, q.Record(info.Run.ID))
 		}
-		values, err := l.b.clients.Work.MGet(ctx, keys...)
-		if err != nil {
+		var values []any
+		err := b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
+			values, err = b.clients.Work.MGet(ctx, keys...)
 			return err
+		})
+		if err != nil || len(values) != len(keys) {
+			return cmp.Or(err, errors.New("unexpected reply to MGET"))
 		}
-		for i, info := range page {
-			if stored, ok := values[i].(string); ok {
-				noteRecord(info, stored)
+		for i, value := range values {
+			if stored, ok := value.(string); ok {
+				noteRecord(infos[i], stored)
 			}
 		}
+		infos = infos[len(keys):]
 	}
 	return nil
 }

@@ -39,7 +39,7 @@ func (b *Broker) FindRuns(ctx context.Context, queueName string, state broker.St
 	}
 	err = sr.run(ctx)
 	if err == nil && !state.Ended() {
-		err = (&listing{b: b, q: sr.q, state: state, found: page.Runs}).readRecords(ctx)
+		err = b.readRecords(ctx, page.Runs)
 	}
 	page.Looked, page.Total, page.After = sr.looked, sr.total, sr.after()
 	if err = cmp.Or(err, sr.odd); err != nil {
@@ -107,7 +107,7 @@ func (b *Broker) newSearch(ctx context.Context, queueName string, state broker.S
 	if s.at, err = parseCursor(s.of, r.After, len(s.places)); err != nil || state.Ended() {
 		return s, err
 	}
-	info, err := b.countsOf(ctx, q)
+	info, err := b.unstagedInfo(ctx, q, 0)
 	if err != nil {
 		return nil, b.fail(ctx, "count runs of queue "+q.Name, err)
 	}
@@ -151,43 +151,6 @@ func placesOf(q *queue, state broker.State) (places []searchPlace, err error) {
 	}
 	return nil, fmt.Errorf("unknown state %.32q", string(state))
 }
-
-// countsOf counts the runs of a queue, after it has moved those of committed large calls.
-func (b *Broker) countsOf(ctx context.Context, q *queue) (info script.QueueInfo, err error) {
-	for range 2 {
-		infos, err := b.queueInfos(ctx, b.clients.Work, []*queue{q}, 0)
-		if err != nil {
-			return info, err
-		}
-		if info = infos[0]; !info.Staged {
-			break
-		}
-		if err := b.seeStaged(ctx, q); err != nil {
-			return info, err
-		}
-	}
-	return info, nil
-}
-
-// queueInfos describes queues: all of one server, or one.
-func (b *Broker) queueInfos(ctx context.Context, c conn.Client, queues []*queue, parts int) ([]script.QueueInfo, error) {
-	keys := make([]string, 0, len(queues)*19)
-	for _, q := range queues {
-		keys = append(keys, script.QueueInfoKeys(&q.QueueKeys)...)
-	}
-	args := &script.QueueInfoArgs{Parts: parts, Bytes: searchBytes, Batches: infoBatches, Backlogs: infoBacklogs}
-	v, err := b.repeat(ctx, b.scripts.QueueInfo, c, keys, args.Append(nil)...)
-	if err != nil {
-		return nil, err
-	}
-	return script.ParseQueueInfos(v, len(queues))
-}
-
-// What one command looks at to describe queues.
-const (
-	infoBatches  = 1000 // in flight
-	infoBacklogs = 200
-)
 
 // run makes the page.
 func (s *pageSearch) run(ctx context.Context) error {

@@ -2,6 +2,7 @@ package redis
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"sync"
 	"time"
@@ -9,17 +10,18 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// A survey reads many queues by pipelines of commands, each of which is a step of its own for
-// the server. It first asks which keys exist, then how much is in them, and reads them in
-// pages of bounded size. A queue with much in it, or with a key that cannot be read, is
-// left apart: the caller asks for it by itself.
+// A survey reads many queues by scripts and pipelines of bounded size. It first asks how much is
+// in them. A queue with much in it, or with a key that cannot be read, is left apart: the
+// caller asks for it by itself.
 const (
-	surveyQueues = 500   // in a pipeline that asks which keys exist
-	surveyPage   = 2_000 // entries that one pipeline reads, and commands in others
-	surveyMost   = listPage
+	surveyQueues = 500   // of a node at once, or in a pipeline that asks which keys exist
+	surveyPage   = 2_000 // entries that one script reads
+	surveyMost   = 200   // entries that are read of a queue
+	surveyAtOnce = 16    // queues of a cluster's node that are read at the same time
 )
 
 // surveyed is a queue of a survey.
@@ -27,7 +29,8 @@ type surveyed struct {
 	*queue
 	at    int // its index among the queues of the caller
 	apart bool
-	sizes []int64
+	info  script.QueueInfo
+	place int // of a survey of runs that have ended: among the queues of the server
 }
 
 // note leaves the queue apart if the server refused a command for it.
@@ -143,96 +146,62 @@ func withoutApart[T any](page []*surveyed, give func(maintenance.Part[T])) []*su
 	})
 }
 
-// bySize divides a page into parts. The sum of the sizes of each part is bounded.
-func bySize(page []*surveyed, most int64, size func(*surveyed) int64) (parts [][]*surveyed) {
-	sum := most
-	for _, s := range page {
-		n := size(s)
-		if sum += n; parts == nil || sum > most {
-			parts, sum = append(parts, nil), n
-		}
-		parts[len(parts)-1] = append(parts[len(parts)-1], s)
-	}
-	return parts
-}
-
 // giveQueue gives the caller of a survey what is known of one queue.
 type giveQueue = func(maintenance.Part[*broker.QueueInfo])
 
-// SurveyQueues is [Broker.Queue] for many queues. It needs four round trips for each 500
-// of them, and one more for each 1,000 batches in flight.
+// SurveyQueues is [Broker.Queue] for many queues. On a server it needs a command for each 50 of
+// them, on a cluster one for each.
 func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
-	keys := func(q *queue) []string {
-		return append(q.Fixed[:7:7], q.Deferred, q.Backlogs, q.Paused, q.Disabled, q.Dead, q.Trimmed, q.Last, q.InFlight, q.Staged)
-	}
-	none := func(s *surveyed) *broker.QueueInfo {
-		return &broker.QueueInfo{Queue: s.Name, Last: map[string]broker.LastRun{}}
-	}
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveQueue) error {
-		some, now, err := nonEmpty(ctx, b, page, keys, give, none)
-		if err != nil {
+		if err := b.describe(ctx, page, 1); err != nil {
 			return err
 		}
-		infos, err := b.readInfos(ctx, some, now)
-		if err != nil {
-			return err
-		}
-		some = withoutApart(some, give)
-		for _, few := range bySize(some, surveyPage/2, func(s *surveyed) int64 { return s.sizes[0] }) {
-			if err := b.giveInfos(ctx, few, infos, give); err != nil {
-				return err
-			}
+		now := time.Now()
+		for _, s := range withoutApart(page, give) {
+			give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: newQueueInfo(s.queue, &s.info, now), All: true})
 		}
 		return nil
 	})
 }
 
-// readInfos reads all but the number of running runs of each queue.
-func (b *Broker) readInfos(ctx context.Context, page []*surveyed, now time.Time) (map[*surveyed]*infoReplies, error) {
-	infos := map[*surveyed]*infoReplies{}
-	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for _, s := range page {
-			infos[s] = askInfo(ctx, pipe, s.queue)
-			infos[s].askDelayed(ctx, pipe, s.queue, now)
+// describe reads what is known of the queues of a node. A queue is left apart that has too much in
+// flight, a key that cannot be read, or runs of large calls to move.
+func (b *Broker) describe(ctx context.Context, page []*surveyed, parts int) error {
+	return b.together(ctx, page, infoQueues, func(few []*surveyed) error {
+		var queues []*queue
+		for _, s := range few {
+			queues = append(queues, s.queue)
 		}
+		infos, err := b.queueInfos(ctx, queues, parts)
+		if err != nil {
+			return err
+		}
+		for i, s := range few {
+			s.info = infos[i]
+			s.apart = s.apart || s.info.Staged || s.info.Running < 0 || len(s.info.Odd) > 0
+		}
+		return nil
 	})
-	if err != nil {
-		return nil, err
-	}
-	for _, s := range page {
-		s.note(infos[s].errs()...)
-		s.sizes = []int64{int64(len(infos[s].inFlight.Val()))}
-		s.apart = s.apart || s.sizes[0] > infoPage || infos[s].staged.Val() > 0
-	}
-	return infos, nil
 }
 
-// giveInfos counts the running runs of each queue, and gives what is known of the queue.
-func (b *Broker) giveInfos(ctx context.Context, few []*surveyed, infos map[*surveyed]*infoReplies, give giveQueue) error {
-	taken := map[*surveyed][]conn.Reply[int64]{}
-	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for _, s := range few {
-			taken[s] = nil // ReadMany may repeat
-			for _, name := range infos[s].inFlight.Val() {
-				taken[s] = append(taken[s], pipe.LLen(ctx, s.Batch(name)), pipe.BitCount(ctx, s.Done(name), nil))
+// together does f for so many of the queues of a node at once, or on a cluster for each by itself, a
+// few at the same time.
+func (b *Broker) together(ctx context.Context, page []*surveyed, n int, f func(few []*surveyed) error) error {
+	if !b.clients.Cluster {
+		for few := range slices.Chunk(page, n) {
+			if err := errors.Join(ctx.Err(), f(few)); err != nil {
+				return err
 			}
 		}
-	})
-	if err != nil {
-		return err
+		return nil
 	}
-	for _, s := range few {
-		info := infos[s].info(s.queue)
-		for counts := range slices.Chunk(taken[s], 2) {
-			length, done := counts[0], counts[1]
-			s.note(length.Err(), done.Err())
-			info.Running += max(length.Val()-done.Val(), 0)
-		}
-		if !s.apart {
-			give(maintenance.Part[*broker.QueueInfo]{Queue: s.at, Found: info, All: true})
+	for some := range slices.Chunk(page, surveyAtOnce) {
+		errs := make([]error, len(some))
+		each(some, func(i int, s *surveyed) { errs[i] = f([]*surveyed{s}) })
+		if err := errors.Join(errs...); err != nil {
+			return err
 		}
 	}
-	withoutApart(few, give)
 	return nil
 }
 
@@ -254,100 +223,45 @@ func (b *Broker) SurveyRecords(ctx context.Context, queues []string, id string, 
 // giveDead gives the caller of a survey the dead letters of one queue.
 type giveDead = func(maintenance.Part[[]*broker.DeadLetter])
 
-// SurveyDeadLetters is [Broker.DeadLetters] for many queues. It needs three round trips
-// for each 500 of them, and one more for each 2,000 letters. A queue of more than 200
-// letters is left Apart.
+// SurveyDeadLetters is [Broker.DeadLetters] for many queues. On a server it needs two commands for
+// each 50 of them, and one more for each 2,000 letters or mebibyte; on a cluster these are for each
+// queue. A queue of more than 200 letters is left Apart.
 func (b *Broker) SurveyDeadLetters(ctx context.Context, queues []string, part func(maintenance.Part[[]*broker.DeadLetter])) error {
-	keys := func(q *queue) []string { return []string{q.Dead} }
-	none := func(*surveyed) []*broker.DeadLetter { return nil }
 	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveDead) error {
-		some, _, err := nonEmpty(ctx, b, page, keys, give, none)
-		if err != nil {
+		if err := b.describe(ctx, page, 0); err != nil {
 			return err
 		}
-		err = b.measure(ctx, some, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
-			return []conn.Reply[int64]{pipe.LLen(ctx, s.Dead)}
-		})
-		if err != nil {
-			return err
-		}
-		for _, few := range bySize(withoutApart(some, give), surveyPage, (*surveyed).size) {
-			if err := b.giveDeadLetters(ctx, few, give); err != nil {
-				return err
+		var some []*surveyed
+		for _, s := range page {
+			s.apart = s.info.Dead > surveyMost || len(s.info.Odd) > 0
+			if s.apart || s.info.Dead > 0 {
+				some = append(some, s)
+			} else {
+				give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, All: true})
 			}
 		}
-		return nil
+		return b.together(ctx, withoutApart(some, give), infoQueues, func(few []*surveyed) error {
+			return b.giveDeadLetters(ctx, few, give)
+		})
 	})
 }
 
 // giveDeadLetters reads the dead letters of queues and gives them.
 func (b *Broker) giveDeadLetters(ctx context.Context, few []*surveyed, give giveDead) error {
-	entries := map[*surveyed]conn.Reply[[]string]{}
-	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for _, s := range few {
-			entries[s] = pipe.LRange(ctx, s.Dead, 0, surveyMost-1)
+	letters := map[*surveyed][]*broker.DeadLetter{}
+	dead := func(s *surveyed) (keys, kinds []string) { return []string{s.Dead}, []string{"list"} }
+	err := b.firstEntries(ctx, few, surveyMost, dead, func(s *surveyed, _ string, entries []script.FirstEntry) {
+		for _, e := range entries {
+			letters[s] = append(letters[s], wire.ReadDeadLetter(e.Entry))
 		}
+		// Large ones can be missing.
+		s.apart = s.apart || int64(len(entries)) < min(s.info.Dead, surveyMost)
 	})
 	if err != nil {
 		return err
 	}
-	for _, s := range few {
-		if s.note(entries[s].Err()); s.apart {
-			continue
-		}
-		var letters []*broker.DeadLetter
-		for _, entry := range entries[s].Val() {
-			letters = append(letters, wire.ReadDeadLetter(entry))
-		}
-		give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters, All: true})
-	}
-	withoutApart(few, give)
-	return nil
-}
-
-// measure reads how much is in keys of each queue. It leaves a queue apart that has much.
-func (b *Broker) measure(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
-	asked := map[*surveyed][]conn.Reply[int64]{}
-	err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for _, s := range page {
-			asked[s] = ask(pipe, s)
-		}
-	})
-	if err != nil {
-		return err
-	}
-	for _, s := range page {
-		s.sizes = nil
-		for _, n := range asked[s] {
-			s.note(n.Err())
-			s.sizes = append(s.sizes, n.Val())
-		}
-		s.apart = s.apart || s.size() > surveyMost
+	for _, s := range withoutApart(few, give) {
+		give(maintenance.Part[[]*broker.DeadLetter]{Queue: s.at, Found: letters[s], All: true})
 	}
 	return nil
-}
-
-// measureUnstaged is measure. It also leaves a queue apart that has runs of large calls to
-// move: a survey does not move them.
-func (b *Broker) measureUnstaged(ctx context.Context, page []*surveyed, ask func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64]) error {
-	staged := map[*surveyed]conn.Reply[int64]{}
-	err := b.measure(ctx, page, func(pipe conn.Pipeline, s *surveyed) []conn.Reply[int64] {
-		staged[s] = pipe.Exists(ctx, s.Staged)
-		return ask(pipe, s)
-	})
-	if err != nil {
-		return err
-	}
-	for _, s := range page {
-		s.apart = s.apart || staged[s].Val() > 0
-	}
-	return nil
-}
-
-// size is how much is in the keys of the queue that were measured.
-func (s *surveyed) size() (sum int64) {
-	for _, n := range s.sizes {
-		sum += n
-	}
-	return sum
 }

@@ -157,13 +157,13 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 
 	before := trips.n.Load()
 	all := lookInto(t, b, queues)
-	require.Less(t, trips.n.Load()-before, int64(n/10), "round trips of %d surveys of %d queues", len(all), n)
+	require.Less(t, trips.n.Load()-before, int64(n/5), "round trips of %d surveys of %d queues", len(all), n)
 	for name, l := range all {
 		require.Empty(t, l.errs, name)
 		apart := map[int]bool{}
 		switch name {
 		case "queued":
-			apart = map[int]bool{much: true, odd: true}
+			apart, inState[name][much] = map[int]bool{odd: true}, true // the first of its runs
 		case "queues", "delayed", "running", "dead letters", "records":
 			apart = map[int]bool{odd: true}
 		case "failed", "succeeded":

@@ -43,8 +43,7 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 	return nil
 }
 
-// endedSurvey is a survey of the runs of one server that have ended. The size of a queue
-// is its index among the queues of the server.
+// endedSurvey is a survey of the runs of one server that have ended.
 type endedSurvey struct {
 	*runsSurvey
 	of    map[string]*surveyed // by what opens their keys
@@ -56,13 +55,13 @@ type endedSurvey struct {
 func newEndedSurvey(r *runsSurvey, page []*surveyed) *endedSurvey {
 	e := &endedSurvey{runsSurvey: r, of: make(map[string]*surveyed, len(page)), found: map[*surveyed][]*broker.RunInfo{}, last: len(page)}
 	for i, s := range page {
-		e.of[s.Base], s.sizes = s, []int64{int64(i)}
+		e.of[s.Base], s.place = s, i
 	}
 	return e
 }
 
 // isSkipped reports whether the queues before one have enough runs.
-func (e *endedSurvey) isSkipped(s *surveyed) bool { return int(s.sizes[0]) >= e.last }
+func (e *endedSurvey) isSkipped(s *surveyed) bool { return s.place >= e.last }
 
 // scan reads a page of the keys of records on a server.
 func (e *endedSurvey) scan(ctx context.Context, node conn.Commands, cursor uint64) (got conn.Page, err error) {
@@ -167,22 +166,14 @@ func (e *endedSurvey) trim() {
 	if e.n <= 2*max(e.max, surveyLeast) {
 		return
 	}
-	byPlace := func(a, b *surveyed) int { return int(a.sizes[0] - b.sizes[0]) }
+	byPlace := func(a, b *surveyed) int { return a.place - b.place }
 	e.n = 0
 	for _, s := range slices.SortedFunc(maps.Keys(e.found), byPlace) {
 		if e.n >= max(e.max, surveyLeast) {
 			delete(e.found, s)
-			e.last = min(e.last, int(s.sizes[0]))
+			e.last = min(e.last, s.place)
 			continue
 		}
 		e.n += len(e.found[s])
 	}
-}
-
-// runsSurvey is a survey of runs.
-type runsSurvey struct {
-	b     *Broker
-	state broker.State
-	max   int
-	want  func(*broker.RunInfo) bool
 }

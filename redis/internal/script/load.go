@@ -26,7 +26,7 @@ type Scripts struct {
 	Announce, Instances                                                    Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
-	EndRuns, RunNow, CancelRuns                                    Script
+	EndRuns, RunNow, CancelRuns, FirstEntries                      Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditGroups, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -80,6 +80,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.CancelRuns, "cancelruns", nil, new(CancelRunsArgs), !repairable},
 		{&s.EndRuns, "endruns", EndWaitingKeys(q, "place"), new(EndRunsArgs), !repairable},
 		{&s.RunNow, "runnow", RunNowKeys(q), new(RunNowArgs), !repairable},
+		{&s.FirstEntries, "firstentries", nil, new(FirstEntriesArgs), !repairable},
 		{&s.SearchBatches, "searchbatches", nil, new(SearchBatchesArgs), !repairable},
 		{&s.SearchList, "searchlist", []string{"place"}, new(SearchListArgs), !repairable},
 		{&s.SearchRecords, "searchrecords", nil, new(SearchRecordsArgs), !repairable},
