@@ -150,8 +150,8 @@ func validate(runs []*broker.TaskRun) error {
 
 // place puts a run that was just stored where it belongs.
 func (b *Broker) place(q *queue, e *storedRun, now clock) {
-	e.due = now.due(&e.run)
-	if now.until(e.due) > 0 {
+	e.setDue(now.due(&e.run))
+	if now.until(e.due()) > 0 {
 		b.delay(q, e)
 	} else {
 		q.pushBack(e)

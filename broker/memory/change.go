@@ -49,7 +49,7 @@ func (b *Broker) changeRuns(ctx context.Context, queue string, state broker.Stat
 		page.Changed++
 		if c.RunNow {
 			q.delayed.remove(f.e)
-			f.e.due = now.after(0)
+			f.e.setDue(now.after(0))
 			q.pushBack(f.e)
 		} else {
 			b.cancel(q, f.e, *c.Cancel, now)

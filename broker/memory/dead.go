@@ -161,7 +161,7 @@ func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
 	e := &chunks[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
 	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
-	e.due = now.after(0)
+	e.setDue(now.after(0))
 	if err := q.claim(chunks, now); err != nil {
 		return err
 	}

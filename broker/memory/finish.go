@@ -184,7 +184,7 @@ func (b *Broker) retry(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	case is && !was && q.live[e.run.ID] == nil:
 		q.live[e.run.ID] = e
 	}
-	e.due = now.after(o.Delay)
+	e.setDue(now.after(o.Delay))
 	if o.Delay > 0 {
 		b.delay(q, e)
 	} else {

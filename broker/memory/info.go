@@ -48,7 +48,7 @@ func (q *queue) oldest(now clock) time.Time {
 	lookAt := func(l *readyList) bool {
 		for s := l.first; s != nil; s = s.next {
 			for e := s.head; e != nil && (look > 0 || e == s.head); e = e.next {
-				if look--; oldest == nil || now.until(e.due) < now.until(oldest.due) {
+				if look--; oldest == nil || now.until(e.due()) < now.until(oldest.due()) {
 					oldest = e
 				}
 			}
@@ -61,7 +61,7 @@ func (q *queue) oldest(now clock) time.Time {
 	if oldest == nil {
 		return time.Time{}
 	}
-	return now.time(oldest.due)
+	return now.time(oldest.due())
 }
 
 // limitInfos describes the limits that keep runs back, and counts these.

@@ -44,7 +44,7 @@ func (b *Broker) Runs(ctx context.Context, queue string, state broker.State, max
 // unknown.
 func (e *storedRun) started() time.Time {
 	if e.state() == broker.StateRunning {
-		return fromWall(e.taken)
+		return fromWall(e.order)
 	}
 	return lastStart(e.run.History.OrZero().Attempts)
 }
@@ -150,7 +150,7 @@ func (f *frontier) addAfter(h dueHeap, at, order int64) {
 		if i >= len(h) {
 			continue
 		}
-		if e := h[i]; cmp.Or(cmp.Compare(e.due.at, at), cmp.Compare(e.order, order)) > 0 {
+		if e := h[i]; cmp.Or(cmp.Compare(e.dueAt, at), cmp.Compare(e.order, order)) > 0 {
 			heap.Push(f, heapNode{h, i})
 		} else {
 			before = append(before, 2*i+1, 2*i+2)
@@ -173,7 +173,7 @@ func (f *frontier) Len() int      { return len(f.nodes) }
 func (f *frontier) Swap(i, j int) { f.nodes[i], f.nodes[j] = f.nodes[j], f.nodes[i] }
 func (f *frontier) Less(i, j int) bool {
 	a, b := f.nodes[i].of[f.nodes[i].at], f.nodes[j].of[f.nodes[j].at]
-	return cmp.Or(cmp.Compare(f.now.until(a.due), f.now.until(b.due)), cmp.Compare(a.order, b.order)) < 0
+	return cmp.Or(cmp.Compare(f.now.until(a.due()), f.now.until(b.due())), cmp.Compare(a.order, b.order)) < 0
 }
 func (f *frontier) Push(n any) { f.nodes = append(f.nodes, n.(heapNode)) }
 func (f *frontier) Pop() any {

@@ -141,9 +141,9 @@ func (e *storedRun) liveRecord(now clock) *broker.Record {
 	rec.Failure, rec.Progress = cloneFailure(e.failure), cloneProgress(e.progress())
 	switch {
 	case rec.State == broker.StateRunning:
-		rec.StartedAt, rec.Host = fromWall(e.taken), broker.ThisHost()
+		rec.StartedAt, rec.Host = fromWall(e.order), broker.ThisHost()
 	case e.at > 0:
-		rec.Due = now.time(e.due)
+		rec.Due = now.time(e.due())
 	}
 	return rec
 }

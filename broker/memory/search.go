@@ -201,12 +201,12 @@ func (q *queue) lookAtDelayed(v *view, from position, now clock) {
 			return
 		}
 		e := ahead.take()
-		if e.due.wall {
-			place.n[2], place.n[3] = e.due.at, e.order
+		if e.dueOnWall {
+			place.n[2], place.n[3] = e.dueAt, e.order
 		} else {
-			place.n[0], place.n[1] = e.due.at, e.order
+			place.n[0], place.n[1] = e.dueAt, e.order
 		}
-		v.addLive(e, place).Due = now.time(e.due)
+		v.addLive(e, place).Due = now.time(e.due())
 	}
 }
 

@@ -132,7 +132,7 @@ func (s *Session) lift(picked []*storedRun, now clock) []broker.TaskRun {
 	runs := make([]broker.TaskRun, len(picked))
 	for i, e := range picked {
 		e.run.Deliveries++
-		e.taken = now.wall
+		e.order = now.wall
 		q := s.b.queues[e.run.Queue]
 		h := q.holds[s]
 		if h == nil {

@@ -233,7 +233,7 @@ func (b *Broker) alarmFor(q *queue, now clock) {
 	}
 	until := int64(math.MaxInt64)
 	if first != nil {
-		until = now.until(first.due)
+		until = now.until(first.due())
 	}
 	if len(q.windows) > 0 {
 		until = min(until, q.windows[0].rings-now.mono)
