@@ -21,7 +21,6 @@ func (f *fixture) requireOldest(want time.Time, what string) {
 }
 
 func oldestDue(f *fixture) {
-	f.skipBehind()
 	require.Zero(f, f.queueInfo("q").Oldest, "in a queue never used")
 	late := f.newRun("q", delay(5*quiet))
 	f.queue(late)
@@ -48,7 +47,6 @@ func oldestDue(f *fixture) {
 }
 
 func oldestAgain(f *fixture) {
-	f.skipBehind()
 	s, run := f.holdOne()
 	run.QueuedAt = run.QueuedAt.Add(-time.Hour)
 	attempt(run, "first")
@@ -73,7 +71,6 @@ func oldestAgain(f *fixture) {
 }
 
 func limitsHeld(f *fixture) {
-	f.skipBehind()
 	f.needs(broker.PolicyLimits, "limits")
 	info := f.queueInfo("q")
 	require.Zero(f, info.Held, "runs that are held back of an unused queue")
