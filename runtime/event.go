@@ -85,10 +85,32 @@ func Observe(ctx context.Context, o Observer) {
 		return
 	}
 	x := c.execution
-	if n := &x.executor.events; !slices.Contains(n.observers, o) && !slices.Contains(x.observers, o) {
-		x.observers = append(x.observers, o)
+	if n := &x.executor.events; !slices.Contains(n.observers, o) && !x.observers.has(o) {
+		x.observers.add(o)
 		n.tell([]Observer{o}, n.startOf(x))
 	}
+}
+
+// runObservers are the observers of one run. There is seldom more than one, and each run has
+// the memory for that, so it is small.
+type runObservers struct {
+	first Observer // nil: there are none
+	more  *[]Observer
+}
+
+func (r *runObservers) add(o Observer) {
+	switch {
+	case r.first == nil:
+		r.first = o
+	case r.more == nil:
+		r.more = &[]Observer{o}
+	default:
+		*r.more = append(*r.more, o)
+	}
+}
+
+func (r *runObservers) has(o Observer) bool {
+	return r.first == o || r.more != nil && slices.Contains(*r.more, o)
 }
 
 // maxEvents bounds the events that wait for an OnEvent that is slow.
@@ -121,12 +143,12 @@ type ended struct {
 // told is an event that observers are told of.
 type told struct {
 	Event
-	observers []Observer // those of the run alone
+	x *execution // whose observers are told too; nil: there was no attempt
 }
 
 // isUsed reports whether anybody asks for the events of a run.
 func (n *notifier) isUsed(x *execution) bool {
-	return n.onEvent != nil || len(n.observers) > 0 || x != nil && len(x.observers) > 0
+	return n.onEvent != nil || len(n.observers) > 0 || x != nil && x.observers.first != nil
 }
 
 // started notifies of the start of an attempt.
@@ -222,11 +244,7 @@ func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun)
 		default:
 			continue // nobody knows
 		}
-		t := told{Event: e.Event}
-		if e.x != nil {
-			t.observers = e.x.observers
-		}
-		all = append(all, t)
+		all = append(all, told{e.Event, e.x})
 		if n.onEvent != nil {
 			n.queue(e.Event)
 		}
@@ -234,7 +252,7 @@ func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun)
 	n.mu.Unlock()
 	for i := range all {
 		n.tell(n.observers, all[i].Event)
-		n.tell(all[i].observers, all[i].Event)
+		n.tellRun(all[i].x, all[i].Event)
 	}
 	clear(all)
 	n.mu.Lock()
@@ -338,12 +356,26 @@ func (n *notifier) lostEvents() int64 {
 // notify tells all who ask for the events of a run. x is nil without an attempt.
 func (n *notifier) notify(e Event, x *execution) {
 	n.tell(n.observers, e)
-	if x != nil {
-		n.tell(x.observers, e)
-	}
+	n.tellRun(x, e)
 	if n.onEvent != nil {
 		n.callOnEvent(e)
 	}
+}
+
+// tellRun tells the observers of one run. x is nil without an attempt.
+func (n *notifier) tellRun(x *execution, e Event) {
+	if x == nil || x.observers.first == nil {
+		return
+	}
+	n.tellOne(x.observers.first, e)
+	if x.observers.more != nil {
+		n.tell(*x.observers.more, e)
+	}
+}
+
+func (n *notifier) tellOne(o Observer, e Event) {
+	defer n.logPanic("an observer panicked", &e)
+	o.Observe(e)
 }
 
 // tell tells observers. If one panics, tell logs the panic, and the run does not fail.

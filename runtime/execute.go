@@ -34,8 +34,7 @@ type execution struct {
 	answer   answer
 	err      error
 
-	observers []Observer
-	observer  [1]Observer // the array of observers
+	observers runObservers
 }
 
 // Begin implements [worker.Execution].
@@ -76,20 +75,21 @@ func (x *execution) end() {
 		x.err = &panicError{v, debug.Stack()}
 	}
 	var o broker.Outcome
+	var took time.Duration
 	decided := false
 	defer func() {
 		if !decided {
 			o = x.executor.worker.DeadOutcome(x.logContext(), x.Run(), broker.Failure{Kind: Failed, Message: errDecisionGoexit.Error()})
 			x.runContext.end()
+		} else {
+			x.NoteEnd(&o, took)
 		}
 		x.Finish(o)
 	}()
 	ended := time.Now()
 	o = x.outcome(ended)
-	decided = true
+	decided, took = true, ended.Sub(x.Started())
 	x.runContext.end() // before Finish, which may block, but not before outcome, which asks why it ended
-	took := ended.Sub(x.Started())
-	x.NoteEnd(&o, took)
 	x.logCut()
 	x.executor.events.ended(&o, x, took)
 }
@@ -177,7 +177,7 @@ func (e *executor) Admit(run *broker.TaskRun, now time.Time) (worker.Execution, 
 	}
 	x := &execution{executor: e, task: task, err: errGoexit} // unless it returns
 	x.offers, x.secrets = &e.offers, task.secretsOf(run.Payload)
-	x.runContext.execution, x.observers = x, x.observer[:0]
+	x.runContext.execution = x
 	return x, broker.Outcome{}
 }
 

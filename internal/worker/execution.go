@@ -72,12 +72,12 @@ type Attempt struct {
 	session   *session
 	task      *taskState
 	run       *broker.TaskRun
-	spared    int32 // deliveries that are not counted as crashes
-	lost      int32 // deliveries that did not end, and are not in the run's history yet
-	overdue   bool  // logged already; the heartbeat's own
+	started   time.Time
 
-	started      time.Time
-	waited       time.Duration
+	spared  int16 // deliveries that are not counted as crashes
+	lost    int16 // deliveries that did not end, and are not in the run's history yet
+	overdue bool  // logged already; the heartbeat's own
+
 	sentProgress atomic.Pointer[broker.Progress] // the latest that the broker has
 }
 
@@ -95,16 +95,14 @@ func (a *Attempt) Crashes() int { return a.run.Deliveries - a.run.Attempt - int(
 // Started returns when the attempt began.
 func (a *Attempt) Started() time.Time { return a.started }
 
-// Waited returns from when the run was due to the start of the attempt.
-func (a *Attempt) Waited() time.Duration { return a.waited }
-
-// waited returns for how long a run has waited that starts now.
-func waited(run *broker.TaskRun, now time.Time) time.Duration {
-	due := DueTime(run)
-	if h := run.History; h != nil && h.Due.After(due) {
+// Waited returns from when the run was due to the start of the attempt. Call it before NoteEnd,
+// which sets when the run is due again.
+func (a *Attempt) Waited() time.Duration {
+	due := DueTime(a.run)
+	if h := a.run.History; h != nil && h.Due.After(due) {
 		due = h.Due
 	}
-	return max(now.Sub(due), 0)
+	return max(a.started.Sub(due), 0)
 }
 
 // DueTime returns from when a run could start first, by its producer's clock.
@@ -119,9 +117,9 @@ func DueTime(run *broker.TaskRun) time.Time {
 // after it has sent the run's last progress. It blocks until the broker has replied to that.
 // Call it before Finish.
 func (a *Attempt) NoteEnd(o *broker.Outcome, took time.Duration) {
-	a.addHistory(o, took)
 	a.sendProgress()
 	a.noteLast(o, took)
+	a.addHistory(o, took)
 }
 
 // Finish has the outcome recorded. It blocks while the broker is behind: so the slot
@@ -209,7 +207,7 @@ func (s *session) bind(x Execution, run *broker.TaskRun) *Attempt {
 // run is on trial. If the run cannot start, begin puts its outcome and returns nil.
 func (s *session) begin(sl *slot, a *Attempt, own *trial, now time.Time) Execution {
 	for {
-		a.started, a.waited = now, waited(a.run, now)
+		a.started = now
 		a.execution.Begin(s.base, now)
 		sl.current.Store(a) // before inWay: a trial checks which attempts execute
 		other := s.inWay(a.task, own)

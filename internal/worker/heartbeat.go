@@ -64,7 +64,7 @@ func (a *Attempt) noteLast(o *broker.Outcome, took time.Duration) {
 	if counts {
 		t := ts.counts.at(a.run.Queue, a.started.Add(took))
 		t.count(o.Verdict)
-		t.Waits.Observe(a.waited)
+		t.Waits.Observe(a.Waited())
 		t.Times.Observe(took)
 	}
 }

@@ -39,7 +39,7 @@ func (a *Attempt) addLost() {
 // countLost counts the deliveries of the run that did not end and are not in its history: those
 // of a child process that crashed are.
 func (a *Attempt) countLost() {
-	a.lost = int32(a.Crashes() - 1)
+	a.lost = int16(min(a.Crashes()-1, broker.MaxHistory))
 	for _, before := range a.run.History.OrZero().Attempts {
 		if before.Kind == broker.FailureCrashed {
 			a.lost--

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math"
 	"math/rand/v2"
 	"sync"
 	"sync/atomic"
@@ -146,7 +147,7 @@ func (s *session) waitTurn(t *trial) bool {
 // puts its outcome and returns false.
 func (s *session) startAgain(a *Attempt) (t *trial, ok bool) {
 	if a.Crashes() >= s.cfg.MaxCrashes {
-		a.spared = int32(s.spared(a.run))
+		a.spared = int16(min(s.spared(a.run), math.MaxInt16))
 	}
 	a.countLost()
 	crashes := a.Crashes()
