@@ -44,6 +44,7 @@ var (
 	_ maintenance.Damages  = (*Broker)(nil)
 	_ broker.Clock         = (*Broker)(nil)
 	_ broker.Instances     = (*Broker)(nil)
+	_ broker.Tallies       = (*Broker)(nil)
 	_ broker.Heartbeater   = (*session)(nil)
 	_ broker.Starter       = (*session)(nil)
 	_ poison.Tracker       = (*session)(nil)

@@ -23,7 +23,7 @@ type Scripts struct {
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
 	Group, Pending, Stage, Commit, Unstage                                 Script
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind                       Script
-	Announce, Instances                                                    Script
+	Announce, Instances, Tally                                             Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
 	EndRuns, RunNow, CancelRuns, FirstEntries                      Script
@@ -48,6 +48,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 	return []loading{
 		{&s.Announce, "announce", []string{"instances"}, new(AnnounceArgs), !repairable},
 		{&s.Instances, "instances", []string{"instances"}, new(InstancesArgs), !repairable},
+		{&s.Tally, "tally", []string{q.Tally(0)}, new(TallyArgs), repairable},
 		{&s.Heartbeat, "heartbeat", HeartbeatKeys(q, ""), new(HeartbeatArgs), repairable},
 		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !repairable},
 		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !repairable},

@@ -20,7 +20,7 @@ var KindsOfKeys = map[string]string{
 // kindsOfMore are the types of keys that a queue has many of, by how they begin.
 var kindsOfMore = map[string]string{
 	"f:": "list", "d:": "string", "newer:": "string", "lost:": "string", "id:": "string", "u:": "string", "rec:": "string",
-	"wait:": "list", "group:": "hash", "pending:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string",
+	"wait:": "list", "group:": "hash", "pending:": "string", "moved:": "string", "stage:": "list", "stub:": "string", "raised:": "set", "spared:": "string", "cancel:": "hash", "progress:": "string", "tally:": "hash",
 }
 
 // KindOfMore returns the kind of a key of which a queue has many, by the part behind the hash

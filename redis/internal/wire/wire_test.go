@@ -23,7 +23,7 @@ func TestTypesOfKeysAgree(t *testing.T) {
 		require.False(t, q.Unknown(key), key)
 	}
 	for _, key := range []string{q.Batch("s:1"), q.Done("s:1"), q.Owner("id"), q.Record("id"), q.Unique("u"), q.Group("g"), q.PendingRun("id"),
-		q.Staging("stage:s"), q.Stub("stage:s"), q.Raised("s"), q.Spared("id"), q.Newer("id"), q.Lost("s"), q.Ended("w"), q.Cancels("s"), q.Progress("id"),
+		q.Staging("stage:s"), q.Stub("stage:s"), q.Raised("s"), q.Spared("id"), q.Newer("id"), q.Lost("s"), q.Ended("w"), q.Cancels("s"), q.Progress("id"), q.Tally(1),
 	} {
 		kind := KindOfMore(key[len(q.Base):])
 		require.Equal(t, TypeOfKind(kind), TypeOf("p", key), key)

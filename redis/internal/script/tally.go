@@ -1,0 +1,10 @@
+package script
+
+// TallyArgs are the named arguments of tally.lua.
+type TallyArgs struct {
+	Ends    int64 // milliseconds since the epoch
+	Highest int
+}
+
+// Append appends them in their order.
+func (a *TallyArgs) Append(args []any) []any { return append(args, a.Ends, a.Highest) }
