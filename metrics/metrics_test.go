@@ -294,6 +294,5 @@ func BenchmarkQueued(b *testing.B) {
 
 // testTask returns a task that does nothing.
 func testTask(name, queue string, aliases ...string) taskrt.Task {
-	d := &taskrt.Definition[struct{}, taskrt.None]{Spec: taskrt.Spec{Name: name, Queue: queue, Aliases: aliases}}
-	return taskrt.Bind(d, func(context.Context, *struct{}) (taskrt.None, error) { return taskrt.None{}, nil })
+	return taskrt.Bind(define(taskrt.Spec{Name: name, Queue: queue, Aliases: aliases}), func(context.Context, *params) (taskrt.None, error) { return taskrt.None{}, nil })
 }
