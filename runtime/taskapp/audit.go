@@ -56,7 +56,11 @@ func (c *commandLine) audit(ctx context.Context, o *controlOptions, repair bool)
 	}
 	views := []auditView{}
 	var failed error
-	for _, queue := range ctl.queues {
+	queues := ctl.queues
+	if queues == nil {
+		queues = ctl.known
+	}
+	for _, queue := range queues {
 		report, err := auditor.Audit(ctx, queue, repair)
 		if err != nil && ctx.Err() != nil {
 			return err

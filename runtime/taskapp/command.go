@@ -63,7 +63,7 @@ func (c *commandLine) tree() *cobra.Command {
 	root.SetFlagErrorFunc(c.flagError)
 	root.AddGroup(&cobra.Group{ID: groupRun, Title: "Run"}, &cobra.Group{ID: groupInspect, Title: "Inspect"}, &cobra.Group{ID: groupOperate, Title: "Operate"})
 	c.add(groupRun, c.serveCommand(), c.execCommand(), c.queueCommand())
-	c.add(groupInspect, c.listCommand(), c.statusCommand(), c.runsCommand(), c.runCommand(), c.healthCommand())
+	c.add(groupInspect, c.listCommand(), c.statusCommand(), c.consumersCommand(), c.runsCommand(), c.runCommand(), c.healthCommand())
 	c.add(groupOperate, c.cancelCommand(), c.deadCommand(), c.auditCommand(),
 		c.pauseCommand("pause"), c.pauseCommand("resume"), c.enableCommand("enable"), c.enableCommand("disable"))
 	return root

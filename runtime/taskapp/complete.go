@@ -14,12 +14,13 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/text"
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 const (
 	// completionTime is how long a completion waits for the broker.
 	completionTime = time.Second
-	// mostCompleted is how many ids of each state and queue a completion offers.
+	// mostCompleted is how many ids of each state a completion offers.
 	mostCompleted = 100
 )
 
@@ -67,8 +68,17 @@ func completeFlags(cmd *cobra.Command, flags map[string]completion) {
 func (c *commandLine) flagCompletions() map[string]completion {
 	return map[string]completion{
 		"broker": c.completeBroker, "queue": c.completeQueue, "task": c.completeTaskName,
-		"state": oneOf(states...), "kind": oneOf(failureKinds...), "log": oneOf("debug", "info", "warn", "error"),
+		"state": completeState, "kind": oneOf(failureKinds...), "log": oneOf("debug", "info", "warn", "error"), "tag": oneOf(c.tasks.tags()...),
+		"priority": oneOf(priorities...), "key": c.completeRuns(allStates...),
 	}
+}
+
+// completeState completes a state that the command's --state may name.
+func completeState(cmd *cobra.Command, words []string, start string) ([]string, cobra.ShellCompDirective) {
+	if cmd.Name() == "cancel" {
+		return oneOf(liveStates...)(cmd, words, start)
+	}
+	return oneOf(states...)(cmd, words, start)
 }
 
 // completeBroker completes the schemes of [brokerurl.Open], and those of App.Brokers.
@@ -127,8 +137,8 @@ func (c *commandLine) completeTask(cmd *cobra.Command, args []string, start stri
 		found, directive = completeFile(start), directive|cobra.ShellCompDirectiveNoSpace
 	case isParam && p.kind == "bool":
 		found = starting([]string{"true", "false"}, start)
-	case !isParam && strings.TrimPrefix(name, f.prefix) == "broker":
-		found, directive = c.completeBroker(cmd, args, start)
+	case !isParam && c.flagCompletions()[strings.TrimPrefix(name, f.prefix)] != nil:
+		found, directive = c.flagCompletions()[strings.TrimPrefix(name, f.prefix)](cmd, args, start)
 	}
 	for i := range found {
 		found[i] = prefix + found[i]
@@ -171,15 +181,18 @@ func (c *commandLine) ask(cmd *cobra.Command, start string, complete func(ctx co
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	defer closeBroker()
-	control := &control{line: c, silent: true, broker: b}
-	if err := control.start(ctx, &controlOptions{}); err != nil {
+	control := &control{line: c, broker: b}
+	if control.inspector, err = taskrt.NewInspector(b, c.tasks.plain()); err != nil {
 		return nil, cobra.ShellCompDirectiveNoFileComp
 	}
 	return starting(complete(ctx, control), start), cobra.ShellCompDirectiveNoFileComp
 }
 
 func (c *commandLine) completeQueue(cmd *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
-	found, directive := c.ask(cmd, start, func(_ context.Context, c *control) []string { return c.known })
+	found, directive := c.ask(cmd, start, func(ctx context.Context, c *control) []string {
+		names, _ := c.inspector.QueueNames(ctx)
+		return names
+	})
 	if found == nil { // those of the program are known in any case
 		for _, t := range c.tasks.list {
 			found = append(found, t.Spec().Queue)
@@ -190,17 +203,17 @@ func (c *commandLine) completeQueue(cmd *cobra.Command, _ []string, start string
 	return found, directive
 }
 
-// completeRun completes the id of a run in one of some states.
-func (c *commandLine) completeRun(of ...broker.State) completion {
-	return func(cmd *cobra.Command, _ []string, start string) ([]string, cobra.ShellCompDirective) {
+// completeRuns completes the ids of runs in some states, but for those given already.
+func (c *commandLine) completeRuns(of ...broker.State) completion {
+	return func(cmd *cobra.Command, given []string, start string) ([]string, cobra.ShellCompDirective) {
 		return c.ask(cmd, start, func(ctx context.Context, c *control) (ids []string) {
 			for _, state := range of {
-				pages, err := c.lookIn(ctx, c.queues, state, mostCompleted, nil)
+				page, err := c.inspector.Runs(ctx, taskrt.RunFilter{States: []broker.State{state}, Key: start}, taskrt.PageOptions{Max: mostCompleted})
 				if err != nil {
 					break
 				}
-				for _, page := range pages {
-					for _, i := range page.found {
+				for _, i := range page.Runs {
+					if !slices.Contains(given, i.Run.ID) {
 						ids = append(ids, describe(i.Run.ID, i.Run.Task, string(state)))
 					}
 				}
@@ -213,13 +226,16 @@ func (c *commandLine) completeRun(of ...broker.State) completion {
 // completeDead completes the ids of dead letters, but for those given already.
 func (c *commandLine) completeDead(cmd *cobra.Command, given []string, start string) ([]string, cobra.ShellCompDirective) {
 	return c.ask(cmd, start, func(ctx context.Context, c *control) (ids []string) {
-		found, _ := c.lettersIn(ctx, c.queues, mostCompleted, func(l *broker.DeadLetter) bool { return !slices.Contains(given, l.ID) })
-		for _, letters := range found {
-			for _, l := range letters {
-				task := ""
-				if l.Run != nil {
-					task = l.Run.Task
-				}
+		page, err := c.inspector.Dead(ctx, taskrt.RunFilter{Key: start}, taskrt.PageOptions{Max: mostCompleted})
+		if err != nil {
+			return nil
+		}
+		for _, l := range page.Letters {
+			task := ""
+			if l.Run != nil {
+				task = l.Run.Task
+			}
+			if !slices.Contains(given, l.ID) {
 				ids = append(ids, describe(l.ID, task, string(l.Failure.Kind)))
 			}
 		}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 	"sync"
 
@@ -15,6 +14,7 @@ import (
 	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // controlOptions are the flags of the commands that inspect a broker and
@@ -32,18 +32,16 @@ func (o *controlOptions) addTo(set *pflag.FlagSet) {
 
 // control is a broker that is inspected and operated.
 type control struct {
-	line     *commandLine
-	command  string
-	broker   broker.Broker
-	controls broker.Controls
-	records  broker.Records
-	known    []string // queues: those of the program's tasks, and those that the broker knows
-	queues   []string // those to look at
-	silent   bool     // skipped queues are not reported
-	unnamed  bool     // not all that the broker knows are known
+	line      *commandLine
+	command   string
+	broker    broker.Broker
+	inspector *taskrt.Inspector
+	known     []string // queues: those of the program's tasks, and those that the broker knows
+	unnamed   bool     // not all that the broker knows are known
+	queues    []string // those to look into; nil: all
 
-	mu     sync.Mutex
-	passed map[string]bool // the queues and names that the command skipped
+	mu      sync.Mutex
+	skipped map[string]bool // the queues and names that were reported as skipped
 }
 
 // openControl opens the broker for a command, and returns how to close it.
@@ -63,28 +61,19 @@ func (c *commandLine) openControl(ctx context.Context, command string, o *contro
 	return ctl, closeBroker, nil
 }
 
-func (c *control) start(ctx context.Context, o *controlOptions) error {
-	var controlled, recorded bool
-	c.controls, controlled = c.broker.(broker.Controls)
-	c.records, recorded = c.broker.(broker.Records)
-	if !controlled || !recorded {
-		return errors.New("this broker has no broker.Controls, or no broker.Records, so it cannot be looked into")
+func (c *control) start(ctx context.Context, o *controlOptions) (err error) {
+	c.inspector, err = taskrt.NewInspector(c.broker, c.line.tasks.plain())
+	if err != nil {
+		return err
 	}
-	names, err := c.names(ctx)
+	c.known, err = c.inspector.QueueNames(ctx)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return err
-	case err != nil && names == nil:
+	case err != nil:
 		c.unnamed = true
-		c.pass("names of queues", err)
+		c.skip("names of queues", errors.Unwrap(err))
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return checkQueueName(name) != nil })
-	for _, t := range c.line.tasks.list {
-		names = append(names, t.Spec().Queue)
-	}
-	slices.Sort(names)
-	c.known = slices.Compact(names)
-	c.queues = c.known
 	if o.queue != "" {
 		c.queues = []string{o.queue}
 		return c.checkQueue(o.queue)
@@ -92,33 +81,30 @@ func (c *control) start(ctx context.Context, o *controlOptions) error {
 	return nil
 }
 
-// names returns the names of the queues that the broker knows.
-func (c *control) names(ctx context.Context) ([]string, error) {
-	if namer, ok := c.broker.(maintenance.Namer); ok {
-		return namer.QueueNames(ctx)
-	}
-	lengths, err := c.broker.QueueLength(ctx)
-	if lengths == nil {
-		return nil, err
-	}
-	return slices.AppendSeq([]string{}, maps.Keys(lengths)), err
-}
-
 func (c *control) checkQueue(name string) error {
-	if slices.Contains(c.known, name) || c.unnamed && checkQueueName(name) == nil {
+	if slices.Contains(c.known, name) || c.unnamed && (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate() == nil {
 		return nil
 	}
 	hint := didYouMean(name, c.known, "; known are "+text.List(c.known, mostNamed))
 	return usagef(c.command, "no queue is named %q%s", name, hint)
 }
 
-// checkQueueName refuses a name that no queue can have.
-func checkQueueName(name string) error {
-	return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate()
-}
-
 // mostNamed is how many queues one line names.
 const mostNamed = 20
+
+// places names the queues into which a command looks, or counts them if they are more than
+// most.
+func (c *control) places(most int) string {
+	switch {
+	case len(c.queues) == 1:
+		return "queue " + text.Printable(c.queues[0])
+	case len(c.known) == 1:
+		return "queue " + text.Printable(c.known[0])
+	case len(c.known) > most:
+		return text.Count(len(c.known), "queue")
+	}
+	return "the queues " + text.Printable(text.List(c.known, most))
+}
 
 // pauseCommand returns pause or resume.
 func (c *commandLine) pauseCommand(name string) *cobra.Command {
@@ -151,16 +137,19 @@ func (c *commandLine) pause(ctx context.Context, name string, o *controlOptions,
 	if err := ctl.checkQueue(queue); err != nil {
 		return err
 	}
-	if err := ctl.controls.Pause(ctx, queue, name == "pause"); err != nil {
+	change := ctl.inspector.Resume
+	if name == "pause" {
+		change = ctl.inspector.Pause
+	}
+	if err := change(ctx, queue); err != nil {
 		return err
 	}
-	info, err := ctl.controls.Queue(ctx, queue)
-	if info == nil {
-		return err
-	}
+	list, err := ctl.inspector.Queues(ctx, queue)
 	if err != nil {
-		ctl.pass(inQueue(queue), err)
+		return err
 	}
+	ctl.report(list.Skipped)
+	info := &list.Queues[0]
 	if o.json {
 		return c.printJSON(newQueueView(info))
 	}
@@ -212,81 +201,78 @@ func (c *commandLine) disable(ctx context.Context, name string, o *controlOption
 		return err
 	}
 	defer closeBroker()
-	if t != nil && o.queue == "" {
-		ctl.queues = []string{t.Spec().Queue}
+	queues := ctl.queues
+	switch {
+	case t != nil && queues == nil:
+		queues = []string{t.Spec().Queue}
+	case t == nil:
+		if queues, err = ctl.disabling(ctx, task); err != nil {
+			return err
+		}
 	}
-	names := []string{task}
 	if t != nil {
-		names = t.names()
-	} else if ctl.queues, err = ctl.disabling(ctx, task); err != nil {
-		return err
+		task = t.Name()
 	}
-	return ctl.disable(ctx, names, name == "disable", o.json)
+	return ctl.disable(ctx, queues, task, name == "disable", o.json)
 }
 
 // disabling returns the queues in which a task that the program does not know
 // is disabled, so that it can be enabled.
 func (c *control) disabling(ctx context.Context, task string) (queues []string, err error) {
-	infos, err := c.infos(ctx, c.queues)
+	list, err := c.inspector.Queues(ctx, c.queues...)
 	if err != nil {
 		return nil, err
 	}
-	for i, info := range infos {
-		if info != nil && slices.Contains(info.Disabled, task) {
-			queues = append(queues, c.queues[i])
+	c.report(list.Skipped)
+	for _, q := range list.Queues {
+		if slices.Contains(q.Disabled, task) {
+			queues = append(queues, q.Queue)
 		}
 	}
 	if queues == nil {
-		return nil, c.unlessPassed(c.line.unknownTask(c.command, task))
+		return nil, c.unlessSkipped(c.line.unknownTask(c.command, task))
 	}
 	return queues, nil
 }
 
-// disable disables or enables the task of these names, and prints the new state.
-func (c *control) disable(ctx context.Context, names []string, disabled, asJSON bool) error {
-	for _, queue := range c.queues {
-		info, err := c.disableIn(ctx, queue, names, disabled)
-		if info == nil && len(c.queues) == 1 {
+// disable disables or enables the task in queues, and prints the new state.
+func (c *control) disable(ctx context.Context, queues []string, task string, disabled, asJSON bool) error {
+	change := c.inspector.Enable
+	if disabled {
+		change = c.inspector.Disable
+	}
+	for _, queue := range queues {
+		err := change(ctx, task, queue)
+		var list *taskrt.QueueList
+		if err == nil {
+			list, err = c.inspector.Queues(ctx, queue)
+		}
+		switch {
+		case err != nil && len(queues) == 1:
 			return err
-		}
-		if err != nil {
-			c.pass(inQueue(queue), err)
-		}
-		if info == nil {
+		case err != nil:
+			c.skip(inQueue(queue), err)
 			continue
 		}
-		view := disabledView{names[0], queue, slices.Contains(info.Disabled, names[0])}
-		if asJSON {
-			err = c.line.printJSON(view)
-		} else {
-			state := "enabled"
-			if view.Disabled {
-				state = "disabled"
-			}
-			_, err = fmt.Fprintf(c.line.stdout, "task %s is %s in queue %s\n", view.Task, state, view.Queue)
-		}
-		if err != nil {
+		c.report(list.Skipped)
+		view := disabledView{task, queue, slices.Contains(list.Queues[0].Disabled, task)}
+		if err := c.line.printDisabled(view, asJSON); err != nil {
 			return err
 		}
 	}
 	return c.incomplete()
 }
 
-// disableIn is disable in one queue. It returns the queue's new state.
-func (c *control) disableIn(ctx context.Context, queue string, names []string, disabled bool) (*broker.QueueInfo, error) {
-	for _, name := range names {
-		if err := c.controls.Disable(ctx, queue, name, disabled); err != nil {
-			return nil, err
-		}
+func (c *commandLine) printDisabled(view disabledView, asJSON bool) error {
+	if asJSON {
+		return c.printJSON(view)
 	}
-	return c.controls.Queue(ctx, queue)
-}
-
-// infos returns the state of queues, nil for a queue that is skipped.
-func (c *control) infos(ctx context.Context, queues []string) ([]*broker.QueueInfo, error) {
-	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[*broker.QueueInfo])) error {
-		return s.SurveyQueues(ctx, queues, part)
-	}, found[*broker.QueueInfo], func(queue string) (*broker.QueueInfo, error) { return c.controls.Queue(ctx, queue) })
+	state := "enabled"
+	if view.Disabled {
+		state = "disabled"
+	}
+	_, err := fmt.Fprintf(c.stdout, "task %s is %s in queue %s\n", view.Task, state, view.Queue)
+	return err
 }
 
 // exampleTask is the task of examples in help.
@@ -304,4 +290,59 @@ func (c *commandLine) exampleFlags() string {
 	}
 	params, _ := c.tasks.list[0].paramFlags(context.Background())
 	return exampleFlags(params)
+}
+
+// skip notes on standard error that something could not be read or done, and lets the
+// command go on without it.
+func (c *control) skip(what string, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.skipped == nil {
+		c.skipped = make(map[string]bool)
+	}
+	if c.skipped[what] {
+		return
+	}
+	c.skipped[what] = true
+	fmt.Fprintf(c.line.stderr, "%s: %s: skipped: %s\n", c.line.name(), text.Printable(what), oneLine(err))
+}
+
+// report notes what the inspector skipped.
+func (c *control) report(skipped []taskrt.Skipped) {
+	for _, s := range skipped {
+		what := inQueue(s.Queue)
+		if s.Queue == "" {
+			what = "names of queues"
+		}
+		c.skip(what, s.Err)
+	}
+}
+
+func inQueue(queue string) string { return "queue " + queue }
+
+// incomplete returns an error if anything was skipped.
+func (c *control) incomplete() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.skipped) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s: %s skipped in whole or in part, as said above", c.command, text.Count(len(c.skipped), "place"))
+}
+
+// unlessSkipped adds to a not-found error that the command skipped places, if it did.
+func (c *control) unlessSkipped(err error) error {
+	if c.incomplete() != nil {
+		return fmt.Errorf("%w; it may be where this command did not get to look", err)
+	}
+	return err
+}
+
+// brokerText describes a broker: its URL and the beginning of its keys.
+func (c *control) brokerText(url string) (redacted, prefix string) {
+	redacted = brokerurl.Redact(c.line.brokers(nil).URL(url))
+	if p, ok := c.broker.(maintenance.Prefixer); ok {
+		prefix = p.Prefix()
+	}
+	return redacted, prefix
 }

@@ -33,8 +33,7 @@ func TestWhatIsNoDeadLetterIsListedAndDeleted(t *testing.T) {
 	ids := f.die(1, "timeout")
 	_, err := f.server.Do("RPUSH", "taskgen:{default}:dead", "", "garbage", "", strings.Repeat("9", 100))
 	require.NoError(t, err)
-	var list []shownRun
-	f.tells(&list, "dead", "list")
+	list := f.lists("dead", "list")
 	require.Len(t, list, 5)
 	require.Equal(t, ids[0], list[0].ID)
 	for _, odd := range list[1:] {
@@ -43,20 +42,20 @@ func TestWhatIsNoDeadLetterIsListedAndDeleted(t *testing.T) {
 		require.True(t, odd.EndedAt.IsZero(), "ended %v", odd.EndedAt)
 	}
 	out := f.says("dead", "list")
-	require.Regexp(t, `\n`+list[1].ID+` +- +default +- +- +the stored entry is no dead letter: `, out)
+	require.Regexp(t, `\n`+list[1].ID+` +- +default +- +- +0 +- +the stored entry is no dead letter: `, out)
 	require.Contains(t, out, "\n4 of these cannot be read, and can only be deleted.\n")
 	require.NotContains(t, f.says("dead", "list", "--kind", "timeout"), "cannot be read")
 	require.Contains(t, f.says("run", list[1].ID), "failure   the stored entry is no dead letter: ")
-	require.Contains(t, f.app("dead", "retry", list[1].ID).stderr, "its bytes cannot be read, so that it can only be deleted")
-	require.Equal(t, "1 dead letter queued again, 3 stayed\n", f.says("dead", "retry", "--all"))
+	require.Contains(t, f.stays(2, "dead", "retry", rawIDOfNothing), "  "+rawIDOfNothing+" (queue default): ")
+	require.Regexp(t, `^1 dead letter queued again, 4 stayed:\n`, f.stays(4, "dead", "retry", "--all", "--yes"))
 	f.kill(1, "timeout")
 
 	// What has no kind and no age is chosen by neither.
-	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--older", "1ns", "--kind", "schema"))
-	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--older", "1h"))
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--yes", "--older", "1ns", "--kind", "schema"))
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--yes", "--older", "1h"))
 	require.Equal(t, "2 dead letters deleted\n", f.says("dead", "delete", rawIDOfNothing), "two of the same bytes")
-	require.Equal(t, "3 dead letters deleted\n", f.says("dead", "delete", "--all"))
-	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--all"))
+	require.Equal(t, "3 dead letters deleted\n", f.says("dead", "delete", "--yes", "--all"))
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--yes", "--all"))
 	left, err := f.server.Do("LLEN", "taskgen:{default}:dead")
 	require.NoError(t, err)
 	require.EqualValues(t, 0, left)
@@ -104,10 +103,13 @@ func (f *fleet) kill(n int, kind taskrt.FailureKind) (ids []string) {
 	return ids
 }
 
-// shownApplied is what dead retry and dead delete print.
-type shownApplied struct {
-	Retried, Deleted, Stayed *int
-	Blocked                  []struct{ ID, By string }
+// stays executes a change after which n stay as they are, and returns what it prints.
+func (f *fleet) stays(n int, args ...string) string {
+	f.t.Helper()
+	a := f.app(args...)
+	require.Equal(f.t, 1, a.code, "%q: %s", args, a.stderr)
+	require.Regexp(f.t, fmt.Sprintf(`: \w+( \w+)?: %d stayed, as said above\n$`, n), a.stderr)
+	return a.stdout
 }
 
 func TestDeadLettersAreListedRetriedAndDeleted(t *testing.T) {
@@ -115,19 +117,17 @@ func TestDeadLettersAreListedRetriedAndDeleted(t *testing.T) {
 	old := f.die(2, "timeout")
 	ids := f.die(2, "crashed")
 	out := f.says("dead", "list")
-	require.Regexp(t, `^ID +TASK +QUEUE +KIND +ENDED +MESSAGE\n`+ids[1]+` +misbehave +default +crashed +\S+ ago +told\\nto\n`+ids[0], out)
-	require.Equal(t, 5, strings.Count(out, "\n"))
-	require.Contains(t, f.says("dead", "list", "--limit", "3"), "\nThere are more; ")
-	var got []shownRun
-	f.tells(&got, "dead", "list", "--kind", "timeout")
+	require.Regexp(t, `^ID +TASK +QUEUE +KIND +ENDED +ATTEMPTS +HOST +MESSAGE\n`+ids[1]+` +misbehave +default +crashed +\S+ ago +0 +- +told\\nto\n`+ids[0], out)
+	require.Equal(t, 6, strings.Count(out, "\n"))
+	require.Contains(t, f.says("dead", "list", "--limit", "3"), " There are more; go on with\n")
+	got := f.lists("dead", "list", "--kind", "timeout")
 	require.Len(t, got, 2)
 	require.Equal(t, &shownFailure{"timeout", "told\nto", ""}, got[0].Failure)
 	require.WithinDuration(t, time.Now(), got[0].EndedAt, time.Minute)
 	for args, want := range map[string]int{
 		"--older 1h": 0, "--task misbehave": 4, "--task echo": 0, "--queue mail": 0, "--limit 1 --kind crashed": 1,
 	} {
-		f.tells(&got, append([]string{"dead", "list"}, strings.Fields(args)...)...)
-		require.Len(t, got, want, args)
+		require.Len(t, f.lists(append([]string{"dead", "list"}, strings.Fields(args)...)...), want, args)
 	}
 	require.Contains(t, f.refuses(2, "dead", "list", "--task", "misbehaev"), `did you mean "misbehave"?`)
 
@@ -136,16 +136,14 @@ func TestDeadLettersAreListedRetriedAndDeleted(t *testing.T) {
 	f.tells(&d, "run", old[0])
 	require.Equal(t, "queued", d.State)
 	require.Zero(t, d.Attempts)
-	a := f.app("dead", "delete", old[0], old[1])
-	require.Equal(t, 1, a.code, "one is no dead letter any more")
-	require.Equal(t, "1 dead letter deleted, 1 stayed\n", a.stdout)
-	require.Contains(t, a.stderr, "dead delete: 1 of 2 ids stayed: "+old[0]+": no such dead letter in ")
-	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--kind", "timeout"))
-	var applied shownApplied
-	f.tells(&applied, "dead", "delete", "--all")
-	require.Equal(t, 2, *applied.Deleted)
-	require.Nil(t, applied.Retried)
-	require.Zero(t, *applied.Stayed)
+	out = f.stays(1, "dead", "delete", old[0], old[1]) // one is no dead letter any more
+	require.Equal(t, "1 dead letter deleted, 1 stayed:\n  "+old[0]+": no dead letter has this id\n", out)
+	require.Equal(t, "0 dead letters deleted\n", f.says("dead", "delete", "--yes", "--kind", "timeout"))
+	var done shownChange
+	f.tells(&done, "dead", "delete", "--yes", "--all")
+	require.Equal(t, 2, *done.Deleted)
+	require.Nil(t, done.Retried)
+	require.Zero(t, done.Stayed)
 	require.Contains(t, f.refuses(1, "run", ids[0], "--queue", "mail"), "no run "+ids[0])
 }
 
@@ -155,9 +153,9 @@ func TestDeadLettersAreDealtWithPageByPage(t *testing.T) {
 	f.die(many, "failed")
 	f.die(3, "oom")
 	f.die(many, "timeout")
-	require.Equal(t, "3 dead letters queued again\n", f.says("dead", "retry", "--kind", "oom"), "behind a page of others")
-	require.Equal(t, fmt.Sprintf("%d dead letters deleted\n", many), f.says("dead", "delete", "--kind", "failed"))
-	require.Equal(t, fmt.Sprintf("%d dead letters queued again\n", many), f.says("dead", "retry", "--all"))
+	require.Equal(t, "3 dead letters queued again\n", f.says("dead", "retry", "--yes", "--kind", "oom"), "behind a page of others")
+	require.Equal(t, fmt.Sprintf("%d dead letters deleted\n", many), f.says("dead", "delete", "--yes", "--kind", "failed"))
+	require.Equal(t, fmt.Sprintf("%d dead letters queued again\n", many), f.says("dead", "retry", "--yes", "--all"))
 	var s shownStatus
 	f.tells(&s, "status", "--queue", "default")
 	require.EqualValues(t, many+3, s.Queues[0].Queued)
@@ -171,19 +169,13 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 	f.kill(1, "failed")
 	_, err = tasks.QueueMisbehave(f.ctx, "error", taskrt.ID("mine"))
 	require.NoError(t, err)
-	const why = "mine: a run with its id is queued or running"
-	require.Equal(t, "0 dead letters queued again, 1 stayed\n"+why+"\n", f.says("dead", "retry", "--task", "misbehave"))
-	var applied shownApplied
-	f.tells(&applied, "dead", "retry", "--all")
-	require.Zero(t, *applied.Retried)
-	require.Equal(t, 1, *applied.Stayed)
-	require.Equal(t, []struct{ ID, By string }{{"mine", "mine"}}, applied.Blocked)
-	a := f.app("dead", "retry", "mine")
+	const why = "  mine (queue default): its id is that of a live run\n"
+	require.Equal(t, "0 dead letters queued again, 1 stayed:\n"+why, f.stays(1, "dead", "retry", "--yes", "--task", "misbehave"))
+	a := f.app("dead", "retry", "--yes", "--all", "--json")
 	require.Equal(t, 1, a.code)
-	require.Contains(t, a.stderr, "dead retry: 1 of 1 id stayed: "+why+"\n")
-	a = f.app("dead", "retry", "mine", "nobody")
-	require.Contains(t, a.stderr, "2 of 2 ids stayed: "+why)
-	require.Contains(t, a.stderr, "; nobody: no such dead letter in ")
+	require.JSONEq(t, `{"retried":0,"stayed":1,"looked":1,"stays":[{"id":"mine","queue":"default","why":"its id is that of a live run"}]}`, a.stdout)
+	require.Equal(t, "0 dead letters queued again, 1 stayed:\n"+why, f.stays(1, "dead", "retry", "mine"))
+	require.Contains(t, f.stays(2, "dead", "retry", "mine", "nobody"), why+"  nobody: no dead letter has this id\n")
 	require.Equal(t, "1 dead letter deleted\n", f.says("dead", "delete", "mine"))
 }
 
@@ -201,9 +193,8 @@ func TestADeadLetterStaysForTheRunWithItsParameters(t *testing.T) {
 	require.NoError(t, s.Close(f.ctx))
 	live, err := tasks.QueueRecorderOnce(f.ctx, "x", 1)
 	require.NoError(t, err)
-	why := dead.ID + ": run " + live.ID + " has its parameters of a //task:unique, and is queued or running\n"
-	require.Equal(t, "0 dead letters queued again, 1 stayed\n"+why, f.says("dead", "retry", "--kind", "failed"))
-	require.Contains(t, f.app("dead", "retry", dead.ID).stderr, "1 of 1 id stayed: "+why)
+	require.Regexp(t, `^0 dead letters queued again, 1 stayed:\n  `+dead.ID+` \(queue default\): .*`+live.ID, f.stays(1, "dead", "retry", "--yes", "--kind", "failed"))
+	require.Contains(t, f.stays(1, "dead", "retry", dead.ID), live.ID)
 	require.NoError(t, live.Cancel(f.ctx))
 	require.Equal(t, "1 dead letter queued again\n", f.says("dead", "retry", dead.ID))
 }

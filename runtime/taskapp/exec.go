@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
@@ -20,10 +19,8 @@ import (
 type taskOptions struct {
 	broker string
 	json   bool
-	delay  time.Duration // queue only
-	wait   bool          // queue only
-	id     string        // queue only
-	env    []string      // exec only
+	env    []string // exec only
+	queueOptions
 }
 
 func (o *taskOptions) addTo(set *pflag.FlagSet, command string) {
@@ -33,19 +30,7 @@ func (o *taskOptions) addTo(set *pflag.FlagSet, command string) {
 		childEnvVar(set, &o.env)
 		return
 	}
-	durationVar(set, &o.delay, "delay", "not before this time from now, such as 10m")
-	set.BoolVar(&o.wait, "wait", false, "wait for the end and print the result")
-	textVar(set, &o.id, "id", "id of the run (default a new one)")
-}
-
-func (o *taskOptions) check(command string) error {
-	switch {
-	case o.delay < 0:
-		return usagef(command, "the delay is %v; it cannot be negative", o.delay)
-	case o.id != "":
-		return checkID(command, o.id)
-	}
-	return nil
+	o.queueOptions.addTo(set)
 }
 
 // outcomeView is how a run ended, as exec and queue --wait print it.
@@ -147,7 +132,7 @@ func (c *commandLine) printFailure(id, task string, f *broker.Failure, failed er
 // printResult prints a task's result as JSON; a task without one prints
 // nothing unless JSON was asked for.
 func (c *commandLine) printResult(t *task, id string, b []byte, asJSON bool) error {
-	result, err := t.showResult(b)
+	result, err := t.ShowResult(b)
 	switch {
 	case err != nil:
 		return err

@@ -50,7 +50,7 @@ func TestABadNameOfAQueueStopsNoCommand(t *testing.T) {
 
 	for _, words := range [][]string{
 		{"status"}, {"runs"}, {"dead", "list"}, {"list"}, {"run", waits.ID}, {"pause", "good"}, {"resume", "good"},
-		{"disable", "echo"}, {"enable", "echo"}, {"dead", "retry", "--all"}, {"dead", "delete", "--all"}, {"cancel", waits.ID},
+		{"disable", "echo"}, {"enable", "echo"}, {"dead", "retry", "--all", "--yes"}, {"dead", "delete", "--all", "--yes"}, {"cancel", waits.ID},
 	} {
 		a := f.app(words...)
 		require.Zero(t, a.code, "%q: %s", words, a.stderr)
@@ -82,11 +82,11 @@ func TestAQueueThatCannotBeReadHidesNoOther(t *testing.T) {
 	}{
 		{"good", "{bad}:inflight is a list, not a set", 1, []string{"status"}},
 		{waits.ID, "{bad}:inflight is a list, not a set", 1, []string{"runs"}},
-		{"ID", "{bad}:dead is a string, not a list", 1, []string{"dead", "list"}},
+		{"No dead letter is in the queues bad, default, good, mail, shared, sums: as far as it could be read.", "{bad}:dead is a string, not a list", 1, []string{"dead", "list"}},
 		{"record", "{bad}:schedules is a list, not a hash", 1, []string{"list"}},
 		{"waits", "{bad}:rec:" + waits.ID + " is a list, not a string", 0, []string{"run", waits.ID}},
-		{"dead letters deleted", "{bad}:dead is a string, not a list", 1, []string{"dead", "delete", "--all"}},
-		{"dead letters queued again", "{bad}:dead is a string, not a list", 1, []string{"dead", "retry", "--all"}},
+		{"dead letters deleted", "{bad}:dead is a string, not a list", 1, []string{"dead", "delete", "--all", "--yes"}},
+		{"dead letters queued again", "{bad}:dead is a string, not a list", 1, []string{"dead", "retry", "--all", "--yes"}},
 		{"has ended", "{bad}:rec:" + waits.ID + " is a list, not a string", 0, []string{"cancel", waits.ID}},
 	} {
 		a := f.app(c.words...)
@@ -172,7 +172,7 @@ func TestCommandsLookIntoManyQueuesTogether(t *testing.T) {
 		{waits.ID, 1, []string{"runs"}},
 		{waits.ID, 0, []string{"run", waits.ID}},
 		{"", 1, []string{"run", "01K4V5Q7T3M8ZB6D2X9YHRNCPW"}},
-		{"ID", 1, []string{"dead", "list"}},
+		{"No dead letter is in ", 1, []string{"dead", "list"}},
 	} {
 		before := f.reads()
 		a := f.app(c.words...)

@@ -83,13 +83,26 @@ type (
 		ID, Task, Queue, State, Priority, Session string
 		Attempts, Deliveries                      int
 		QueuedAt                                  time.Time `json:"queued_at"`
+		StartedAt                                 time.Time `json:"started_at"`
 		EndedAt                                   time.Time `json:"ended_at"`
 		Due                                       time.Time
+		Took, Host                                string
 		Failure                                   *shownFailure
 		Unreadable                                bool
 	}
+	shownAttempt struct {
+		StartedAt                  time.Time `json:"started_at"`
+		Took, Host, Ended, Message string
+	}
+	shownRuns struct {
+		Runs   []shownRun
+		Looked int
+		Total  *int64
+		After  string
+	}
 	shownDetail struct {
 		shownRun
+		History  []shownAttempt
 		Progress *struct {
 			Done, Total int64
 			Note        string
@@ -103,10 +116,19 @@ type (
 		Successors                                 []struct{ ID, Queue string }
 	}
 	shownQueue struct {
-		Queue                                   string
-		Queued, Delayed, Running, Dead, Trimmed int64
-		Paused                                  bool
-		Disabled                                []string
+		Queue                                         string
+		Queued, Held, Delayed, Running, Dead, Trimmed int64
+		Oldest                                        time.Time
+		Consumers                                     *int
+		NoConsumer                                    bool `json:"no_consumer"`
+		Paused                                        bool
+		Disabled                                      []string
+		Limits                                        []shownLimit
+	}
+	shownLimit struct {
+		Key, Per  string
+		Max, Used int
+		Waiting   int64
 	}
 	shownTask struct {
 		Task, Queue string
@@ -115,12 +137,33 @@ type (
 			Started         time.Time
 		}
 	}
-	shownStatus struct {
-		Queues []shownQueue
-		Tasks  []shownTask
+	shownTick struct {
+		Task, Queue, ID, Rule, Zone, Why string
+		Last, Next                       time.Time
+		Overdue                          bool
 	}
-	shownCancel struct{ ID, Queue, Outcome string }
+	shownStatus struct {
+		Broker, Prefix string
+		Queues         []shownQueue
+		Tasks          []shownTask
+		Schedules      []shownTick
+	}
+	shownChange struct {
+		Matched, Cancelled, Retried, Deleted *int
+		MadeDue                              *int `json:"made_due"`
+		Stayed, Looked                       int
+		Stays                                []struct{ ID, Queue, Why string }
+		Outcomes                             []struct{ ID, Queue, Outcome string }
+	}
 )
+
+// lists executes runs or dead list, and returns what it lists.
+func (f *fleet) lists(args ...string) []shownRun {
+	f.t.Helper()
+	var got shownRuns
+	f.tells(&got, args...)
+	return got.Runs
+}
 
 // await asks again until it is so.
 func (f *fleet) await(what string, so func() bool) {
@@ -176,10 +219,10 @@ func TestStatusShowsQueuesAndHowTasksEnded(t *testing.T) {
 	_, err := tasks.QueueEcho(f.ctx, "x", 1, taskrt.Delay(time.Hour), taskrt.OnQueue("elsewhere"))
 	require.NoError(t, err)
 	out := f.says("status")
-	require.Regexp(t, `(?m)^QUEUE +QUEUED +DELAYED +RUNNING +DEAD +TRIMMED +PAUSED +DISABLED$`, out)
-	require.Regexp(t, `(?m)^default +3 +0 +0 +0 +0 +- +-$`, out)
-	require.Regexp(t, `(?m)^elsewhere +0 +1 +0 +0 +0 +- +-$`, out, "a queue that only the broker knows")
-	require.Regexp(t, `(?m)^mail +0 +0 +0 +0 +0 +- +-$`, out, "a queue that only the program knows")
+	require.Regexp(t, `^broker redis://\S+, prefix taskgen\n\nQUEUE +QUEUED +HELD +DELAYED +RUNNING +DEAD +OLDEST +CONSUMERS +NOTES\n`, out)
+	require.Regexp(t, `(?m)^default +3 +0 +0 +0 +0 +\S+ +0 +NO CONSUMER$`, out)
+	require.Regexp(t, `(?m)^elsewhere +0 +0 +1 +0 +0 +- +0 +NO CONSUMER$`, out, "a queue that only the broker knows")
+	require.Regexp(t, `(?m)^mail +0 +0 +0 +0 +0 +- +0 +-$`, out, "a queue that only the program knows")
 	require.Regexp(t, `(?m)^recorder_record +default +- +- +-$`, out)
 
 	bad, err := tasks.QueueMisbehave(f.ctx, "permanent")
@@ -197,6 +240,9 @@ func TestStatusShowsQueuesAndHowTasksEnded(t *testing.T) {
 
 	var s shownStatus
 	f.tells(&s, "status", "--queue", "default")
+	require.Len(t, s.Queues, 1)
+	require.NotNil(t, s.Queues[0].Consumers)
+	s.Queues[0].Consumers = nil // it may not be up yet, or be stopping
 	require.Equal(t, []shownQueue{{Queue: "default", Dead: 1, Disabled: []string{}}}, s.Queues)
 	require.Contains(t, f.refuses(2, "status", "--queue", "defualt"), `no queue is named "defualt"; did you mean "default"?`)
 }
@@ -210,13 +256,13 @@ func TestRunsAreListed(t *testing.T) {
 	require.NoError(t, err)
 
 	out := f.says("runs")
-	require.Regexp(t, `^ID +TASK +QUEUE +STATE +AGE +DUE +ATTEMPTS +FAILURE\n`, out)
-	require.Equal(t, 6, strings.Count(out, "\n"))
-	require.Regexp(t, `(?m)^`+late.ID+` +echo +default +delayed +\S+ +in 1?\d+m +0 +-$`, out)
-	require.Regexp(t, `(?m)^`+mail.ID+` +recorder_mail +mail +queued +\S+ +- +0 +-$`, out)
+	require.Regexp(t, `^ID +TASK +QUEUE +STATE +AGE +DUE +ATTEMPTS +TOOK +HOST +FAILURE\n`, out)
+	require.Equal(t, 7, strings.Count(out, "\n"))
+	require.Regexp(t, `(?m)^`+late.ID+` +echo +default +delayed +\S+ +in 1?\d+m +0 +- +- +-$`, out)
+	require.Regexp(t, `(?m)^`+mail.ID+` +recorder_mail +mail +queued +\S+ +- +0 +- +- +-$`, out)
+	require.Regexp(t, `\n5 runs in 4 queues\.\n$`, out)
 
-	var got []shownRun
-	f.tells(&got, "runs", "--state", "delayed")
+	got := f.lists("runs", "--state", "delayed")
 	require.Len(t, got, 1)
 	require.WithinDuration(t, time.Now().Add(2*time.Hour), got[0].Due, time.Minute)
 	require.WithinDuration(t, time.Now(), got[0].QueuedAt, time.Minute)
@@ -225,10 +271,9 @@ func TestRunsAreListed(t *testing.T) {
 		"--queue mail": 1, "--task recorder-record": 3, "--state queued --queue default": 3, "--state running": 0,
 		"--task login": 0, "--limit 2": 2, "--state queued --task echo": 0,
 	} {
-		f.tells(&got, append([]string{"runs"}, strings.Fields(args)...)...)
-		require.Len(t, got, want, args)
+		require.Len(t, f.lists(append([]string{"runs"}, strings.Fields(args)...)...), want, args)
 	}
-	require.Contains(t, f.says("runs", "--limit", "2"), "\nThere are more; ")
+	require.Contains(t, f.says("runs", "--limit", "2"), " There are more; go on with\n  ")
 	require.NotContains(t, f.says("runs", "--limit", "5"), "There are more")
 	require.Contains(t, f.refuses(2, "runs", "--task", "recorder_recrod"), `did you mean "recorder_record"?`)
 	require.Contains(t, f.refuses(2, "runs", "--queue", "nothing"), `no queue is named "nothing"; known are default, mail`)
@@ -297,10 +342,11 @@ func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
 	unrecorded, err := tasks.QueueRecorderMail(f.ctx, "x")
 	require.NoError(t, err)
 	require.Equal(t, fmt.Sprintf("run %s of queue default: it was waiting, and has ended\n", waiting.ID), f.says("cancel", waiting.ID))
-	require.Contains(t, f.refuses(1, "cancel", waiting.ID), fmt.Sprintf("cancel run %s: it has ended in queue default: failed (cancelled)", waiting.ID))
-	var got shownCancel
+	require.Contains(t, f.refuses(1, "cancel", waiting.ID), fmt.Sprintf("cancel run %s: it has ended in queue default: cancelled", waiting.ID))
+	var got shownChange
 	f.tells(&got, "cancel", unrecorded.ID)
-	require.Equal(t, shownCancel{unrecorded.ID, "mail", "ended"}, got)
+	require.Equal(t, 1, *got.Cancelled)
+	require.Equal(t, []struct{ ID, Queue, Outcome string }{{unrecorded.ID, "mail", "ended"}}, got.Outcomes)
 	require.Contains(t, f.refuses(1, "cancel", unrecorded.ID), "no run of this id waits or runs in the queues default, mail")
 	require.Contains(t, f.refuses(1, "cancel", "nothing"), "cancel run nothing: no run of this id waits or runs in the queues default, mail")
 
@@ -312,13 +358,15 @@ func TestCancelEndsRunsOfOtherProcesses(t *testing.T) {
 	for _, id := range []string{io.ID, cpu.ID} {
 		f.state(id, broker.StateRunning, "default")
 		require.Equal(t, fmt.Sprintf("run %s of queue default: it runs, and its consumer was asked to end it\n", id), f.says("cancel", id))
-		f.state(id, broker.StateFailed, "default")
+		f.state(id, broker.StateCancelled, "default")
 		var d shownDetail
 		f.tells(&d, "run", id)
 		require.EqualValues(t, broker.FailureCancelled, d.Failure.Kind)
-		require.Zero(t, d.EndedAt, "no dead letter is kept of it")
+		require.WithinDuration(t, time.Now(), d.EndedAt, time.Minute)
 	}
 	require.Equal(t, "cancelled", f.last("brood").Last.Ended)
+	require.Len(t, f.lists("runs", "--state", "cancelled"), 3)
+	require.Empty(t, f.lists("dead", "list"), "no dead letter is kept of them")
 }
 
 func TestCancelDoesNotChooseBetweenQueues(t *testing.T) {
@@ -329,11 +377,11 @@ func TestCancelDoesNotChooseBetweenQueues(t *testing.T) {
 	}
 	require.Contains(t, f.refuses(2, "cancel", "mine"), "the queues default and mail have a run of this id each; name one with --queue")
 	require.Contains(t, f.refuses(2, "run", "mine"), "name one with --queue")
-	var got shownCancel
+	var got shownChange
 	f.tells(&got, "cancel", "mine", "--queue", "mail")
-	require.Equal(t, "mail", got.Queue)
+	require.Equal(t, "mail", got.Outcomes[0].Queue)
 	f.tells(&got, "cancel", "mine")
-	require.Equal(t, "default", got.Queue, "the other has ended")
+	require.Equal(t, "default", got.Outcomes[0].Queue, "the other has ended")
 }
 
 func TestPauseAndDisableSayWhatIsNowSo(t *testing.T) {
@@ -348,7 +396,7 @@ func TestPauseAndDisableSayWhatIsNowSo(t *testing.T) {
 	f.tells(&off, "disable", "recorder_mail", "--queue", "default")
 	require.Equal(t, "default", off.Queue)
 	require.True(t, off.Disabled)
-	require.Regexp(t, `(?m)^default +2 +0 +0 +0 +0 +paused +recorder_mail$`, f.says("status"))
+	require.Regexp(t, `(?m)^default +2 +0 +0 +0 +0 +\S+ +0 +NO CONSUMER; paused; disabled: recorder_mail$`, f.says("status"))
 
 	f.serve(0, "--consume")
 	mail, err := tasks.QueueRecorderMail(f.ctx, "ada")
@@ -417,7 +465,7 @@ func TestNothingStoredReachesTheTerminalRaw(t *testing.T) {
 	shows(`no such way to misbehave: a\x1b[2J`, "dead", "list")
 	shows(`no such way to misbehave: a\x1b[2J`, "run", "bad")
 	var dead []shownRun
-	f.await("what is no run is dead", func() bool { f.tells(&dead, "dead", "list", "--kind", "schema"); return len(dead) == 1 })
+	f.await("what is no run is dead", func() bool { dead = f.lists("dead", "list", "--kind", "schema"); return len(dead) == 1 })
 	shows(fmt.Sprintf("the run is %d bytes that cannot be read", len(hostile)), "run", dead[0].ID)
 	shows("-     default  schema", "dead", "list", "--kind", "schema")
 	shows(`"Text":"a\u001b[2J`, "run", "echo")

@@ -187,7 +187,7 @@ func (f *paramFlag) written() string {
 			return strconv.Quote(string(v))
 		}
 	}
-	return string(f.show(v))
+	return string(f.Show(v))
 }
 
 var (

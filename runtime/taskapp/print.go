@@ -2,6 +2,7 @@ package taskapp
 
 import (
 	"fmt"
+	"os"
 	"strconv"
 	"time"
 	"unicode/utf8"
@@ -60,4 +61,27 @@ func span(d time.Duration) string {
 	}
 	const day = 24 * time.Hour
 	return fmt.Sprintf("%dd", d.Round(day)/day)
+}
+
+// thousands writes a number with a comma before each three digits from the right.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// isTerminal reports whether a person reads, or writes, a file.
+func isTerminal(f any) bool {
+	file, ok := f.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }

@@ -3,6 +3,7 @@ package taskapp
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -11,28 +12,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/text"
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
-
-// How far runs are looked through for those of one task or one id.
-const (
-	lookFirst = 500
-	lookMost  = 10_000 // of one state and queue
-)
-
-// The default and the bounds of --limit.
-const (
-	defaultLimit = 50
-	maxLimit     = 1_000_000
-	limitUsage   = "so many at most (default 50)"
-)
-
-// states are those of runs, in the order in which they are shown.
-var states = []string{
-	string(broker.StateRunning), string(broker.StateQueued), string(broker.StateDelayed),
-	string(broker.StateFailed), string(broker.StateSucceeded),
-}
 
 // runView is a run as runs, run and dead list print it.
 type runView struct {
@@ -44,11 +26,16 @@ type runView struct {
 	Deliveries int          `json:"deliveries,omitempty"`
 	Priority   string       `json:"priority,omitempty"`
 	QueuedAt   time.Time    `json:"queued_at,omitzero"`
-	Due        time.Time    `json:"due,omitzero"`      // of a delayed one
-	EndedAt    time.Time    `json:"ended_at,omitzero"` // of a dead one
+	Due        time.Time    `json:"due,omitzero"`        // of a delayed one
+	StartedAt  time.Time    `json:"started_at,omitzero"` // of the attempt that goes on, or was the last
+	EndedAt    time.Time    `json:"ended_at,omitzero"`
+	Took       string       `json:"took,omitempty"`    // the last attempt that has ended
+	Host       string       `json:"host,omitempty"`    // that executes it, or executed the last attempt
 	Session    string       `json:"session,omitempty"` // that holds it
 	Failure    *failureView `json:"failure,omitempty"` // the last one
 	Unreadable bool         `json:"unreadable,omitempty"`
+
+	took time.Duration
 }
 
 type failureView struct {
@@ -65,44 +52,73 @@ func newFailureView(f *broker.Failure) *failureView {
 }
 
 func newRunView(i *broker.RunInfo) runView {
-	v := runView{ID: i.Run.ID, Task: i.Run.Task, Queue: i.Run.Queue, State: string(i.State), Attempts: i.Run.Attempt, Failure: newFailureView(i.Failure)}
+	v := runView{
+		ID: i.Run.ID, Task: i.Run.Task, Queue: i.Run.Queue, State: string(i.State), Attempts: i.Run.Attempt,
+		QueuedAt: utc(i.Run.QueuedAt), StartedAt: utc(i.Started), EndedAt: utc(i.Ended), Failure: newFailureView(i.Failure),
+	}
+	v.addAttempts(i.Run.History.OrZero().Attempts)
 	if i.State.Ended() {
+		if i.State == broker.StateSucceeded {
+			v.Failure = nil // of an attempt before
+		}
 		return v // no more is known
 	}
-	v.Deliveries, v.Priority, v.QueuedAt, v.Session = i.Run.Deliveries, i.Run.Priority.String(), i.Run.QueuedAt, i.Session
+	v.Deliveries, v.Priority, v.Session = i.Run.Deliveries, i.Run.Priority.String(), i.Session
 	if i.State == broker.StateDelayed {
-		v.Due = i.Due
+		v.Due = utc(i.Due)
 	}
 	return v
 }
 
-// runsOptions are the flags of runs.
-type runsOptions struct {
-	controlOptions
-	state, task string
-	limit       int
+// addAttempts sets what the last attempt that has ended tells.
+func (v *runView) addAttempts(attempts []broker.Attempt) {
+	if len(attempts) == 0 {
+		return
+	}
+	last := attempts[len(attempts)-1]
+	if v.State == string(broker.StateRunning) {
+		return // another one goes on
+	}
+	if v.StartedAt.IsZero() {
+		v.StartedAt = utc(last.Started)
+	}
+	if last.Took > 0 {
+		v.Took, v.took = last.Took.String(), last.Took
+	}
+	v.Host = last.Host
+}
+
+// utc returns a time as JSON shows it. The zero time stays zero.
+func utc(t time.Time) time.Time {
+	if t.IsZero() {
+		return time.Time{}
+	}
+	return t.UTC()
+}
+
+// runsView is the JSON of runs and dead list.
+type runsView struct {
+	Runs []runView `json:"runs"`
+	searched
 }
 
 func (c *commandLine) runsCommand() *cobra.Command {
-	o := &runsOptions{limit: defaultLimit}
+	o := &searchOptions{filterOptions: filterOptions{states: states}}
 	cmd := c.command(manual{
 		use: "runs", short: "list the runs that wait, run or have ended",
 		long: `Lists runs: those that run, then those that wait in their order, then those that
-have ended and have a record (//task:result).`,
+have ended and have a record (//task:result). It looks at 100,000 runs at most, and
+its last line says how to go on. "runs now" makes delayed runs due.`,
 		example: "runs --state failed --queue default",
 	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.runs(ctx, o) })
-	set := cmd.Flags()
-	o.addTo(set)
-	textVar(set, &o.queue, "queue", "only those of this queue")
-	textVar(set, &o.state, "state", "only those that are "+strings.Join(states, ", "))
-	textVar(set, &o.task, "task", "only those of this task")
-	intVar(set, &o.limit, "limit", limitUsage)
+	o.addTo(cmd.Flags())
 	completeFlags(cmd, c.flagCompletions())
+	cmd.AddCommand(c.runsNowCommand())
 	return cmd
 }
 
-func (c *commandLine) runs(ctx context.Context, o *runsOptions) error {
-	if err := o.check(); err != nil {
+func (c *commandLine) runs(ctx context.Context, o *searchOptions) error {
+	if err := cmp.Or(o.check("runs"), o.checkTag(c, "runs")); err != nil {
 		return err
 	}
 	ctl, closeBroker, err := c.openControl(ctx, "runs", &o.controlOptions)
@@ -110,157 +126,130 @@ func (c *commandLine) runs(ctx context.Context, o *runsOptions) error {
 		return err
 	}
 	defer closeBroker()
-	views, more, err := ctl.list(ctx, o)
+	view := &runsView{Runs: []runView{}, searched: searched{After: o.after}}
+	f := o.filter(c, ctl.queues)
+	err = ctl.list(o, view, func(p taskrt.PageOptions) error {
+		page, err := ctl.inspector.Runs(ctx, f, p)
+		if err != nil {
+			return err
+		}
+		for _, run := range page.Runs {
+			view.Runs = append(view.Runs, newRunView(run))
+		}
+		view.set(page.Looked, page.Total, page.After)
+		ctl.report(page.Skipped)
+		return nil
+	})
+	if err == nil {
+		err = ctl.addHosts(ctx, view.Runs)
+	}
 	switch {
 	case err != nil:
 		return err
 	case o.json:
-		err = c.printJSON(views)
+		err = c.printJSON(view)
 	default:
-		err = c.printRuns(views, more)
+		err = ctl.printRuns(view, o)
 	}
 	return cmp.Or(err, ctl.incomplete())
 }
 
-func (o *runsOptions) check() error {
-	if o.state != "" && !slices.Contains(states, o.state) {
-		return usagef("runs", "no state is named %q%s", o.state, didYouMean(o.state, states, "; one of "+strings.Join(states, ", ")))
+// addHosts adds to running runs where they run.
+func (c *control) addHosts(ctx context.Context, runs []runView) error {
+	isRunning := func(v runView) bool { return v.State == string(broker.StateRunning) }
+	if !slices.ContainsFunc(runs, isRunning) {
+		return nil
 	}
-	return checkLimit("runs", o.limit)
-}
-
-func checkLimit(command string, n int) error {
-	if n < 1 {
-		return usagef(command, "--limit is %d; at least 1 is needed", n)
-	}
-	if n > maxLimit {
-		return usagef(command, "--limit is %d; at most %d are printed", n, maxLimit)
-	}
-	return nil
-}
-
-// list returns the runs that the flags ask for, and whether there are more.
-func (c *control) list(ctx context.Context, o *runsOptions) (views []runView, more bool, err error) {
-	views = []runView{}
-	var want func(*broker.RunInfo) bool
-	if o.task != "" {
-		names := c.line.namesOf(o.task)
-		want = func(i *broker.RunInfo) bool { return slices.Contains(names, i.Run.Task) }
-	}
-	for _, state := range states {
-		if o.state != "" && o.state != state {
-			continue
-		}
-		most := queuesAtOnce
-		if _, together := c.broker.(maintenance.Surveyor); together && broker.State(state).Ended() {
-			most = len(c.queues)
-		} else if together {
-			most = queuesTogether
-		}
-		for rest, n := c.queues, queuesAtOnce; len(rest) > 0; {
-			queues := rest[:min(n, len(rest))]
-			rest = rest[len(queues):]
-			n = min(4*n, max(most, queuesAtOnce))
-			pages, err := c.lookIn(ctx, queues, broker.State(state), o.limit-len(views)+1, want)
-			if err != nil {
-				return nil, false, err
-			}
-			for _, page := range pages {
-				more = more || !page.all
-				views = append(views, page.views(broker.State(state))...)
-			}
-			if len(views) > o.limit {
-				return views[:o.limit], true, nil
-			}
+	hosts, err := c.inspector.Hosts(ctx)
+	for i := range runs {
+		if isRunning(runs[i]) {
+			runs[i].Host = hosts[runs[i].Session]
 		}
 	}
-	if len(views) == 0 && o.task != "" && c.line.taskNamed(o.task) == nil {
-		return nil, false, c.line.unknownTask("runs", o.task)
-	}
-	return views, more, nil
+	return err
 }
 
-// queuesTogether is how many queues at most are looked into together for runs that have
-// not ended, of which each can have as many as are asked for.
-const queuesTogether = 1000
-
-// lookIn is look for many queues.
-func (c *control) lookIn(ctx context.Context, queues []string, state broker.State, most int, want func(*broker.RunInfo) bool) ([]lookPage, error) {
-	return inMany(ctx, c, queues, func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[[]*broker.RunInfo])) error {
-		return s.SurveyRuns(ctx, queues, state, most, want, part)
-	}, func(part maintenance.Part[[]*broker.RunInfo]) lookPage {
-		return lookPage{part.Found, part.All}
-	}, func(queue string) (page lookPage, err error) {
-		page.found, page.all, err = c.look(ctx, queue, state, most, want)
-		return page, err
-	})
-}
-
-// lookPage is the first runs of one queue in one state.
-type lookPage struct {
-	found []*broker.RunInfo
-	all   bool
-}
-
-func (p lookPage) views(state broker.State) (views []runView) {
-	if state.Ended() {
-		// The newest first, if ids sort by time.
-		slices.SortFunc(p.found, func(a, b *broker.RunInfo) int { return -cmp.Compare(a.Run.ID, b.Run.ID) })
-	}
-	for _, i := range p.found {
-		views = append(views, newRunView(i))
-	}
-	return views
-}
-
-// namesOf returns the names under which runs of a task can be queued. It may be
-// one that the program does not know, whose runs are still there.
-func (c *commandLine) namesOf(task string) []string {
-	if t := c.taskNamed(task); t != nil {
-		return t.names()
-	}
-	return []string{task}
-}
-
-// look returns the first runs of a queue in a state that are wanted, all if want
-// is nil, and whether it has seen all there are. Beside an error it returns what could
-// be read.
-func (c *control) look(ctx context.Context, queue string, state broker.State, most int, want func(*broker.RunInfo) bool) (found []*broker.RunInfo, all bool, err error) {
-	n := min(most, lookMost)
-	if want != nil {
-		n = lookFirst
-	}
-	for ; ; n = min(5*n, lookMost) {
-		infos, err := c.controls.Runs(ctx, queue, state, n)
-		if infos == nil && err != nil {
-			return nil, false, err
-		}
-		found = infos
-		if want != nil {
-			found = slices.DeleteFunc(slices.Clone(infos), func(i *broker.RunInfo) bool { return !want(i) })
-		}
-		if all = len(infos) < n; all || n == lookMost || want == nil || len(found) >= most {
-			return found[:min(len(found), most)], all, err
+// list has next add pages to a list until it has as much as it may, or there is no more.
+func (c *control) list(o *searchOptions, view *runsView, next func(taskrt.PageOptions) error) error {
+	for first := true; first || view.After != "" && len(view.Runs) < o.limit && view.Looked < mostLooked; first = false {
+		err := next(o.page(len(view.Runs), view.After))
+		switch {
+		case errors.Is(err, taskrt.ErrAfter):
+			return usagef(c.command, "--after is not where a list of this kind, and of these queues, ended")
+		case err != nil:
+			return err
 		}
 	}
+	return o.checkTask(c.line, c.command, len(view.Runs))
 }
 
-func (c *commandLine) printRuns(views []runView, more bool) error {
-	w := c.table()
-	fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSTATE\tAGE\tDUE\tATTEMPTS\tFAILURE")
-	for _, v := range views {
-		due, failure := "-", "-"
-		if !v.Due.IsZero() {
-			due = "in " + span(max(time.Until(v.Due), 0))
-		}
-		if v.Failure != nil {
-			failure = v.Failure.Kind
-		}
-		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s\t%d\t%s\n", text.Printable(v.ID), text.Printable(v.Task), text.Printable(v.Queue), v.State, age(v.QueuedAt), due, v.Attempts, text.Printable(failure))
-	}
-	if err := w.Flush(); err != nil || !more {
+func (c *control) printRuns(view *runsView, o *searchOptions) error {
+	if len(view.Runs) == 0 && !o.chooses() && view.After == "" {
+		_, err := fmt.Fprintf(c.line.stdout, "No run waits, runs or has a record in %s. %s queue TASK queues one.\n", c.places(mostNamed), c.line.name())
 		return err
 	}
-	_, err := fmt.Fprintln(c.stdout, "There are more; --limit, --state, --queue and --task choose which are shown.")
+	if len(view.Runs) > 0 {
+		w := c.line.table()
+		fmt.Fprintln(w, "ID\tTASK\tQUEUE\tSTATE\tAGE\tDUE\tATTEMPTS\tTOOK\tHOST\tFAILURE")
+		for _, v := range view.Runs {
+			fmt.Fprintln(w, v.row())
+		}
+		if err := w.Flush(); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintln(c.line.stdout, view.text(c, &o.filterOptions, len(view.Runs), "run"))
 	return err
+}
+
+// row is the run as a row of a table. Its age is that since it was queued or, of one that has
+// ended, since then.
+func (v *runView) row() string {
+	since, due, took := v.QueuedAt, "-", "-"
+	if broker.State(v.State).Ended() {
+		since = v.EndedAt
+	}
+	if !v.Due.IsZero() {
+		due = "in " + span(max(time.Until(v.Due), 0))
+	}
+	switch {
+	case v.State == string(broker.StateRunning) && !v.StartedAt.IsZero():
+		took = age(v.StartedAt) + "…"
+	case v.Took != "":
+		took = span(v.took)
+	}
+	return strings.Join([]string{
+		text.Printable(v.ID), text.Printable(v.Task), text.Printable(v.Queue), v.State, age(since), due,
+		fmt.Sprint(v.Attempts), took, orDash(text.Printable(v.Host)), v.Failure.brief(80),
+	}, "\t")
+}
+
+// brief is a failure for a column of a table.
+func (f *failureView) brief(most int) string {
+	switch {
+	case f == nil:
+		return "-"
+	case f.Message == "":
+		return text.Printable(f.Kind)
+	}
+	return brief(strings.TrimPrefix(f.Kind+": ", ": ")+f.Message, most)
+}
+
+func (c *commandLine) runsNowCommand() *cobra.Command {
+	o := &changeOptions{}
+	cmd := c.command(manual{
+		use: "now [ID…]", short: "make delayed runs due",
+		long: "Makes delayed runs due now, those that wait for a retry included. Their attempts stay\nas they are." +
+			chooseHelp,
+		example: "runs now --task " + c.exampleTask() + " --older 1h",
+	}, c.someIDs, func(ctx context.Context, _ *cobra.Command, ids []string) error {
+		return c.change(ctx, o, &change{
+			command: "runs now", done: "made due", verb: "Make", after: " due", thing: "delayed run", apply: (*taskrt.Inspector).RunNow,
+			why: "no delayed run has this id",
+		}, ids)
+	})
+	o.addTo(cmd.Flags())
+	completeFlags(cmd, c.flagCompletions())
+	cmd.ValidArgsFunction = c.completeRuns(broker.StateDelayed)
+	return cmd
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -98,6 +99,9 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 func (c *commandLine) logServing(ctx context.Context, b broker.Broker, o *serveOptions, address string) {
 	logger, url := o.consumer.Logger, c.brokers(nil).URL(o.broker)
 	attrs := []any{"tasks", len(c.tasks.list), "broker", brokerurl.Redact(url), "consume", o.consume, "schedule", o.schedule}
+	if p, ok := b.(maintenance.Prefixer); ok {
+		attrs = append(attrs, "prefix", p.Prefix())
+	}
 	if o.consume && c.tasks.has(taskrt.CPU) {
 		attrs = append(attrs, "children_held_by", strings.Join(subprocess.Capabilities(), " "))
 	}

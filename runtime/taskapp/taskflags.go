@@ -112,7 +112,11 @@ func (f *taskFlags) parse(args []string) error {
 	case f.set.NArg() > 0 && len(f.task.Spec().Secrets) > 0:
 		return usagef(f.command, "unexpected argument") // it may be the secret
 	case f.set.NArg() > 0:
-		return usagef(f.command, "unexpected argument %q", f.set.Arg(0))
+		hint := ""
+		if _, err := parseDuration(f.set.Arg(0)); err == nil && f.set.Lookup(f.prefix+"wait") != nil {
+			hint = "; a limit of the wait is written --wait=" + f.set.Arg(0)
+		}
+		return usagef(f.command, "unexpected argument %q%s", f.set.Arg(0), hint)
 	}
 	for _, p := range f.params {
 		if p.err != nil {

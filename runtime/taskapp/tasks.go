@@ -31,6 +31,23 @@ func newTaskSet(sets [][]taskrt.Task) (taskSet, error) {
 	return s, nil
 }
 
+// plain returns the tasks as package taskrt takes them.
+func (s taskSet) plain() (tasks []taskrt.Task) {
+	for _, t := range s.list {
+		tasks = append(tasks, t.Task)
+	}
+	return tasks
+}
+
+// tags returns the tags of the tasks, sorted.
+func (s taskSet) tags() (tags []string) {
+	for _, t := range s.list {
+		tags = append(tags, t.Spec().Tags...)
+	}
+	slices.Sort(tags)
+	return slices.Compact(tags)
+}
+
 // names returns the names under which runs of the task can be queued, its own first.
 func (t *task) names() []string {
 	spec := t.Spec()
