@@ -97,24 +97,14 @@ func (s *pageSearch) records(ctx context.Context, p *searchPlace) error {
 	if err != nil {
 		return err
 	}
-	for _, some := range chunks(keys, searchPage) {
-		for len(some) > 0 {
-			args := &script.SearchRecordsArgs{Letter: wire.LetterOf(s.state), Bytes: searchBytes}
-			v, err := s.b.repeat(ctx, s.b.scripts.SearchRecords, s.b.clients.Work, some, args.Append(nil)...)
-			if err != nil {
-				return err
-			}
-			records := script.ParseSearchRecords(v)
-			if len(records) == 0 || len(records) > len(some) {
-				return errors.New("unexpected reply of searchrecords.lua")
-			}
-			for i, record := range records {
-				if s.seeRecord(ctx, some[i], record); s.full() {
-					s.at.name = some[i]
-					return nil
-				}
-			}
-			some = some[len(records):]
+	for some := range slices.Chunk(keys, searchPage) {
+		err := s.b.recordsIn(ctx, some, s.state, func(i int, record script.ReadRecord) bool {
+			s.seeRecord(ctx, some[i], record)
+			s.at.name = some[i]
+			return !s.full()
+		})
+		if err != nil || s.full() {
+			return err
 		}
 	}
 	if s.at.scan, s.at.name = next, ""; next == 0 {
@@ -162,7 +152,25 @@ func (s *pageSearch) seeRecord(ctx context.Context, key string, record script.Re
 	}
 }
 
-// chunks divides a list into parts of a size.
-func chunks[T any](list []T, size int) (parts [][]T) {
-	return slices.Collect(slices.Chunk(list, size))
+// recordsIn reads records, all of one server that is no cluster or of one queue, and calls use for
+// each until that returns false.
+func (b *Broker) recordsIn(ctx context.Context, keys []string, state broker.State, use func(i int, record script.ReadRecord) bool) error {
+	args := (&script.SearchRecordsArgs{Letter: wire.LetterOf(state), Bytes: searchBytes}).Append(nil)
+	for read := 0; read < len(keys); {
+		v, err := b.repeat(ctx, b.scripts.SearchRecords, b.clients.Work, keys[read:], args...)
+		if err != nil {
+			return err
+		}
+		records := script.ParseSearchRecords(v)
+		if len(records) == 0 || len(records) > len(keys)-read {
+			return errors.New("unexpected reply of searchrecords.lua")
+		}
+		for _, record := range records {
+			if !use(read, record) {
+				return nil
+			}
+			read++
+		}
+	}
+	return nil
 }

@@ -56,7 +56,7 @@ func TestManyQueuesCostFewCommands(t *testing.T) {
 		sessions = append(sessions, join(t, b, time.Minute))
 	}
 	for i, name := range names {
-		fill(t, b, name, dead, func(i int) string { return fmt.Sprint("dead-", i) }, nil)
+		fill(t, b, name, dead, func(i int) string { return fmt.Sprint("dead-", i) }, func(r *broker.TaskRun) { r.Keep = time.Hour })
 		var outcomes []broker.Outcome
 		s := sessions[i%consumers]
 		for _, r := range takeAll(t, s, name, dead) {
@@ -100,6 +100,12 @@ func TestManyQueuesCostFewCommands(t *testing.T) {
 			}))
 		})
 	}
+	survey("runs failed", 40, func() {
+		require.NoError(t, b.SurveyRuns(ctx, names, broker.StateFailed, 51, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
+			require.False(t, p.Apart)
+			require.Len(t, p.Found, dead)
+		}))
+	})
 	survey("dead letters", 20, func() {
 		require.NoError(t, b.SurveyDeadLetters(ctx, names, func(p maintenance.Part[[]*broker.DeadLetter]) {
 			require.False(t, p.Apart)

@@ -9,6 +9,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
+	"github.com/taskgen/taskgen/redis/internal/script"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -28,10 +29,8 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 		if err != nil {
 			return err
 		}
-		for keys := range slices.Chunk(got.Entries, listPage) {
-			if err := e.add(ctx, keys); err != nil {
-				return err
-			}
+		if err := e.add(ctx, got.Entries); err != nil {
+			return err
 		}
 		if cursor = got.Cursor; cursor == 0 {
 			break
@@ -66,7 +65,7 @@ func (e *endedSurvey) isSkipped(s *surveyed) bool { return s.place >= e.last }
 // scan reads a page of the keys of records on a server.
 func (e *endedSurvey) scan(ctx context.Context, node conn.Commands, cursor uint64) (got conn.Page, err error) {
 	err = e.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-		got, err = node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", 1000)
+		got, err = node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", scanPage)
 		return err
 	})
 	return got, err
@@ -84,82 +83,67 @@ func (e *endedSurvey) part(s *surveyed) maintenance.Part[[]*broker.RunInfo] {
 
 // add adds the wanted ones of records.
 func (e *endedSurvey) add(ctx context.Context, keys []string) error {
-	of := e.queuesOf(keys)
-	ended, err := e.inState(ctx, keys, of)
-	if err != nil {
-		return err
-	}
-	for few := range slices.Chunk(ended, endedPage) {
-		if err := e.addRecords(ctx, few, of); err != nil {
-			return err
+	for _, group := range e.byQueue(keys) {
+		for some := range slices.Chunk(group, searchPage) {
+			err := e.b.recordsIn(ctx, some, e.state, func(i int, record script.ReadRecord) bool {
+				e.addRecord(some[i], record)
+				return true
+			})
+			if err != nil {
+				return err
+			}
 		}
 		e.trim()
 	}
 	return nil
 }
 
-// queuesOf returns the queue of each record, unless enough is known of the queue.
-func (e *endedSurvey) queuesOf(keys []string) map[string]*surveyed {
-	of := map[string]*surveyed{}
+// byQueue returns the keys of records of queues of which not enough is known, in one group for each
+// queue on a cluster, else in one group.
+func (e *endedSurvey) byQueue(keys []string) (groups [][]string) {
+	at := map[*surveyed]int{}
 	for _, key := range keys {
-		if end := strings.Index(key, "}:rec:"); end >= 0 {
-			if s := e.of[key[:end+2]]; s != nil && !s.apart && !e.isSkipped(s) {
-				of[key] = s
-			}
+		s := e.queueOf(key)
+		if s == nil || s.apart || e.isSkipped(s) {
+			continue
 		}
+		if !e.b.clients.Cluster {
+			s = nil // any
+		}
+		n, ok := at[s]
+		if !ok {
+			n = len(groups)
+			at[s], groups = n, append(groups, nil)
+		}
+		groups[n] = append(groups[n], key)
 	}
-	return of
+	return groups
 }
 
-// inState returns the keys of the records whose runs are in the survey's state.
-func (e *endedSurvey) inState(ctx context.Context, keys []string, of map[string]*surveyed) (found []string, err error) {
-	states := map[string]conn.Reply[string]{}
-	err = e.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for key := range of {
-			states[key] = pipe.GetRange(ctx, key, 0, 0)
-		}
-	})
-	if err != nil {
-		return nil, err
+// queueOf returns the queue of a record, nil if it is none of the survey's.
+func (e *endedSurvey) queueOf(key string) *surveyed {
+	end := strings.Index(key, "}:rec:")
+	if end < 0 {
+		return nil
 	}
-	for _, key := range keys {
-		if s := of[key]; s != nil {
-			if s.note(states[key].Err()); states[key].Val() == wire.LetterOf(e.state) {
-				found = append(found, key)
-			}
-		}
-	}
-	return found, nil
+	return e.of[key[:end+2]]
 }
 
-// addRecords reads some records and adds those that are wanted.
-func (e *endedSurvey) addRecords(ctx context.Context, keys []string, of map[string]*surveyed) error {
-	stored := map[string]conn.Reply[string]{}
-	err := e.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for _, key := range keys {
-			stored[key] = pipe.Get(ctx, key)
-		}
-	})
-	if err != nil {
-		return err
+// addRecord adds the run of a record if it is wanted.
+func (e *endedSurvey) addRecord(key string, record script.ReadRecord) {
+	s := e.queueOf(key)
+	s.apart = s.apart || record.Odd
+	if record.Stored == "" || len(e.found[s]) > e.max {
+		return
 	}
-	for _, key := range keys {
-		s := of[key]
-		s.note(stored[key].Err())
-		if info := endedRun(s.queue, key, stored[key].Val(), e.state); info != nil && e.want(info) && len(e.found[s]) <= e.max {
-			e.found[s] = append(e.found[s], info)
-			e.n++
-		}
+	if info := endedRun(s.queue, key, record.Stored, e.state); info != nil && e.want(info) {
+		e.found[s] = append(e.found[s], info)
+		e.n++
 	}
-	return nil
 }
 
-const (
-	// endedPage is how many records are read at once: each can have a large result.
-	endedPage = 50
-	// surveyLeast is how many runs that have ended are kept before queues are skipped.
-	surveyLeast = 10_000
-)
+// surveyLeast is how many runs that have ended are kept before queues are skipped.
+const surveyLeast = 10_000
 
 // trim skips queues, and what was found of them, if those before them have enough runs.
 func (e *endedSurvey) trim() {
