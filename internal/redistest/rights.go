@@ -8,7 +8,7 @@ import (
 
 // rights is all that a broker's user needs whose prefix begins with "app:": the commands
 // that the broker sends, and those that its scripts call. A database other than 0 needs
-// select too.
+// select too. docs/wire.md and docs/operating.md list them.
 const rights = `
 	resetchannels resetkeys ~app:* -@all
 	+evalsha +eval

@@ -3,9 +3,11 @@
 package taskapp_test
 
 import (
+	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -157,8 +159,13 @@ func TestHealthIsAnExitStatus(t *testing.T) {
 	}
 	f.tells(&view, "health", "--http", address)
 	require.True(t, view.Healthy)
+	f.await("the broker knows this host", func() bool { return f.app("health").code == 0 })
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	require.Contains(t, f.says("health"), fmt.Sprintf(" %d of host %s is up\n", p.cmd.Process.Pid, host))
 	require.Contains(t, f.refuses(2, "health", "--live"), "--live needs --http")
 	require.Contains(t, f.refuses(2, "health", "--http", "x"), `invalid value "x" for flag --http`)
 	require.NoError(t, p.end(syscall.SIGTERM))
 	require.Contains(t, f.refuses(1, "health", "--http", address), "connection refused")
+	require.Contains(t, f.refuses(1, "health"), "no consumer or scheduler of host "+host+" is up")
 }

@@ -29,8 +29,8 @@ import (
 // With TASKGEN_SOAK the load lasts a minute.
 func TestPrometheusAgreesWithTheLedger(t *testing.T) {
 	f := newFleet(t)
-	first := f.serve(2*time.Millisecond, "--http", "127.0.0.1:0")
-	second := f.serve(2*time.Millisecond, "--http", "127.0.0.1:0", "--consume")
+	first := f.serve(2*time.Millisecond, "--http", "127.0.0.1:0", "--lease", "20s")
+	second := f.serve(2*time.Millisecond, "--http", "127.0.0.1:0", "--consume", "--lease", "20s")
 	recorder, err := metrics.NewRecorder(metrics.Config{})
 	require.NoError(t, err)
 	registry := prometheus.NewRegistry()
@@ -86,6 +86,7 @@ func TestPrometheusAgreesWithTheLedger(t *testing.T) {
 	require.GreaterOrEqual(t, value(native, `histogram_quantile(0.01, sum(taskgen_attempt_duration_seconds`+record+`))`), .0018)
 	require.Positive(t, value(server, `sum(taskgen_ticks_total{task="recorder_tick",result="queued"})`))
 	require.Less(t, time.Since(time.Unix(int64(value(server, `max(taskgen_last_success_timestamp_seconds`+record+`)`)), 0)), time.Minute)
+	equals(server, 1, `count(taskgen_queue_runs{producer="",queue="default",state="ready"})`) // of two serves one shows the fleet
 	for _, expression := range dashboardExpressions(t) {
 		server.Query(expression) // it fails the test if it cannot be evaluated
 	}
@@ -98,6 +99,10 @@ func TestPrometheusAgreesWithTheLedger(t *testing.T) {
 	require.EqualValues(t, records, value(server, `sum(taskgen_attempts_total{task="recorder_record",outcome="succeeded"})`))
 	f.server.Restart()
 	equals(server, 1, `min(taskgen_up)`)
+
+	// When the serve ends that shows the fleet, the other one does.
+	require.NoError(t, first.end(syscall.SIGTERM))
+	equals(server, 1, `count(taskgen_queue_runs{instance="`+config.Targets[1]+`",queue="default",state="ready"})`)
 	require.NoError(t, second.end(syscall.SIGTERM))
 }
 

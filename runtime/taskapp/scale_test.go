@@ -9,6 +9,7 @@ import (
 	"math"
 	"net/http"
 	"net/url"
+	goruntime "runtime"
 	"strconv"
 	"syscall"
 	"testing"
@@ -134,6 +135,14 @@ func TestAutoscalersSeeTheLoad(t *testing.T) {
 
 	// Scaling down takes a consumer its runs away in the midst: they execute elsewhere.
 	one, two := f.serve(time.Second, "--consume", "--grace", "10ms"), f.serve(0, "--consume")
+	load := "http://" + address + "/scale?queue=mail"
+	f.await("both are known", func() bool {
+		n, err := k.metricsAPI(load, "consumers")
+		return err == nil && n == 2
+	})
+	slots, err := k.metricsAPI(load, "slots")
+	require.NoError(t, err)
+	require.EqualValues(t, 2*10*goruntime.GOMAXPROCS(0), slots, "those for io, as the queue has no other tasks")
 	f.await("both execute runs", func() bool {
 		pids := make(map[int]bool)
 		for _, e := range f.events() {
