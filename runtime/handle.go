@@ -156,7 +156,8 @@ func (h *Handle[R]) status(ctx context.Context) (Status, error) {
 	if err != nil {
 		return Status{}, err
 	}
-	s := Status{ID: record.ID, Task: record.Task, Queue: record.Queue, State: record.State, Attempt: record.Attempt}
+	s := Status{ID: record.ID, Task: record.Task, Queue: record.Queue, State: record.State, Attempt: record.Attempt,
+		QueuedAt: record.QueuedAt, StartedAt: record.StartedAt, Host: record.Host, EndedAt: record.EndedAt, Attempts: record.Attempts}
 	if record.Progress != nil {
 		s.Progress = *record.Progress
 	}
@@ -265,7 +266,17 @@ type Status struct {
 	Err     *RunError // why the last attempt failed; nil if none did, or the run succeeded
 
 	Progress RunProgress // what the run reported last with [Progress]
+
+	// Times and places for people. A zero one is unknown, or not yet.
+	QueuedAt  time.Time
+	StartedAt time.Time // of a running run: when its attempt began
+	Host      string    // of a running run: host and process of its consumer
+	EndedAt   time.Time
+	Attempts  []Attempt // that have ended, the last ten, the oldest first
 }
+
+// Attempt is an attempt of a run that has ended.
+type Attempt = broker.Attempt
 
 // RunProgress is a run's report of its progress: Done of Total, which is 0 if the run does
 // not know it, and a Note.

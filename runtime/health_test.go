@@ -198,3 +198,25 @@ func TestTicksOfTwoSchedulersAreCountedOnce(t *testing.T) {
 		require.LessOrEqual(t, claimed, queued, "a tick that one queued is counted by the other at most once")
 	})
 }
+
+// TestKilledChildrenAreCounted cancels a run that does not stop by itself.
+func TestKilledChildrenAreCounted(t *testing.T) {
+	b := newMemory(t)
+	c, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{Logger: quiet, Processes: 1}, tasks.Tasks(nil))
+	require.NoError(t, err)
+	start(t, c.Run)
+	ctx := clientContext(childContext(t), b)
+	warm, err := tasks.QueueSquare(ctx, 3)
+	require.NoError(t, err)
+	_, err = warm.Wait(ctx)
+	require.NoError(t, err)
+	require.Equal(t, 1, c.Stats().Children)
+	require.Empty(t, c.Stats().Kills)
+	h, err := tasks.QueueMisbehave(ctx, "spin", taskrt.Keep(time.Minute))
+	require.NoError(t, err)
+	require.Eventually(t, func() bool { return c.Stats().Slots[taskrt.CPU].Busy == 1 }, 20*time.Second, time.Millisecond)
+	require.NoError(t, h.Cancel(ctx))
+	_, err = h.Wait(ctx)
+	require.ErrorIs(t, err, taskrt.ErrCancelled)
+	require.Equal(t, map[string]int64{"cancelled": 1}, c.Stats().Kills)
+}

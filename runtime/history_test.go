@@ -244,3 +244,49 @@ func TestAChildThatCrashesIsInTheHistoryOnce(t *testing.T) {
 		require.Contains(t, a.Message, "child process")
 	}
 }
+
+// TestStatusTellsTimesAndAttempts asks while a run waits, executes and has ended.
+func TestStatusTellsTimesAndAttempts(t *testing.T) {
+	onBoth(t, func(t *testing.T, b broker.Broker) {
+		release := make(chan struct{}, 2)
+		ctx, cancel := context.WithTimeout(clientContext(context.Background(), b), time.Minute)
+		defer cancel()
+		h, err := tasks.QueueRecorderRecord(ctx, "x", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		status, err := h.Status(ctx)
+		require.NoError(t, err)
+		require.WithinDuration(t, time.Now(), status.QueuedAt, time.Second)
+		queued := status.QueuedAt
+		require.Equal(t, taskrt.Status{ID: h.ID, Task: "recorder_record", Queue: "default", State: broker.StateQueued, QueuedAt: queued}, status)
+
+		consume(t, b, taskrt.ConsumerConfig{Retry: func(*taskrt.Run, error) (time.Duration, bool) { return time.Millisecond, true }},
+			tasks.Tasks(new(journal).recorder(func(ctx context.Context, run *taskrt.Run, _ string) error {
+				if run.Attempt == 1 {
+					return errors.New("no luck")
+				}
+				select {
+				case <-release:
+				case <-ctx.Done():
+				}
+				return nil
+			})))
+		require.Eventually(t, func() bool {
+			status, err = h.Status(ctx)
+			return err == nil && status.State == broker.StateRunning && status.Attempt == 1
+		}, 20*time.Second, 10*time.Millisecond)
+		require.Len(t, status.Attempts, 1)
+		require.Equal(t, "no luck", status.Attempts[0].Message)
+		require.Equal(t, taskrt.Failed, status.Attempts[0].Kind)
+		require.Contains(t, status.Attempts[0].Host, fmt.Sprint(":", os.Getpid()))
+		require.Zero(t, status.EndedAt)
+		release <- struct{}{}
+		_, err = h.Wait(ctx)
+		require.NoError(t, err)
+		status, err = h.Status(ctx)
+		require.NoError(t, err)
+		require.WithinDuration(t, queued, status.QueuedAt, time.Millisecond)
+		require.False(t, status.EndedAt.Before(status.Attempts[1].Started.Add(-time.Second)))
+		require.Len(t, status.Attempts, 2)
+		require.Empty(t, status.Attempts[1].Kind)
+	})
+}

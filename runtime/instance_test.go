@@ -6,7 +6,7 @@ import (
 	"os"
 	"slices"
 	"strings"
-	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,70 +19,50 @@ import (
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// observed is a broker that records what consumers and schedulers send of themselves.
-type observed struct {
+// refusing is a broker that may fail announcements and tallies.
+type refusing struct {
 	*memory.Broker
-	mu        sync.Mutex
-	fails     error
-	announced []broker.Instance
-	withdrawn []string
-	tallies   [][]broker.Tally // of each call
+	fails atomic.Bool
 }
 
-func (b *observed) Announce(_ context.Context, i *broker.Instance) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.fails == nil {
-		b.announced = append(b.announced, *i)
+func (b *refusing) Announce(ctx context.Context, i *broker.Instance) error {
+	if b.fails.Load() {
+		return errAway
 	}
-	return b.fails
+	return b.Broker.Announce(ctx, i)
 }
 
-func (b *observed) Withdraw(_ context.Context, id string) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.withdrawn = append(b.withdrawn, id)
-	return b.fails
-}
-
-func (b *observed) Instances(context.Context) ([]*broker.Instance, error) { return nil, nil }
-
-func (b *observed) AddTallies(_ context.Context, tallies []broker.Tally) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.fails == nil {
-		b.tallies = append(b.tallies, slices.Clone(tallies))
+func (b *refusing) Withdraw(ctx context.Context, id string) error {
+	if b.fails.Load() {
+		return errAway
 	}
-	return b.fails
+	return b.Broker.Withdraw(ctx, id)
 }
 
-func (b *observed) Tallies(context.Context, []string, time.Time, time.Time) ([]broker.Tally, error) {
-	return nil, nil
-}
-
-func (b *observed) setFails(err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.fails = err
-}
-
-// last returns the announcement of a role that came last, and how many there were.
-func (b *observed) last(role broker.Role) (last broker.Instance, n int) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	for _, i := range b.announced {
-		if i.Role == role {
-			last, n = i, n+1
-		}
+func (b *refusing) AddTallies(ctx context.Context, tallies []broker.Tally) error {
+	if b.fails.Load() {
+		return errAway
 	}
-	return last, n
+	return b.Broker.AddTallies(ctx, tallies)
+}
+
+// instanceOf returns the instance of a role, nil if there is none.
+func instanceOf(t *testing.T, b broker.Instances, role broker.Role) *broker.Instance {
+	t.Helper()
+	all, err := b.Instances(t.Context())
+	require.NoError(t, err)
+	i := slices.IndexFunc(all, func(i *broker.Instance) bool { return i.Role == role })
+	if i < 0 {
+		return nil
+	}
+	return all[i]
 }
 
 // TestInstancesAnnounceThemselves follows a process with a consumer and a scheduler from their
 // start to their stop, during which a run still executes.
 func TestInstancesAnnounceThemselves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &observed{Broker: newMemory(t)}
+		b := newMemory(t)
 		set := tasks.Tasks(new(journal).recorder(func(context.Context, *taskrt.Run, string) error {
 			time.Sleep(20 * time.Second)
 			return nil
@@ -102,44 +82,41 @@ func TestInstancesAnnounceThemselves(t *testing.T) {
 		time.Sleep(10*time.Second + time.Millisecond)
 		synctest.Wait()
 
-		i, n := b.last(broker.RoleConsumer)
-		require.LessOrEqual(t, n, 3, "at the start, with the session, and after a third of the time")
+		i := instanceOf(t, b, broker.RoleConsumer)
+		require.NotNil(t, i)
 		require.NotEmpty(t, i.ID)
+		require.Less(t, time.Since(i.Seen), time.Second)
 		require.NotEmpty(t, i.Session)
 		host, err := os.Hostname()
 		require.NoError(t, err)
 		want := broker.Instance{
-			ID: i.ID, Role: broker.RoleConsumer, Host: host, PID: os.Getpid(), Version: "v1.2.3", Address: "10.0.0.7:8080", Started: began,
+			ID: i.ID, Role: broker.RoleConsumer, Host: host, PID: os.Getpid(), Version: "v1.2.3", Address: "10.0.0.7:8080",
 			Queues: map[string]int{"default": 3, "mail": 1}, Session: i.Session, Slots: [2]broker.Slots{taskrt.IO: {Total: 7, Busy: 1}},
 		}
-		i.Started = i.Started.Round(0)
-		want.Started = want.Started.Round(0)
-		require.Equal(t, want, i)
-		scheduler, _ := b.last(broker.RoleScheduler)
+		want.Started, want.Seen = began.Round(0).UTC(), i.Seen
+		require.Equal(t, want, *i)
+		scheduler := instanceOf(t, b, broker.RoleScheduler)
 		require.NotEqual(t, i.ID, scheduler.ID)
 		require.Equal(t, i.PID, scheduler.PID)
 		require.Equal(t, map[string]int{"default": 1}, scheduler.Queues)
 		require.Zero(t, scheduler.Slots)
 
-		_, before := b.last(broker.RoleConsumer)
 		time.Sleep(time.Hour)
-		_, after := b.last(broker.RoleConsumer)
-		require.InDelta(t, 3600/10, after-before, 1)
-
+		require.Equal(t, i.ID, instanceOf(t, b, broker.RoleConsumer).ID)
 		_, err = tasks.QueueRecorderRecord(clientContext(t.Context(), b), "x")
 		require.NoError(t, err)
 		synctest.Wait()
 		stopped := make(chan error)
 		go func() { stopped <- stopConsumer() }()
 		synctest.Wait()
-		i, _ = b.last(broker.RoleConsumer)
+		i = instanceOf(t, b, broker.RoleConsumer)
 		require.True(t, i.Stopping, "it is known at once")
 		require.Equal(t, 1, i.Slots[taskrt.IO].Busy)
-		require.Empty(t, b.withdrawn)
 		require.NoError(t, <-stopped)
-		require.Equal(t, []string{i.ID}, b.withdrawn)
+		require.Nil(t, instanceOf(t, b, broker.RoleConsumer), "at once")
+		require.NotNil(t, instanceOf(t, b, broker.RoleScheduler))
 		require.NoError(t, stopScheduler())
-		require.Equal(t, []string{i.ID, scheduler.ID}, b.withdrawn)
+		require.Nil(t, instanceOf(t, b, broker.RoleScheduler))
 	})
 }
 
@@ -147,7 +124,8 @@ func TestInstancesAnnounceThemselves(t *testing.T) {
 // takes them.
 func TestABrokerThatTakesNoInstancesStopsNoWork(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &observed{Broker: newMemory(t), fails: errAway}
+		b := &refusing{Broker: newMemory(t)}
+		b.fails.Store(true)
 		var h heard
 		cfg := h.config()
 		stop := consume(t, b, cfg, tasks.Tasks(new(journal).recorder(nil)))
@@ -163,13 +141,14 @@ func TestABrokerThatTakesNoInstancesStopsNoWork(t *testing.T) {
 		run()
 		require.Equal(t, 1, strings.Count(h.text(), "cannot announce itself"), h.text())
 		require.Equal(t, 1, strings.Count(h.text(), "cannot send tallies"), h.text())
-		b.setFails(nil)
+		b.fails.Store(false)
+		require.Nil(t, instanceOf(t, b, broker.RoleConsumer))
 		time.Sleep(time.Minute)
-		_, n := b.last(broker.RoleConsumer)
-		require.InDelta(t, 6, n, 1)
-		require.Len(t, b.tallies, 1)
-		require.Len(t, b.tallies[0], 2, "of both minutes")
-		b.setFails(errAway)
+		require.NotNil(t, instanceOf(t, b, broker.RoleConsumer))
+		tallies, err := b.Tallies(ctx, []string{"default"}, time.Now().Add(-2*time.Hour), time.Now())
+		require.NoError(t, err)
+		require.Len(t, tallies, 2, "of both minutes")
+		b.fails.Store(true)
 		began := time.Now()
 		require.NoError(t, stop())
 		require.Less(t, time.Since(began), 2*time.Second)
@@ -180,7 +159,7 @@ func TestABrokerThatTakesNoInstancesStopsNoWork(t *testing.T) {
 // expire, be cancelled and snooze.
 func TestTalliesCountWhatBecomesOfRuns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		b := &observed{Broker: newMemory(t)}
+		b := newMemory(t)
 		attempts := map[string]int{}
 		stop := consume(t, b, taskrt.ConsumerConfig{
 			Concurrency: 1, Queues: map[string]int{"default": 1, "other": 1},
@@ -225,16 +204,13 @@ func TestTalliesCountWhatBecomesOfRuns(t *testing.T) {
 		time.Sleep(time.Second)
 		require.NoError(t, stop())
 
+		all, err := b.Tallies(ctx, []string{"default", "other"}, midnight, time.Now())
+		require.NoError(t, err)
 		sum := map[string]broker.Tally{}
-		for _, call := range b.tallies {
-			for _, tally := range call {
-				require.Zero(t, tally.Minute.Second())
-				require.Equal(t, time.UTC, tally.Minute.Location())
-				key := fmt.Sprintf("%s %s %d", tally.Queue, tally.Task, tally.Minute.Sub(midnight)/time.Minute)
-				of := sum[key]
-				of.Add(&tally)
-				sum[key] = of
-			}
+		for _, tally := range all {
+			key := fmt.Sprintf("%s %s %d", tally.Queue, tally.Task, tally.Minute.Sub(midnight)/time.Minute)
+			tally.Queue, tally.Task, tally.Minute = "", "", time.Time{}
+			sum[key] = tally
 		}
 		require.Equal(t, broker.Tally{Succeeded: 1, Waits: histogram(0), Times: histogram(3 * time.Second)}, sum["default recorder_record 0"])
 		require.Equal(t, broker.Tally{Succeeded: 1, Waits: histogram(0), Times: histogram(3 * time.Second)}, sum["other recorder_record 0"])
@@ -262,13 +238,14 @@ func histogram(durations ...time.Duration) (h broker.Histogram) {
 func TestNoTalliesSendsNone(t *testing.T) {
 	for _, off := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {
-			b := &observed{Broker: newMemory(t)}
+			b := newMemory(t)
 			consume(t, b, taskrt.ConsumerConfig{NoTallies: off}, tasks.Tasks(new(journal).recorder(nil)))
 			_, err := tasks.QueueRecorderRecord(clientContext(t.Context(), b), "x")
 			require.NoError(t, err)
 			time.Sleep(time.Minute)
-			synctest.Wait()
-			require.Equal(t, off, len(b.tallies) == 0)
+			tallies, err := b.Tallies(t.Context(), []string{"default"}, time.Now().Add(-time.Hour), time.Now())
+			require.NoError(t, err)
+			require.Equal(t, off, len(tallies) == 0)
 		})
 	}
 }

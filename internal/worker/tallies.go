@@ -156,6 +156,9 @@ func (w *Worker) sendTallies(ctx context.Context, within time.Duration) {
 		ts.mu.Unlock()
 		for _, t := range taken {
 			t.key.task, t.Task = ts.name, ts.name
+			if t.Validate() != nil {
+				continue // no broker takes it, nor what is sent with it: a clock is far off
+			}
 			if !u.add(t) && !u.dropped {
 				u.dropped = true
 				w.logger.Warn("tallies were dropped, the oldest first: the broker does not take them", "kept", maxUnsentTallies)
