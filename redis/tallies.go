@@ -16,7 +16,7 @@ import (
 
 const (
 	// tallyPage is how many tallies one command adds: each costs the server 10 to 40 µs.
-	tallyPage = 100
+	tallyPage = 50
 	// seriesPage is how many series of an hour, of up to some kilobytes, one pipeline reads. It
 	// is also how many one command reads of a queue with more tasks.
 	seriesPage = 500
@@ -25,7 +25,7 @@ const (
 )
 
 // AddTallies adds tallies, as [broker.Tallies] says. It sends one command for each queue, hour
-// and 100 tallies. If some cannot be stored, it returns an error, and the others are stored.
+// and 50 tallies. If some cannot be stored, it returns an error, and the others are stored.
 func (b *Broker) AddTallies(ctx context.Context, tallies []broker.Tally) error {
 	for i := range tallies {
 		if err := tallies[i].Validate(); err != nil {

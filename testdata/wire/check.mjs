@@ -3,6 +3,7 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
+import { pack } from "./msgpack.mjs";
 import { history, storedRun, parse, parseRecord, record } from "./wire.mjs";
 
 const vectors = (file) => JSON.parse(fs.readFileSync(new URL(file, import.meta.url), "utf8"));
@@ -38,6 +39,28 @@ for (const v of vectors("outbox.json")) {
   if (!v.run) continue; // the end of a member has no run
   const stored = storedRun({ ...v.run, payload: bytes(v.run.payload) });
   assert.equal(bytes(v.hex).subarray(16).toString("hex"), stored.toString("hex"), v.name);
+  n++;
+}
+for (const v of vectors("instances.json")) {
+  const map = {
+    r: v.role, h: v.host, p: v.pid, v: v.version, s: BigInt(v.started), x: v.stopping, q: v.queues, m: v.more, a: v.address,
+    e: v.session, l: v.slots.flat(), c: v.children,
+  };
+  assert.equal(Buffer.concat([Buffer.from(String(v.seen_ms)), pack(map)]).toString("hex"), v.hex, v.name);
+  n++;
+}
+for (const v of vectors("tallies.json")) {
+  const minutes = new Map(); // of each its counts by their numbers
+  for (const m of v.minutes) {
+    const counts = minutes.get(m.minute) ?? Array(52).fill(0);
+    [[0, m.counts], [4, m.waits], [28, m.times]].forEach(([from, list]) => list.forEach((c, i) => { counts[from + i] += c; }));
+    minutes.set(m.minute, counts);
+  }
+  const series = [...minutes].map(([minute, counts]) => {
+    const packed = pack(counts.flatMap((c, i) => (c ? [i, c] : [])));
+    return Buffer.concat([Buffer.from([minute, packed.length >> 8, packed.length & 255]), packed]);
+  });
+  assert.equal(Buffer.concat(series).toString("hex"), v.hex, v.name);
   n++;
 }
 console.log(n);
