@@ -15,8 +15,8 @@ import (
 )
 
 const (
-	// tallyPage is how many tallies one command adds: each costs the server 10 to 40 µs.
-	tallyPage = 50
+	// tallyPage is how many tallies one command adds: each costs the server 10 to 40 µs, and if all its counts are huge up to 130 µs.
+	tallyPage = 25
 	// seriesPage is how many series of an hour, of up to some kilobytes, one pipeline reads. It
 	// is also how many one command reads of a queue with more tasks.
 	seriesPage = 500
@@ -25,7 +25,7 @@ const (
 )
 
 // AddTallies adds tallies, as [broker.Tallies] says. It sends one command for each queue, hour
-// and 50 tallies. If some cannot be stored, it returns an error, and the others are stored.
+// and 25 tallies. If some cannot be stored, it returns an error, and the others are stored.
 func (b *Broker) AddTallies(ctx context.Context, tallies []broker.Tally) error {
 	for i := range tallies {
 		if err := tallies[i].Validate(); err != nil {
