@@ -20,7 +20,17 @@ func (f *fixture) requireOldest(want time.Time, what string) {
 	require.WithinDuration(f, want, f.queueInfo("q").Oldest, 2*slack, "since when the run is due that waits the longest: %s", what)
 }
 
+// needsOldest skips the check of a broker that does not know since when runs are due.
+func (f *fixture) needsOldest() {
+	f.Helper()
+	f.queueNew("probe", 1)
+	if f.queueInfo("probe").Oldest.IsZero() {
+		f.Skip("the broker does not know since when runs are due")
+	}
+}
+
 func oldestDue(f *fixture) {
+	f.needsOldest()
 	require.Zero(f, f.queueInfo("q").Oldest, "in a queue never used")
 	late := f.newRun("q", delay(5*quiet))
 	f.queue(late)
@@ -47,6 +57,7 @@ func oldestDue(f *fixture) {
 }
 
 func oldestAgain(f *fixture) {
+	f.needsOldest()
 	s, run := f.holdOne()
 	run.QueuedAt = run.QueuedAt.Add(-time.Hour)
 	attempt(run, "first")

@@ -120,7 +120,15 @@ func changeCancels(f *fixture) {
 		require.Equal(f, n, changed, "runs cancelled without Match")
 		require.Zero(f, f.length("q"), "length after all were cancelled")
 	}
-	f.takesNothing(f.openSession(longHold), "q")
+	if f.keeps(broker.PolicyNext) {
+		f.queueNew("q", 1, func(r *broker.TaskRun) {
+			r.EnsureLinks().Then = []broker.FollowUp{{Run: &broker.TaskRun{ID: r.ID + "-next", Task: theTask, Queue: "next", Payload: []byte{0x80}}}}
+		})
+		changed, _ := f.change("q", broker.StateQueued, broker.RunSearch{}, cancelling)
+		require.Equal(f, 1, changed, "runs that another follows")
+		require.Zero(f, f.length("next"), "follow-ups of a run that was cancelled")
+	}
+	f.takesNothing(f.openSession(longHold), "q", "next")
 }
 
 func changeCancelsHeld(f *fixture) {

@@ -244,6 +244,7 @@ func runsListed(f *fixture) {
 }
 
 func runTimes(f *fixture) {
+	f.needsTimes()
 	s, held := f.hold(4, keep(time.Hour))
 	queuedAt := map[string]time.Time{}
 	for _, r := range held {

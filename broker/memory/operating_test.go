@@ -63,6 +63,19 @@ func TestTalliesAreDroppedAfterThreeDays(t *testing.T) {
 	})
 }
 
+// TestTimesAreKnown, so that the checks of the contract that need them are not skipped.
+func TestTimesAreKnown(t *testing.T) {
+	b := open(t, memory.Config{})
+	run := newRuns(1, func(r *broker.TaskRun) { r.Keep, r.QueuedAt = time.Hour, time.Now() })[0]
+	require.NoError(t, b.QueueTasks(t.Context(), run))
+	rec, err := b.Record(t.Context(), "q", run.ID)
+	require.NoError(t, err)
+	require.True(t, run.QueuedAt.Equal(rec.QueuedAt))
+	info, err := b.Queue(t.Context(), "q")
+	require.NoError(t, err)
+	require.WithinDuration(t, time.Now(), info.Oldest, time.Minute)
+}
+
 // TestPagesContinueWhereOthersLooked interleaves searches, each of which goes on where it was,
 // though they share the mark that saves them the way.
 func TestPagesContinueWhereOthersLooked(t *testing.T) {
