@@ -2,6 +2,7 @@ package memory_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
@@ -116,6 +117,36 @@ func TestPagesContinueWhereOthersLooked(t *testing.T) {
 	_, err = s.Finish(t.Context(), outcomes...)
 	require.NoError(t, err)
 	search(broker.StateCancelled)
+}
+
+// TestForgedCursors are read as others are: they find something or nothing, and end.
+func TestForgedCursors(t *testing.T) {
+	b := open(t, memory.Config{})
+	require.NoError(t, b.QueueTasks(t.Context(), newRuns(9, func(r *broker.TaskRun) { r.Keep = time.Hour })...))
+	s := join(t, b, time.Minute)
+	runs, err := s.Take(t.Context(), broker.Want{Queues: []string{"q"}, IO: 6})
+	require.NoError(t, err)
+	for i, r := range runs[:4] {
+		_, err := s.Finish(t.Context(), broker.Outcome{Run: r, Verdict: broker.Verdict(i), Delay: time.Hour})
+		require.NoError(t, err)
+	}
+	numbers := []string{"0", "-1", "3", "9223372036854775807", "-9223372036854775808"}
+	for _, state := range []broker.State{broker.StateQueued, broker.StateDelayed, broker.StateRunning, broker.StateSucceeded, broker.StateFailed} {
+		first, err := b.FindRuns(t.Context(), "q", state, broker.RunSearch{Look: 1})
+		require.NoError(t, err)
+		name, _, _ := strings.Cut(first.After, ":")
+		if name == "" {
+			continue // there is one
+		}
+		for _, n := range numbers {
+			for _, m := range numbers {
+				for _, id := range []string{"", "\xff", s.ID(), strings.Repeat(":", 100)} {
+					_, err := b.FindRuns(t.Context(), "q", state, broker.RunSearch{After: strings.Join([]string{name, n, m, n, m, id}, ":")})
+					require.NoError(t, err, "%s runs after %s, %s", state, n, m)
+				}
+			}
+		}
+	}
 }
 
 // TestMatchMayCallTheBroker: it is called without the lock, and what it changes is seen.
