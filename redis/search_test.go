@@ -296,3 +296,63 @@ func TestASearchFindsEachDeadLetterThatStays(t *testing.T) {
 		}
 	}
 }
+
+// TestASearchGoesOnBehindItsPlaceHoweverFarThatMoved takes and queues so many runs between two
+// pages that the next ones only look for the place.
+func TestASearchGoesOnBehindItsPlaceHoweverFarThatMoved(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	const n, moved = 6000, 2600
+	id := func(i int) string { return fmt.Sprintf("run-%05d", i) }
+	fill(t, b, "q", n, id, nil)
+	s := join(t, b, time.Minute)
+	var found []string
+	search := broker.RunSearch{Look: 1000}
+	empty := 0
+	for page := 0; ; page++ {
+		got, err := b.FindRuns(t.Context(), "q", broker.StateQueued, search)
+		require.NoError(t, err)
+		if len(got.Runs) == 0 {
+			empty++
+		}
+		for _, info := range got.Runs {
+			found = append(found, info.Run.ID)
+		}
+		if search.After = got.After; search.After == "" {
+			break
+		}
+		if page == 3 {
+			require.Len(t, takeAll(t, s, "q", moved), moved)
+			fill(t, b, "q", moved, func(i int) string { return fmt.Sprint("new-", i) }, nil)
+			search.Look = 100
+		}
+	}
+	var want []string
+	for i := range n {
+		want = append(want, id(i))
+	}
+	for i := range moved {
+		want = append(want, fmt.Sprint("new-", i))
+	}
+	require.Equal(t, want, found)
+	require.Positive(t, empty, "pages that only looked for the place")
+}
+
+// TestASearchSkipsAKeyOfAWrongType has one, which the errors name, beside runs in others.
+func TestASearchSkipsAKeyOfAWrongType(t *testing.T) {
+	t.Parallel()
+	b, client := open(t, shared, redis.Config{}), raw(t, shared)
+	require.NoError(t, b.QueueTasks(t.Context(), runs("q", 3)...))
+	key := prefix(t) + ":{q}:io:2"
+	require.NoError(t, client.HSet(t.Context(), key, "f", "v").Err())
+	page, err := b.FindRuns(t.Context(), "q", broker.StateQueued, broker.RunSearch{})
+	require.ErrorContains(t, err, key)
+	require.Len(t, page.Runs, 3)
+	require.Empty(t, page.After)
+	changed, err := b.ChangeRuns(t.Context(), "q", broker.StateQueued, broker.RunSearch{}, cancelled)
+	require.ErrorContains(t, err, key)
+	require.Equal(t, 3, changed.Changed)
+	require.NoError(t, client.Set(t.Context(), prefix(t)+":{q}:dead", "no list", 0).Err())
+	_, err = b.FindDead(t.Context(), "q", broker.DeadSearch{})
+	require.ErrorContains(t, err, prefix(t)+":{q}:dead")
+}
