@@ -177,7 +177,10 @@ func (ch *changing) end(ctx context.Context, key string, ends []*ending, note fu
 	args := (&script.EndRunsArgs{MaxDead: ch.b.cfg.MaxDead, BeforeID: len(ch.q.Record("")), Entries: len(ends)}).Append(nil)
 	for _, end := range ends {
 		keys = append(keys, end.keys...)
-		args = append(append(args, end.index, end.behind, end.entry, end.operations), end.args...)
+		args = append(args, end.index, end.behind, end.entry, end.operations)
+	}
+	for _, end := range ends {
+		args = append(args, end.args...)
 	}
 	v, doubtful, err := ch.b.repeatTracked(ctx, ch.b.scripts.EndRuns, ch.b.clients.Work, conn.ReadAny, keys, args...)
 	if err != nil {

@@ -19,7 +19,7 @@ const (
 	infoQueues   = 50
 	infoBatches  = 1000 // in flight
 	infoBacklogs = 200
-	infoBytes    = 1 << 20 // of runs
+	infoBytes    = 1 << 20 // of runs, which can be large; of a queue by itself eight times that
 	// infoPage is how many batches one pipeline counts, if there are too many for a script.
 	infoPage = 500
 )
@@ -88,7 +88,11 @@ func (b *Broker) queueInfos(ctx context.Context, queues []*queue, parts int) ([]
 	for _, q := range queues {
 		keys = append(keys, script.QueueInfoKeys(&q.QueueKeys)...)
 	}
-	args := &script.QueueInfoArgs{Parts: parts, Bytes: infoBytes, Batches: infoBatches, Backlogs: infoBacklogs}
+	bytes := infoBytes
+	if len(queues) == 1 {
+		bytes *= 8
+	}
+	args := &script.QueueInfoArgs{Parts: parts, Bytes: bytes, Batches: infoBatches, Backlogs: infoBacklogs}
 	v, err := b.repeat(ctx, b.scripts.QueueInfo, b.clients.Work, keys, args.Append(nil)...)
 	if err != nil {
 		return nil, err

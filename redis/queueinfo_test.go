@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -93,4 +94,31 @@ func TestAQueueSaysWhatALimitHoldsBack(t *testing.T) {
 		{Limit: broker.Limit{Key: "rate", Max: 1, Per: time.Hour}, Used: 1, Waiting: 3},
 		{Limit: broker.Limit{Key: "slots", Max: 2}, Used: 2, Waiting: 3},
 	}, info.Limits)
+}
+
+// TestASurveyLeavesQueuesWithLargeRunsApart has more than one command reads.
+func TestASurveyLeavesQueuesWithLargeRunsApart(t *testing.T) {
+	t.Parallel()
+	b := open(t, shared, redis.Config{})
+	names := someQueues(5)
+	for _, name := range names {
+		r := run("large", name)
+		r.QueuedAt, r.Payload = time.Now(), make([]byte, 700_000)
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+	}
+	apart := 0
+	require.NoError(t, b.SurveyQueues(t.Context(), names, func(p maintenance.Part[*broker.QueueInfo]) {
+		require.NoError(t, p.Err)
+		if p.Apart {
+			apart++
+			return
+		}
+		require.NotZero(t, p.Found.Oldest)
+	}))
+	require.Equal(t, 4, apart)
+	for _, name := range names {
+		info, err := b.Queue(t.Context(), name)
+		require.NoError(t, err)
+		require.NotZero(t, info.Oldest)
+	}
 }

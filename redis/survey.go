@@ -165,7 +165,7 @@ func (b *Broker) SurveyQueues(ctx context.Context, queues []string, part func(ma
 }
 
 // describe reads what is known of the queues of a node. A queue is left apart that has too much in
-// flight, a key that cannot be read, or runs of large calls to move.
+// flight, large runs, a key that cannot be read, or runs of large calls to move.
 func (b *Broker) describe(ctx context.Context, page []*surveyed, parts int) error {
 	return b.together(ctx, page, infoQueues, func(few []*surveyed) error {
 		var queues []*queue
@@ -178,7 +178,7 @@ func (b *Broker) describe(ctx context.Context, page []*surveyed, parts int) erro
 		}
 		for i, s := range few {
 			s.info = infos[i]
-			s.apart = s.apart || s.info.Staged || s.info.Running < 0 || len(s.info.Odd) > 0
+			s.apart = s.apart || s.info.Staged || s.info.Running < 0 || !s.info.Whole || len(s.info.Odd) > 0
 		}
 		return nil
 	})

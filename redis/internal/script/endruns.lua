@@ -12,14 +12,15 @@
 --            later
 --         2. how many entries were behind it
 --         3. the entry
---         4. its operations, letters (operations.lua), and their arguments
+--         4. its operations, letters (operations.lua)
+--       then the arguments of the operations of all, in their order
 -- Returns an array of
 --       1. for each entry 1, or 0 if it is not there: then nothing is done; or a text, the error
 --          after which the entry stays
 --       2. in turn a waiter to notify, and the run's id
 --       3. how many entries were added to the outbox
--- In a list it is not found if more than 2,000 entries, or a mebibyte, came or went before it and
--- behind it since.
+-- In a list they are not found if more than 1,000 entries, or half a mebibyte, came or went both
+-- before them and behind them since.
 -- include clock.lua
 -- include backlogs.lua
 -- include release.lua
@@ -35,11 +36,40 @@ local length = keyType == 'list' and redis.call('LLEN', K.place) or 0
 -- It takes the place of an entry that has ended, and goes at the end: to remove an entry from the
 -- middle of a list, the server goes through all before it.
 local ended, endedCount, deepest = '-', 0, 0
-local shift = 0 -- of the entry found last
-local budget = 2000
+local budget = 4000 -- entries to look at
+local shift = 0 -- of the entries: others take at the head
+local indexes -- of the entries that are to be ended, as the caller knows them
 
 local function isAt(index, entry)
   return index >= 0 and index < length and redis.call('LRANGE', K.place, index, index)[1] == entry
+end
+
+-- Looks for any of the entries around an index, and sets the shift by it. Returns whether there is
+-- one.
+local function align(near)
+  if not indexes then
+    indexes = {}
+    for i = #A + 1, #A + 4 * tonumber(A.entries), 4 do
+      indexes[ARGV[i + 2]] = tonumber(ARGV[i])
+    end
+  end
+  local found = false
+  for _, distance in ipairs({100, 1000}) do
+    for step = -1, 1, 2 do
+      local from = math.max(0, math.min(length - 1, near))
+      local to = math.max(0, math.min(length - 1, from + step * distance))
+      if not found and budget > 0 and length > 0 then
+        readEntries('LRANGE', K.place, from, to, step, 524288, function(entry, at)
+          budget = budget - 1
+          if indexes[entry] then
+            shift, found = at - indexes[entry], true
+          end
+          return found
+        end)
+      end
+    end
+  end
+  return found
 end
 
 -- the index of an entry of the list, nil if it is not found
@@ -49,21 +79,8 @@ local function find(entry, index, behind)
     return one
   elseif isAt(other, entry) then
     return other
-  end
-  for step = -1, 1, 2 do
-    local from = step < 0 and math.min(one, other, length - 1) or math.max(0, math.min(one, other) + 1)
-    local to = math.max(0, math.min(length - 1, from + step * math.min(budget, 1000)))
-    local found
-    if budget > 0 and (to - from) * step >= 0 then
-      readEntries('LRANGE', K.place, from, to, step, 524288, function(other_, at)
-        budget = budget - 1
-        found = other_ == entry and at
-        return found
-      end)
-    end
-    if found then
-      return found
-    end
+  elseif align(math.min(one, other)) and isAt(index + shift, entry) then
+    return index + shift
   end
 end
 
@@ -83,6 +100,9 @@ local function endEntry(index, behind, entry, letters)
     if at then
       redis.call('LSET', K.place, at, ended)
       shift, endedCount = at - index, endedCount + 1
+      if indexes then
+        indexes[entry] = nil
+      end
       deepest = math.max(deepest, at)
     elseif K.place == K.backlogs then
       leaveBacklog(entry)
@@ -94,9 +114,10 @@ local function endEntry(index, behind, entry, letters)
 end
 
 local statuses = {}
+argsRead = #A + 4 * tonumber(A.entries)
 for i = 1, tonumber(A.entries) do
-  local index, behind, entry, letters = tonumber(nextArg()), tonumber(nextArg()), nextArg(), nextArg()
-  statuses[i] = endEntry(index, behind, entry, letters)
+  local index, behind, entry, letters = unpack(ARGV, #A + 4 * i - 3, #A + 4 * i)
+  statuses[i] = endEntry(tonumber(index), tonumber(behind), entry, letters)
 end
 if endedCount > 0 then
   local n = deepest < length / 2 and endedCount or -endedCount

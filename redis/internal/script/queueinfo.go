@@ -31,6 +31,7 @@ type QueueInfo struct {
 	Deferred, Held  int64
 	Running         int64 // -1: unknown
 	FirstDue        int64 // of the due delayed runs, ms since the epoch; 0: there is none
+	Whole           bool  // Heads and Limits are not cut short
 	Disabled, Heads []string
 	Last            map[string]string
 	Limits          []HeldLimit
@@ -73,16 +74,16 @@ func (q *QueueInfo) parse(v any) error {
 		return err
 	}
 	list, _ := parts[0].([]any)
-	if len(list) != 16 {
+	if len(list) != 17 {
 		return fmt.Errorf("unexpected reply of %d numbers of queueinfo.lua", len(list))
 	}
-	var ns [16]int64
+	var ns [17]int64
 	for i, n := range list {
 		ns[i] = number(n)
 	}
 	q.Staged, q.Paused, q.Dead, q.Trimmed, q.Due, q.Later = ns[0] > 0, ns[1] > 0, ns[2], ns[3], ns[4], ns[5]
 	copy(q.Ready[:], ns[6:12])
-	q.Deferred, q.Held, q.Running, q.FirstDue = ns[12], ns[13], ns[14], ns[15]
+	q.Deferred, q.Held, q.Running, q.FirstDue, q.Whole = ns[12], ns[13], ns[14], ns[15], ns[16] == 1
 	q.Disabled, q.Heads, q.Odd = texts(parts[1]), texts(parts[3]), texts(parts[5])
 	last := texts(parts[2])
 	q.Last = make(map[string]string, len(last)/2)

@@ -13,7 +13,7 @@
 --          paused; how many dead letters it has, and how many were trimmed; how many delayed runs are
 --          due, and how many later; how many runs are in each ready list, deferred, in backlogs, and
 --          in flight, -1 if they are in too many batches; when the first of the due delayed runs was due, 0
---          if there is none: 16 numbers
+--          if there is none; 1 if it has read all of 4. and 5. that it wanted to, else 0: 17 numbers
 --       2. the tasks that are disabled
 --       3. in turn a task, and how its latest run ended
 --       4. what opens the first runs of ready lists and backlogs, and of deferred
@@ -69,7 +69,8 @@ local function describe(from)
   for i = 2, 7 do
     numbers[i + 5] = read(0, 'LLEN', key[i])
   end
-  numbers[13], numbers[14], numbers[15], numbers[16] = read(0, 'ZCARD', deferred), read(0, 'ZCARD', backlogs), 0, 0
+  numbers[13], numbers[14], numbers[15] = read(0, 'ZCARD', deferred), read(0, 'ZCARD', backlogs), 0
+  numbers[16], numbers[17] = 0, 1
 
   local inBatches = read(0, 'SCARD', inflight)
   batches = batches - inBatches
@@ -143,6 +144,7 @@ local function describe(from)
     head(entry, 50)
     opens = '[' .. string.sub(entry, 1, 33) .. '~'
   end
+  numbers[17] = bytes > 0 and 1 or 0
   return {numbers, read({}, 'SMEMBERS', disabled), read({}, 'HGETALL', last), heads, limits, odd}
 end
 
