@@ -42,6 +42,10 @@ func (c *Consumer) Run(ctx context.Context) error {
 		}
 	}
 	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
+	handler, err := surrounded(c.cfg.Middleware)
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
 	children := c.cfg.Children.pool(c.cfg.Processes, c.cfg.Logger, c.cfg.grants)
 	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
 	children.Kills = &c.children.kills
@@ -55,7 +59,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	var loops sync.WaitGroup
 	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
 	withdraw := c.announce(ctx, &loops)
-	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: surrounded(c.cfg.Middleware), offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
+	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: handler, offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
 	stopWatching()
 	withdraw()
 	c.events.drain()

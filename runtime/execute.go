@@ -109,17 +109,22 @@ func (x *execution) outcome(ended time.Time) (o broker.Outcome) {
 
 // surrounded returns the handler that the middleware surrounds, nil if there is none. It is
 // made once for all runs, so that middleware costs a run nothing but its own work.
-func surrounded(middleware []Middleware) Handler {
+func surrounded(middleware []Middleware) (handler Handler, err error) {
 	if len(middleware) == 0 {
-		return nil
+		return nil, nil
 	}
+	defer func() {
+		if v := recover(); v != nil {
+			err = fmt.Errorf("make the middleware: %w", &panicError{v, debug.Stack()})
+		}
+	}()
 	return wrap(middleware, func(ctx context.Context, _ *Run) error {
 		c, _ := ctx.Value(progressKey{}).(*runContext)
 		if c == nil || c.execution == nil {
 			return Permanent(errors.New("a middleware has called next with a context that is not made of that of the run"))
 		}
 		return c.execution.handle(ctx)
-	})
+	}), nil
 }
 
 // handle calls the task. It makes errors of panics, so that middleware gets them as errors.

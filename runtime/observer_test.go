@@ -113,3 +113,12 @@ func TestMiddlewareIsMadeOnce(t *testing.T) {
 		require.ErrorContains(t, err, "a context that is not made of that of the run")
 	})
 }
+
+// TestMiddlewareThatPanicsAsItIsMadeIsAnError of Run.
+func TestMiddlewareThatPanicsAsItIsMadeIsAnError(t *testing.T) {
+	c, err := taskrt.NewConsumer(newMemory(t), taskrt.ConsumerConfig{Logger: quiet, Middleware: []taskrt.Middleware{
+		func(taskrt.Handler) taskrt.Handler { panic("told to") },
+	}}, tasks.Tasks(new(journal).recorder(nil)))
+	require.NoError(t, err)
+	require.ErrorContains(t, c.Run(t.Context()), "run consumer: make the middleware: panic: told to")
+}

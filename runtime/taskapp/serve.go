@@ -1,6 +1,7 @@
 package taskapp
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -223,14 +224,14 @@ func (c *commandLine) roles(b broker.Broker, o *serveOptions, address string) (r
 		r.tasks = append(r.tasks, t.Task)
 	}
 	if o.consume {
-		o.consumer.Address = address
+		o.consumer.Address = cmp.Or(address, o.consumer.Address)
 		if r.consumer, err = taskrt.NewConsumer(b, o.consumer, r.tasks); err != nil {
 			return r, err
 		}
 	}
 	if o.schedule {
 		cfg := c.app.Scheduler
-		cfg.Address = address
+		cfg.Address = cmp.Or(address, cfg.Address)
 		if cfg.Logger == nil {
 			cfg.Logger = o.consumer.Logger
 		}
