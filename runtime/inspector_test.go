@@ -204,6 +204,38 @@ func TestDeadLettersOfManyQueuesAreMergedByTime(t *testing.T) {
 	})
 }
 
+func TestAQueueOfManyDeadLettersIsMergedWithOthers(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		want := map[string]bool{}
+		for _, q := range []struct {
+			queue string
+			n     int
+		}{{"few", 3}, {"many", 450}, {"few", 2}} { // more than a survey of Redis reads of one queue
+			handles, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, q.n), taskrt.OnQueue(q.queue))
+			require.NoError(t, err)
+			for _, h := range handles {
+				want[h.ID] = true
+			}
+			end(t, ctx, b, q.queue, q.n, broker.Dead, &broker.Failure{Kind: taskrt.Failed})
+		}
+		o, before := taskrt.PageOptions{Max: 100, Look: 150}, time.Time{}
+		for n := 0; n == 0 || o.After != ""; n++ {
+			require.Less(t, n, 100)
+			page, err := i.Dead(ctx, taskrt.RunFilter{}, o)
+			require.NoError(t, err)
+			require.EqualValues(t, 455, page.Total)
+			for _, l := range page.Letters {
+				require.True(t, want[l.ID], "once")
+				delete(want, l.ID)
+				require.True(t, before.IsZero() || !l.At.After(before), "newest first")
+				before = l.At
+			}
+			o.After = page.After
+		}
+		require.Empty(t, want)
+	})
+}
+
 func TestAnAfterOfAnotherListIsRefused(t *testing.T) {
 	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
 		for range 3 {
@@ -274,6 +306,15 @@ func TestOneRunIsFoundWhereverItIs(t *testing.T) {
 		require.Equal(t, broker.StateSucceeded, d.State)
 		require.Equal(t, "144", string(d.Result))
 		require.NoError(t, d.ResultErr)
+
+		run := &broker.TaskRun{ID: "kept", Task: "square", Queue: "default", Kind: broker.CPU, QueuedAt: time.Now(), Keep: time.Hour, KeepParams: true, Payload: []byte("\x81\xa1n\x09")}
+		require.NoError(t, b.QueueTasks(ctx, run))
+		end(t, ctx, b, "default", 1, broker.Dropped, &broker.Failure{Kind: taskrt.Cancelled})
+		d, err = i.Run(ctx, "kept")
+		require.NoError(t, err)
+		require.Equal(t, broker.StateCancelled, d.State)
+		require.Equal(t, taskrt.ShownParams{{Name: "n", Value: json.RawMessage("9")}}, d.Params)
+		require.WithinDuration(t, time.Now(), d.Ended, time.Minute)
 
 		_, err = i.Run(ctx, "nobody")
 		require.ErrorIs(t, err, taskrt.ErrNoRecord)

@@ -111,7 +111,7 @@ func (p letterPlace) compare(other letterPlace) int {
 }
 
 // deadPart is what was found in one queue: the first that match, and whether all were looked
-// at. If not, last is the place of the last that was.
+// at. If not, those before last were.
 type deadPart struct {
 	letters []Letter
 	looked  int
@@ -151,20 +151,22 @@ func (l *Look) deadOfMany(ctx context.Context, s broker.Searcher, q DeadQuery, f
 }
 
 // searchDead returns the dead letters of a queue behind a place. Those before it do not count
-// as looked at.
+// as looked at. It ends behind all letters of one time: these have an order in the queue that
+// is not that of their ids.
 func searchDead(ctx context.Context, s broker.Searcher, queue string, q DeadQuery, isBehind func(*broker.DeadLetter) bool) (p deadPart, err error) {
+	var oldest time.Time // that was looked at
 	match := func(letter *broker.DeadLetter) bool {
 		if !isBehind(letter) {
 			return false
 		}
 		p.looked++
 		if !letter.At.IsZero() {
-			p.last = placeOf(letter)
+			oldest = letter.At
 		}
 		return q.Match == nil || q.Match(letter)
 	}
-	for after := ""; len(p.letters) <= q.Max && p.looked < q.Look; {
-		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: q.Max + 1 - len(p.letters)})
+	for after := ""; p.last.at.IsZero() || !oldest.Before(p.last.at); {
+		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: q.Max + 1})
 		if page == nil {
 			return p, err
 		}
@@ -174,7 +176,9 @@ func searchDead(ctx context.Context, s broker.Searcher, queue string, q DeadQuer
 		if p.all = page.After == ""; p.all || err != nil || page.After == after {
 			return p, err
 		}
-		after = page.After
+		if after = page.After; p.last.at.IsZero() && (len(p.letters) > q.Max || p.looked >= q.Look) {
+			p.last.at = oldest // without an id: behind all of that time
+		}
 	}
 	return p, nil
 }

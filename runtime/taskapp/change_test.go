@@ -82,10 +82,10 @@ func TestAListGoesOnWhereItEnded(t *testing.T) {
 	// The last line is the command that goes on.
 	out := strings.TrimRight(f.says("runs", "--task", "echo", "--queue", "queue-1", "--limit", "4"), "\n")
 	words := strings.Fields(out[strings.LastIndex(out, "\n"):])
-	require.Equal(t, []string{"runs", "--queue", "queue-1", "--task", "echo", "--after"}, words[1:7])
+	require.Equal(t, []string{"runs", "--queue", "queue-1", "--task", "echo", "--limit", "4", "--after"}, words[1:9])
 	require.Contains(t, f.says(words[1:]...), "\n2 runs; looked at 2 in queue queue-1.\n")
 	require.Contains(t, f.refuses(2, "runs", "--after", "nonsense"), "runs: --after is not where a list of this kind, and of these queues, ended")
-	require.Contains(t, f.refuses(2, "dead", "list", "--after", words[7]), "dead list: --after is not where")
+	require.Contains(t, f.refuses(2, "dead", "list", "--after", words[9]), "dead list: --after is not where")
 	require.Equal(t, "No run matches; looked at 30 in 8 queues.\n", f.says("runs", "--error", "smtp"))
 	require.Contains(t, f.says("runs", "--queue", "sums"), "No run waits, runs or has a record in queue sums. ")
 }

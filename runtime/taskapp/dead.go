@@ -135,7 +135,7 @@ func (c *control) printDead(view *runsView, o *searchOptions) error {
 			return err
 		}
 	}
-	end := view.text(c, &o.filterOptions, len(view.Runs), "dead letter") + "\n"
+	end := view.text(c, o, len(view.Runs), "dead letter") + "\n"
 	if unreadable > 0 {
 		end = fmt.Sprintf("%d of these cannot be read, and can only be deleted.\n", unreadable) + end
 	}

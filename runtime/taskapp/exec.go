@@ -37,7 +37,7 @@ func (o *taskOptions) addTo(set *pflag.FlagSet, command string) {
 type outcomeView struct {
 	ID      string          `json:"id"`
 	Task    string          `json:"task"`
-	State   string          `json:"state"`            // succeeded or failed
+	State   string          `json:"state"`            // succeeded, failed or cancelled
 	Result  json.RawMessage `json:"result,omitempty"` // of a success, if the task has one
 	Failure *failureView    `json:"failure,omitempty"`
 	Queued  *queuedView     `json:"queued,omitempty"` // of exec, if the task returned a call
@@ -98,7 +98,7 @@ func (c *commandLine) exec(ctx context.Context, o *taskOptions, t *task, payload
 	}
 	if failure := x.Failure; failure != nil {
 		err = fmt.Errorf("task %s %s: %s", t.Name(), failure.Kind, failure.Message)
-		return c.printFailure(x.ID, t.Name(), failure, err, o.json)
+		return c.printFailure(x.ID, t.Name(), broker.StateFailed, failure, err, o.json)
 	}
 	if x.Queued != nil {
 		return c.printCall(t, x, o.json)
@@ -118,14 +118,14 @@ func (c *commandLine) printCall(t *task, x *taskrt.ExecResult, asJSON bool) erro
 
 // printFailure prints the failure of a run as JSON, if that was asked for, and returns
 // its error.
-func (c *commandLine) printFailure(id, task string, f *broker.Failure, failed error, asJSON bool) error {
+func (c *commandLine) printFailure(id, task string, state broker.State, f *broker.Failure, failed error, asJSON bool) error {
 	if !asJSON {
 		return failed
 	}
 	if f == nil {
 		f = &broker.Failure{Kind: taskrt.Failed}
 	}
-	view := outcomeView{ID: id, Task: task, State: string(broker.StateFailed), Failure: newFailureView(f)}
+	view := outcomeView{ID: id, Task: task, State: string(state), Failure: newFailureView(f)}
 	return errors.Join(failed, c.printJSON(view))
 }
 

@@ -208,7 +208,7 @@ func (s *searched) set(looked int, total int64, after string) {
 }
 
 // text describes the end of a list of found things, and how it goes on.
-func (s *searched) text(c *control, o *filterOptions, found int, thing string) string {
+func (s *searched) text(c *control, o *searchOptions, found int, thing string) string {
 	line := text.Count(found, thing)
 	if found == 0 {
 		line = "No " + thing + " matches"
@@ -223,5 +223,9 @@ func (s *searched) text(c *control, o *filterOptions, found int, thing string) s
 	if s.After == "" {
 		return line
 	}
-	return fmt.Sprintf("%s There are more; go on with\n  %s %s%s --after %s", line, c.line.name(), c.command, o.flags(), s.After)
+	flags := o.flags()
+	if o.limit != defaultLimit {
+		flags += fmt.Sprintf(" --limit %d", o.limit)
+	}
+	return fmt.Sprintf("%s There are more; go on with\n  %s %s%s --after %s", line, c.line.name(), c.command, flags, s.After)
 }

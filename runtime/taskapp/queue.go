@@ -176,7 +176,7 @@ func (c *commandLine) await(ctx context.Context, client *taskrt.Client, t *task,
 	case err == nil && record.State == broker.StateSucceeded:
 		return c.printResult(t, run.ID, record.Result, o.json)
 	case err == nil:
-		return c.printFailure(run.ID, run.Task, record.Failure, runError(record), o.json)
+		return c.printFailure(run.ID, run.Task, record.State, record.Failure, runError(record), o.json)
 	case ctx.Err() != nil:
 		err = fmt.Errorf("wait for run %s: interrupted; the run stays queued, or goes on", run.ID)
 	case waiting.Err() != nil:

@@ -198,7 +198,7 @@ func (c *control) printRuns(view *runsView, o *searchOptions) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintln(c.line.stdout, view.text(c, &o.filterOptions, len(view.Runs), "run"))
+	_, err := fmt.Fprintln(c.line.stdout, view.text(c, o, len(view.Runs), "run"))
 	return err
 }
 
