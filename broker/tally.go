@@ -10,9 +10,10 @@ import (
 // Tallies is a broker that counts what becomes of runs, for charts.
 type Tallies interface {
 	// AddTallies adds to what is stored of the same queue, task and minute. The counts are
-	// approximate: those of a consumer that dies are lost, and those of a call whose reply
-	// was lost may count twice. AddTallies ignores those that are too old to be stored, and
-	// refuses the call if [Tally.Validate] refuses one.
+	// approximate: those of a consumer that dies are lost, and those of a call that fails may
+	// be stored and count twice, as the runtime repeats it. So the runtime makes a call for
+	// each queue. AddTallies ignores those that are too old to be stored, and refuses the call
+	// if [Tally.Validate] refuses one.
 	AddTallies(ctx context.Context, tallies []Tally) error
 
 	// Tallies returns what is stored of the queues and of the minutes that began between two

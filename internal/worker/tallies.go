@@ -2,7 +2,9 @@ package worker
 
 import (
 	"context"
+	"maps"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -168,18 +170,42 @@ func (w *Worker) sendTallies(ctx context.Context, within time.Duration) {
 	if len(u.list) == 0 {
 		return
 	}
-	list := make([]broker.Tally, len(u.list))
-	for i, t := range u.list {
-		list[i] = t.Tally
-	}
 	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	if err := w.tallies.AddTallies(ctx, list); err != nil {
+	left, err := u.send(ctx, w.tallies)
+	if err != nil {
 		if !u.failing && ctx.Err() != context.Canceled {
-			w.logger.Warn("cannot send tallies to the broker, trying again: charts lack these runs until then", "tallies", len(list), "error", err)
+			w.logger.Warn("cannot send tallies to the broker, trying again: charts lack these runs until then", "tallies", left, "error", err)
 		}
 		u.failing = true
 		return
 	}
 	*u = unsentTallies{}
+}
+
+// send sends the tallies of each queue by themselves, and forgets those that the broker has: what
+// is sent again counts again. It returns how many are left, and the first error.
+func (u *unsentTallies) send(ctx context.Context, to broker.Tallies) (left int, failed error) {
+	var queues []string
+	of := make(map[string][]broker.Tally)
+	for _, t := range u.list {
+		if of[t.key.queue] == nil {
+			queues = append(queues, t.key.queue)
+		}
+		of[t.key.queue] = append(of[t.key.queue], t.Tally)
+	}
+	for _, queue := range queues {
+		err := ctx.Err()
+		if err == nil {
+			err = to.AddTallies(ctx, of[queue])
+		}
+		if err == nil {
+			delete(of, queue)
+		} else if failed == nil {
+			failed = err
+		}
+	}
+	u.list = slices.DeleteFunc(u.list, func(t *tally) bool { return of[t.key.queue] == nil })
+	maps.DeleteFunc(u.byKey, func(key tallyKey, _ *tally) bool { return of[key.queue] == nil })
+	return len(u.list), failed
 }

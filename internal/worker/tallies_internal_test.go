@@ -1,7 +1,10 @@
 package worker
 
 import (
+	"context"
+	"errors"
 	"fmt"
+	"log/slog"
 	"testing"
 	"time"
 
@@ -63,4 +66,45 @@ func BenchmarkCountARun(b *testing.B) {
 		t.Waits.Observe(3 * time.Millisecond)
 		t.Times.Observe(70 * time.Millisecond)
 	}
+}
+
+// brokenQueue takes the tallies of all queues but one.
+type brokenQueue struct {
+	queue string
+	taken map[string]int64 // by queue
+}
+
+func (b *brokenQueue) AddTallies(_ context.Context, tallies []broker.Tally) (err error) {
+	for _, t := range tallies {
+		if t.Queue == b.queue {
+			err = errors.New("its key is of a wrong type")
+			continue
+		}
+		b.taken[t.Queue] += t.Succeeded
+	}
+	return err
+}
+
+func (*brokenQueue) Tallies(context.Context, []string, time.Time, time.Time) ([]broker.Tally, error) {
+	return nil, nil
+}
+
+// TestAQueueThatTakesNoTalliesHasOthersCountOnce sends the tallies of three queues again and
+// again, of which one fails.
+func TestAQueueThatTakesNoTalliesHasOthersCountOnce(t *testing.T) {
+	b := &brokenQueue{"b", map[string]int64{}}
+	w := &Worker{tallies: b, logger: slog.New(slog.DiscardHandler)}
+	for _, queue := range []string{"a", "b", "c"} {
+		w.unsent.add(&tally{key: tallyKey{queue: queue}, Tally: broker.Tally{Queue: queue, Succeeded: 1}})
+	}
+	for range 3 {
+		w.sendTallies(t.Context(), time.Minute)
+	}
+	require.Equal(t, map[string]int64{"a": 1, "c": 1}, b.taken)
+	require.Len(t, w.unsent.list, 1)
+	require.Len(t, w.unsent.byKey, 1)
+	b.queue = ""
+	w.sendTallies(t.Context(), time.Minute)
+	require.Equal(t, map[string]int64{"a": 1, "b": 1, "c": 1}, b.taken)
+	require.Empty(t, w.unsent.list)
 }
