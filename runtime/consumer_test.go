@@ -39,7 +39,12 @@ func TestResultComesBackTyped(t *testing.T) {
 		require.True(t, answer.At.Equal(time.Now()))
 		status, err := handle.Status(ctx)
 		require.NoError(t, err)
-		require.Equal(t, taskrt.Status{ID: handle.ID, Task: "echo", Queue: "default", State: "succeeded", Attempt: 1}, status)
+		require.Len(t, status.Attempts, 1)
+		require.False(t, status.EndedAt.Before(status.QueuedAt))
+		require.Equal(t, taskrt.Status{
+			ID: handle.ID, Task: "echo", Queue: "default", State: "succeeded", Attempt: 1,
+			QueuedAt: status.QueuedAt, EndedAt: status.EndedAt, Attempts: status.Attempts,
+		}, status)
 
 		time.Sleep(time.Hour + time.Second) // the bubble's clock: past the default time that results are kept
 		_, err = handle.Wait(ctx)
