@@ -124,7 +124,7 @@ type notifier struct {
 
 	mu   sync.Mutex
 	ends map[*broker.TaskRun]ended // of which the broker has not replied yet
-	told []told                    // its array is used next
+	told []ended                    // its array is used next
 
 	// Skipped runs and recorded outcomes have no goroutine on which to call OnEvent,
 	// which may block or end it.
@@ -138,12 +138,6 @@ type notifier struct {
 type ended struct {
 	Event
 	x *execution // nil: there was no attempt
-}
-
-// told is an event that observers are told of.
-type told struct {
-	Event
-	x *execution // whose observers are told too; nil: there was no attempt
 }
 
 // isUsed reports whether anybody asks for the events of a run.
@@ -244,7 +238,7 @@ func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun)
 		default:
 			continue // nobody knows
 		}
-		all = append(all, told{e.Event, e.x})
+		all = append(all, e)
 		if n.onEvent != nil {
 			n.queue(e.Event)
 		}
