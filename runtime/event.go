@@ -124,7 +124,7 @@ type notifier struct {
 
 	mu   sync.Mutex
 	ends map[*broker.TaskRun]ended // of which the broker has not replied yet
-	told []ended                    // its array is used next
+	told []ended                   // its array is used next
 
 	// Skipped runs and recorded outcomes have no goroutine on which to call OnEvent,
 	// which may block or end it.
