@@ -35,7 +35,7 @@ type RunPage struct {
 	Runs   []*RunInfo
 	Looked int    // entries that were looked at
 	Total  int64  // entries there are in the state, about; -1: unknown
-	After  string // where the next page begins; empty: there is none
+	After  string // where the next page begins, also if this one has no runs; empty: there is none
 }
 
 // DeadSearch is what [Searcher.FindDead] looks for.

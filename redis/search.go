@@ -25,9 +25,9 @@ const (
 // Of queued and delayed runs a page can have none and an After, while it is still looking for the
 // place where the page before ended: others take thousands of runs there.
 //
-// To find runs that have ended, FindRuns scans the keys of the server that has the queue: Looked
-// counts these keys, and Total is -1. If the server resizes its table of keys meanwhile, a run can
-// be on two pages.
+// To find runs that have ended, FindRuns scans the keys of the server that has the queue, for each
+// page some 20,000 of them: Looked counts the records in the state, and Total is -1. If the server
+// resizes its table of keys meanwhile, a run can be on two pages.
 //
 // FindRuns skips a key of a wrong type, and returns an error that names the key beside the
 // page.
@@ -165,7 +165,7 @@ func (s *pageSearch) run(ctx context.Context) error {
 			return err
 		} else if err := conn.ContextErr(ctx); err != nil {
 			return err
-		} else if s.looked == before && (s.at.seeking || s.scans >= searchScans) {
+		} else if s.scans >= searchScans || s.looked == before && s.at.seeking {
 			break
 		}
 	}

@@ -3,7 +3,9 @@ package redis_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"slices"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -11,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -229,6 +232,45 @@ func TestASearchOfThoseThatHaveEndedFindsEach(t *testing.T) {
 	require.NoError(t, err)
 	require.ElementsMatch(t, want, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 7, Look: 7}, nil))
 	require.Empty(t, pagesOf(t, b, "q", broker.StateFailed, broker.RunSearch{Max: 7, Look: 7}, nil))
+}
+
+// TestAPageOfThoseThatHaveEndedScansSoManyKeys searches a server with many other keys, among which
+// each scan finds a run.
+func TestAPageOfThoseThatHaveEndedScansSoManyKeys(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b := open(t, server, redis.Config{})
+	var want []string
+	list := runs("q", 500)
+	for _, r := range list {
+		r.Keep = time.Minute
+		want = append(want, r.ID)
+	}
+	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	s := join(t, b, time.Minute)
+	_, err := s.Finish(t.Context(), succeeded(takeAll(t, s, "q", len(list)))...)
+	require.NoError(t, err)
+	c := raw(t, server)
+	require.NoError(t, c.Do(t.Context(), "DEBUG", "POPULATE", 60_000, "other").Err())
+	var found []string
+	search := broker.RunSearch{}
+	for pages := 1; ; pages++ {
+		require.NoError(t, c.ConfigResetStat(t.Context()).Err())
+		page, err := b.FindRuns(t.Context(), "q", broker.StateSucceeded, search)
+		require.NoError(t, err)
+		for _, r := range page.Runs {
+			found = append(found, r.Run.ID)
+		}
+		calls := regexp.MustCompile(`cmdstat_scan:calls=(\d+)`).FindStringSubmatch(c.Info(t.Context(), "commandstats").Val())
+		require.NotNil(t, calls)
+		n, err := strconv.Atoi(calls[1])
+		require.NoError(t, err)
+		require.LessOrEqual(t, n, 10, "scans of page %d", pages)
+		if search.After = page.After; search.After == "" {
+			break
+		}
+	}
+	require.ElementsMatch(t, want, found)
 }
 
 // TestASearchRefusesAnAfterOfAnotherSearch gives searches texts that are no cursors of theirs.
