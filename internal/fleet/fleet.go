@@ -27,8 +27,14 @@ type Fleet struct {
 	Instances []*broker.Instance  // nil: the broker has no [broker.Instances]
 	Time      time.Time           // of the broker, when it was read
 	Err       error               // of what could not be read; the rest is there
+	Unread    []string            // queues that could not be read, or not in full; nil: with Err, that is unknown
 
 	read time.Time
+}
+
+// Knows reports whether a queue was read in full, although others may not have been.
+func (f *Fleet) Knows(queue string) bool {
+	return f.Err == nil || f.Unread != nil && !slices.Contains(f.Unread, queue)
 }
 
 // Reader reads the fleet of a broker. Its method may be called concurrently.
@@ -90,7 +96,11 @@ func (r *Reader) fill(ctx context.Context, f *Fleet) error {
 	if names == nil && err != nil {
 		return fmt.Errorf("list queues: %w", err)
 	}
-	return errors.Join(err, f.describe(ctx, controls, names))
+	unread := f.describe(ctx, controls, names)
+	if err != nil {
+		f.Unread = nil
+	}
+	return errors.Join(err, unread)
 }
 
 // names returns the queues that the program or the broker knows, sorted. Beside an error
@@ -132,15 +142,22 @@ func (r *Reader) count(ctx context.Context, f *Fleet) error {
 func (f *Fleet) describe(ctx context.Context, controls broker.Controls, names []string) error {
 	infos := make([]*broker.QueueInfo, len(names))
 	var errs []error
+	var unread []string
+	note := func(i int, err error) {
+		if err != nil {
+			errs, unread = append(errs, err), append(unread, names[i])
+		}
+	}
 	var apart []int
+	var cut error // the survey did not end
 	if s, ok := controls.(maintenance.Surveyor); ok {
-		errs = append(errs, s.SurveyQueues(ctx, names, func(p maintenance.Part[*broker.QueueInfo]) {
+		cut = s.SurveyQueues(ctx, names, func(p maintenance.Part[*broker.QueueInfo]) {
 			infos[p.Queue] = p.Found
-			errs = append(errs, p.Err)
+			note(p.Queue, p.Err)
 			if p.Apart {
 				apart = append(apart, p.Queue)
 			}
-		}))
+		})
 	} else {
 		for i := range names {
 			apart = append(apart, i)
@@ -149,10 +166,13 @@ func (f *Fleet) describe(ctx context.Context, controls broker.Controls, names []
 	for _, i := range apart {
 		info, err := controls.Queue(ctx, names[i])
 		infos[i] = info
-		errs = append(errs, err)
+		note(i, err)
 	}
 	f.Queues = slices.DeleteFunc(infos, func(info *broker.QueueInfo) bool { return info == nil })
-	return errors.Join(errs...)
+	if cut == nil {
+		f.Unread = unread
+	}
+	return errors.Join(append(errs, cut)...)
 }
 
 // Oldest returns how long the run of a queue is due that waits the longest, 0 if none waits.

@@ -89,6 +89,34 @@ func TestABrokerThatIsAwayIsAnError(t *testing.T) {
 	})
 }
 
+// oddQueue is a broker of which one queue cannot be read in full.
+type oddQueue struct {
+	*memory.Broker
+	odd string
+}
+
+func (o *oddQueue) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
+	info, err := o.Broker.Queue(ctx, queue)
+	if queue == o.odd {
+		err = errors.New("a key is of a wrong type")
+	}
+	return info, err
+}
+
+// TestAQueueThatCannotBeReadLeavesOthersKnown has one, and then
+// a broker whose instances cannot be read.
+func TestAQueueThatCannotBeReadLeavesOthersKnown(t *testing.T) {
+	b := newBroker(t)
+	f := fleet.NewReader(&oddQueue{b.Broker, "odd"}, "fine", "odd").Read(t.Context())
+	require.ErrorContains(t, f.Err, "a key is of a wrong type")
+	require.True(t, f.Knows("fine"))
+	require.False(t, f.Knows("odd"))
+	b.away = errors.New("away")
+	require.False(t, fleet.NewReader(b, "fine").Read(t.Context()).Knows("fine"))
+	b.away = nil
+	require.True(t, fleet.NewReader(b, "fine").Read(t.Context()).Knows("fine"))
+}
+
 // TestTheFirstThatServesMetricsShowsTheFleet tries who that is.
 func TestTheFirstThatServesMetricsShowsTheFleet(t *testing.T) {
 	now := time.Unix(1_000_000, 0)

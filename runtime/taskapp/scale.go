@@ -30,7 +30,8 @@ type scaleView struct {
 // Scale returns a handler that replies with the load of queues as JSON, and with how many
 // consumers that wants, for autoscalers. Its parameters are the queues (queue, repeatable;
 // default those of the tasks) and the slots of one consumer (slots; default what consumers
-// that are up have). It replies with status 503 if the broker does not reply.
+// that are up have). It replies with status 503 if the broker does
+// not reply in full for these queues.
 func (s *Serving) Scale() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
@@ -47,7 +48,7 @@ func (s *Serving) Scale() http.Handler {
 			queues = ownQueues(s.Tasks)
 		}
 		f := s.readFleet(r.Context())
-		if f.Err != nil {
+		if !known(f, queues) {
 			http.Error(w, "the broker does not reply in full", http.StatusServiceUnavailable)
 			return
 		}
@@ -59,6 +60,12 @@ func (s *Serving) Scale() http.Handler {
 		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(view)
 	})
+}
+
+// known reports whether the broker has replied in full for the queues: those of others stop no
+// autoscaler.
+func known(f *fleet.Fleet, queues []string) bool {
+	return !slices.ContainsFunc(queues, func(queue string) bool { return !f.Knows(queue) })
 }
 
 // scale returns the load of some queues, or one of them that nobody knows. slots are those

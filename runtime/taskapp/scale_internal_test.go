@@ -1,6 +1,7 @@
 package taskapp
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -54,6 +55,15 @@ func TestScaleWantsASlotForEachRunThatCouldStart(t *testing.T) {
 			require.Equal(t, c.want.Queued+7, both.Queued)
 		})
 	}
+}
+
+// TestScaleKnowsQueuesBesideOneThatCannotBeRead asks for both.
+func TestScaleKnowsQueuesBesideOneThatCannotBeRead(t *testing.T) {
+	f := &fleet.Fleet{Queues: []*broker.QueueInfo{{Queue: "a"}, {Queue: "odd"}}, Err: errors.New("wrong type"), Unread: []string{"odd"}}
+	require.True(t, known(f, []string{"a"}))
+	require.False(t, known(f, []string{"a", "odd"}))
+	f.Unread = nil
+	require.False(t, known(f, []string{"a"}), "nobody knows what could not be read")
 }
 
 // ioTask returns a task that nothing calls.
