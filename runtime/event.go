@@ -367,19 +367,17 @@ func (n *notifier) tellRun(x *execution, e Event) {
 	}
 }
 
+// tellOne tells an observer. If it panics, tellOne logs the panic: the run does not fail, and the
+// other observers are told.
 func (n *notifier) tellOne(o Observer, e Event) {
 	defer n.logPanic("an observer panicked", &e)
 	o.Observe(e)
 }
 
-// tell tells observers. If one panics, tell logs the panic, and the run does not fail.
+// tell tells observers.
 func (n *notifier) tell(observers []Observer, e Event) {
-	if len(observers) == 0 {
-		return
-	}
-	defer n.logPanic("an observer panicked", &e)
 	for _, o := range observers {
-		o.Observe(e)
+		n.tellOne(o, e)
 	}
 }
 

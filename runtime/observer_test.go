@@ -30,13 +30,13 @@ type panicking struct{ _ int }
 func (*panicking) Observe(taskrt.Event) { panic("told to") }
 
 // TestObserversAreToldAtOnce compares what is seen by observers of a consumer, of a run, and by
-// OnEvent. An observer of both is told once.
+// OnEvent, beside one that panics. An observer of both is told once.
 func TestObserversAreToldAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := newMemory(t)
 		var all, one, events eventLog
 		consume(t, b, taskrt.ConsumerConfig{
-			Observers: []taskrt.Observer{&all, new(panicking)},
+			Observers: []taskrt.Observer{new(panicking), &all},
 			OnEvent:   events.add,
 			Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
 				return func(ctx context.Context, run *taskrt.Run) error {
