@@ -148,6 +148,24 @@ func TestAPageLooksAtSoManyAndSaysHowToGoOn(t *testing.T) {
 	})
 }
 
+// TestPagesOfEndedRunsEnd has several queues together hold more than a page is to look at, as a
+// broker may look into all of them at once.
+func TestPagesOfEndedRunsEnd(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		for q := range 3 {
+			queue := fmt.Sprintf("queue-%d", q)
+			_, err := tasks.QueueRecorderRecordBatch(ctx, make([]tasks.RecorderRecordParams, 20), taskrt.OnQueue(queue), taskrt.Keep(time.Hour))
+			require.NoError(t, err)
+			end(t, ctx, b, queue, 20, broker.Succeeded, nil)
+		}
+		got, looked := pages(t, ctx, i, taskrt.RunFilter{Task: "gone"}, taskrt.PageOptions{Look: 10})
+		require.Empty(t, got)
+		require.GreaterOrEqual(t, looked, 60)
+		got, _ = pages(t, ctx, i, taskrt.RunFilter{Task: "recorder_record"}, taskrt.PageOptions{Max: 7, Look: 10})
+		require.Len(t, got, 60)
+	})
+}
+
 func TestDeadLettersOfManyQueuesAreMergedByTime(t *testing.T) {
 	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
 		var want []string

@@ -170,12 +170,14 @@ func (r *runSearch) inState(ctx context.Context, state broker.State, queues []st
 			return nil, err
 		}
 		for i, queue := range some {
-			if r.isDone() {
-				return &cursor{Of: ofRuns, State: state, Queue: queue, After: after}, nil
-			}
 			if p := parts[i]; p != nil && p.All && len(p.Found) <= r.q.Max-len(r.page.Runs) {
 				r.page.Runs = append(r.page.Runs, p.Found...)
 				continue
+			}
+			// The survey may have looked at more than the page is to. The first of its queues is
+			// looked into all the same, or each page would begin and end there.
+			if r.isFull() || i > 0 && r.isDone() {
+				return &cursor{Of: ofRuns, State: state, Queue: queue, After: after}, nil
 			}
 			if next, err := r.inQueue(ctx, state, queue, after); next != nil || err != nil {
 				return next, err
@@ -249,8 +251,12 @@ func (r *runSearch) inQueue(ctx context.Context, state broker.State, queue, afte
 			return nil, nil
 		}
 		r.calls++
+		look := r.q.Look - r.page.Looked
+		if look <= 0 {
+			look = r.q.Look
+		}
 		page, err := r.searcher.FindRuns(ctx, queue, state, broker.RunSearch{
-			Match: r.q.Match, After: after, Max: r.q.Max - len(r.page.Runs), Look: max(r.q.Look-r.page.Looked, 1),
+			Match: r.q.Match, After: after, Max: r.q.Max - len(r.page.Runs), Look: look,
 		})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
