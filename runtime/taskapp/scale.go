@@ -2,7 +2,9 @@ package taskapp
 
 import (
 	"encoding/json"
+	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -35,14 +37,10 @@ type scaleView struct {
 func (s *Serving) Scale() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Cache-Control", "no-store")
-		queues, slots := r.URL.Query()["queue"], int64(0)
-		if given := r.URL.Query().Get("slots"); given != "" {
-			n, err := strconv.ParseInt(given, 10, 32)
-			if err != nil || n < 1 {
-				http.Error(w, "slots is not a whole number above 0", http.StatusBadRequest)
-				return
-			}
-			slots = n
+		queues, slots, err := scaleParams(r.URL.RawQuery)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
 		}
 		if len(queues) == 0 {
 			queues = ownQueues(s.Tasks)
@@ -66,6 +64,33 @@ func (s *Serving) Scale() http.Handler {
 // autoscaler.
 func known(f *fleet.Fleet, queues []string) bool {
 	return !slices.ContainsFunc(queues, func(queue string) bool { return !f.Knows(queue) })
+}
+
+// scaleParams reads the parameters of /scale: each queue once, as its load counts once. A
+// misspelt or empty one is an error, since an autoscaler would act upon the load of others.
+func scaleParams(query string) (queues []string, slots int64, err error) {
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return nil, 0, errors.New("the parameters cannot be read; they are queue=NAME, repeatable, and slots=N")
+	}
+	for name, given := range values {
+		switch {
+		case name == "queue" && slices.Contains(given, ""):
+			return nil, 0, errors.New("queue is empty; leave it out for the queues of the tasks")
+		case name == "queue":
+			slices.Sort(given)
+			queues = slices.Compact(given)
+		case name == "slots":
+			n, err := strconv.ParseInt(given[0], 10, 32)
+			if err != nil || n < 1 || len(given) > 1 {
+				return nil, 0, errors.New("slots is not a whole number above 0")
+			}
+			slots = n
+		default:
+			return nil, 0, errors.New("no parameter is named " + text.Printable(name) + "; they are queue=NAME, repeatable, and slots=N")
+		}
+	}
+	return queues, slots, nil
 }
 
 // scale returns the load of some queues, or one of them that nobody knows. slots are those

@@ -164,6 +164,11 @@ func TestScaleRefusesWhatItCannotAnswer(t *testing.T) {
 	c, at := httpClient(t), "http://"+f.address(p)+"/scale"
 	for query, want := range map[string]string{
 		"?slots=0":                  "400 slots is not a whole number above 0\n",
+		"?slots=1&slots=2":          "400 slots is not a whole number above 0\n",
+		"?queue=mail&slots=":        "400 slots is not a whole number above 0\n",
+		"?queue=":                   "400 queue is empty; leave it out for the queues of the tasks\n",
+		"?queu=mail":                "400 no parameter is named queu; they are queue=NAME, repeatable, and slots=N\n",
+		"?queue=mail;slots=2":       "400 the parameters cannot be read; they are queue=NAME, repeatable, and slots=N\n",
 		"?slots=x":                  "400 slots is not a whole number above 0\n",
 		"?queue=nowhere":            "404 no queue is named nowhere\n",
 		"?queue=mail&queue=%00%1b[": "404 no queue is named \\x00\\x1b[\n",
