@@ -7,8 +7,8 @@
 //	…
 //	prometheus.MustRegister(metrics.NewCollector(b, tasks.Tasks()).Watch(consumer))
 //
-// [Middleware], [OnEvent] and [QueueMiddleware] count into the package's default recorder,
-// of which each [NewCollector] is a view. A program that needs two, or other buckets, makes
+// [Middleware] and [QueueMiddleware] count into the package's default recorder, of which
+// each [NewCollector] is a view. A program that needs two, or other buckets, makes
 // a [Recorder] of its own. The command serve --http of package taskapp does all of that.
 //
 // A binary that does not import this package does not link the client library of

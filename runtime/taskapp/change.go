@@ -174,7 +174,11 @@ func (c *control) printChange(what *change, view *changeView, o *changeOptions) 
 	}
 	var b strings.Builder
 	if view.Matched != nil {
-		fmt.Fprintf(&b, "%s match; nothing was changed\n", text.Count(*view.Matched, what.thing))
+		verb := "match"
+		if *view.Matched == 1 {
+			verb = "matches"
+		}
+		fmt.Fprintf(&b, "%s %s; nothing was changed\n", text.Count(*view.Matched, what.thing), verb)
 	} else {
 		n := *cmp.Or(view.Cancel, view.MadeDue, view.Retried, view.Deleted)
 		fmt.Fprintf(&b, "%s %s", text.Count(n, what.thing), what.done)

@@ -38,6 +38,7 @@ func TestAllThatIsChosenIsCancelled(t *testing.T) {
 
 	late := f.lists("runs", "--state", "delayed")
 	require.Len(t, late, 3)
+	require.Equal(t, "1 run matches; nothing was changed\n", f.says("cancel", "--key", late[0].ID, "--dry-run"))
 	require.Equal(t, "1 delayed run made due\n", f.says("runs", "now", late[0].ID))
 	f.tells(&got, "runs", "now", "--tag", "demo", "--queue", "mail", "--yes")
 	require.Equal(t, 2, *got.MadeDue)
