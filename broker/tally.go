@@ -12,8 +12,8 @@ type Tallies interface {
 	// AddTallies adds to what is stored of the same queue, task and minute. The counts are
 	// approximate: those of a consumer that dies are lost, and those of a call that fails may
 	// be stored and count twice, as the runtime repeats it. So the runtime makes a call for
-	// each queue. AddTallies ignores those that are too old to be stored, and refuses the call
-	// if [Tally.Validate] refuses one.
+	// each queue. AddTallies ignores those that are too old to be stored, and may ignore those
+	// of more than a day ahead. It refuses the call if [Tally.Validate] refuses one.
 	AddTallies(ctx context.Context, tallies []Tally) error
 
 	// Tallies returns what is stored of the queues and of the minutes that began between two

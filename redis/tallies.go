@@ -20,7 +20,7 @@ const (
 	// seriesPage is how many series of an hour, of up to some kilobytes, one pipeline reads. It
 	// is also how many one command reads of a queue with more tasks.
 	seriesPage = 500
-	// tallyAhead is how far ahead the clock of a consumer can be whose tallies are found.
+	// tallyAhead is how far ahead the clock of a consumer can be whose tallies are stored and found.
 	tallyAhead = 24 * time.Hour
 )
 
@@ -60,9 +60,10 @@ func (b *Broker) addTallies(ctx context.Context, q *queue, tallies []*broker.Tal
 	for _, t := range tallies {
 		byHour[wire.HourOf(t.Minute)] = append(byHour[wire.HourOf(t.Minute)], t)
 	}
+	const longest = broker.TalliesKept + tallyAhead + 2*time.Hour
 	for hour, all := range byHour {
 		for some := range slices.Chunk(all, tallyPage) {
-			args := (&script.TallyArgs{Ends: wire.TallyEnds(hour), Highest: wire.HighestCount}).Append(nil)
+			args := (&script.TallyArgs{Ends: wire.TallyEnds(hour), Longest: longest.Milliseconds(), Highest: wire.HighestCount}).Append(nil)
 			for _, t := range some {
 				args = append(args, t.Task, wire.MinuteOf(t.Minute), wire.AppendCounts(nil, t))
 			}

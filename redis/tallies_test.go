@@ -105,6 +105,16 @@ func TestTalliesExpire(t *testing.T) {
 	require.Equal(t, []broker.Tally{tallyOf("q", "t", old, 2), tallyOf("q", "t", now, 1)}, found)
 }
 
+// TestTalliesOfAWrongClockAreNotKeptForYears adds some of a day ahead, and some of a year ahead.
+func TestTalliesOfAWrongClockAreNotKeptForYears(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	day, year := time.Now().Add(24*time.Hour), time.Now().Add(365*24*time.Hour)
+	require.NoError(t, b.AddTallies(t.Context(), []broker.Tally{tallyOf("q", "t", day, 1), tallyOf("q", "t", year, 1)}))
+	require.EqualValues(t, 1, c.Exists(t.Context(), tallyKey(t, "q", day)).Val())
+	require.Zero(t, c.Exists(t.Context(), tallyKey(t, "q", year)).Val())
+}
+
 // TestTalliesOfManyTasks reads more tasks in an hour than one command does, and more hours than one
 // pipeline.
 func TestTalliesOfManyTasks(t *testing.T) {

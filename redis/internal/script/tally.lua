@@ -4,8 +4,9 @@
 -- KEYS  tally: a hash of a task to the series of its minutes in the hour. A minute is its number
 --       in a byte, the length of its counts in two bytes, and the counts: a MessagePack array of,
 --       in turn, the number of a count and the count
--- ARGV  ends: when the hash expires, in ms since the epoch; highest: the highest number of a
---       count; then for each tally the task, the minute, and its counts
+-- ARGV  ends: when the hash expires, in ms since the epoch; longest: it adds nothing if that is
+--       more ms from now, by the clock of a consumer that is wrong; highest: the highest number of
+--       a count; then for each tally the task, the minute, and its counts
 -- Returns 0.
 -- include clock.lua
 -- include read.lua
@@ -51,7 +52,7 @@ local function add(series, minute, more)
 end
 
 local left = tonumber(A.ends) - now()
-if left > 0 then
+if left > 0 and left <= tonumber(A.longest) then
   for _ = 1, (#ARGV - #A) / 3 do
     local task, minute, more = nextArg(), tonumber(nextArg()), nextArg()
     redis.call('HSET', K.tally, task, add(redis.call('HGET', K.tally, task) or '', minute, more))
