@@ -69,7 +69,7 @@ func oldestAgain(f *fixture) {
 	f.requireOldest(again, "a run that was retried")
 	f.pass(quiet)
 	f.requireOldest(again, "a run that was retried, later")
-	run = f.takeOne(s, "q")
+	f.takeOne(s, "q")
 	f.close(s)
 	f.requireOldest(again, "a run that was given back")
 	s = f.openSession(longHold)
