@@ -17,7 +17,7 @@ import (
 
 // Why a run or a dead letter stays that was to be changed.
 const (
-	stayMoved      = "it moved meanwhile"
+	stayMoved      = "it was taken or changed meanwhile"
 	stayEnded      = "it ended meanwhile"
 	stayUnreadable = "it cannot be read, and can only be deleted"
 )

@@ -332,6 +332,10 @@ func (s *ScheduleStatus) judge(now time.Time, instances []*broker.Instance, know
 		s.Why = "no scheduler is up"
 	case hasNone:
 		s.Why = "no scheduler that is up has schedules of queue " + s.Queue
+	case !slices.ContainsFunc(instances, func(i *broker.Instance) bool {
+		return i.Role == broker.RoleScheduler && !i.Stopping && now.Sub(i.Seen) < broker.InstanceKept/2 // they announce themselves more often
+	}):
+		s.Why = "no scheduler was seen for " + (broker.InstanceKept / 2).String() + ", it may have died"
 	default:
 		s.Why = "a scheduler is up, and is behind"
 	}

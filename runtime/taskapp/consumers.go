@@ -136,23 +136,29 @@ func (v *instanceView) start() string {
 	}, "\t")
 }
 
+// mostQueues is how many queues of an instance are named for people.
+const mostQueues = 8
+
 // end is the last columns of an instance.
 func (v *instanceView) end() string {
 	var queues []string
-	for _, q := range v.Queues {
+	for _, q := range v.Queues[:min(len(v.Queues), mostQueues)] {
 		queue := text.Printable(q.Queue)
 		if q.Weight > 1 {
 			queue += fmt.Sprintf("=%d", q.Weight)
 		}
 		queues = append(queues, queue)
 	}
-	shown := text.List(queues, mostNamed)
-	if v.More > 0 {
-		shown += fmt.Sprintf(" and %d more", v.More)
+	shown := strings.Join(queues, ", ")
+	if more := v.More + len(v.Queues) - len(queues); more > 0 {
+		shown += fmt.Sprintf(" and %d more", more)
 	}
 	notes := "-"
-	if v.Stopping {
+	switch {
+	case v.Stopping:
 		notes = "stopping"
+	case time.Since(v.Seen) > broker.InstanceKept/2: // it announces itself more often
+		notes = "SILENT: it may have died"
 	}
 	return orDash(shown) + "\t" + notes
 }
