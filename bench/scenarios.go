@@ -1,6 +1,10 @@
 package main
 
-import "slices"
+import (
+	"slices"
+
+	"github.com/taskgen/taskgen/metrics"
+)
 
 // scenario is one measurement of several subjects in turn.
 type scenario struct {
@@ -90,6 +94,11 @@ func running(e *environment) []scenario {
 			goals:    []goal{{figure: tasksRate, against: asynq, atLeast: 12}},
 			chart:    []charted{{tasksRate, "queue and run, results kept"}},
 		}, {
+			name:     "queue and run, counted by package metrics",
+			about:    "The first row again, with a recorder that counts what the producers and the consumer do, as `serve --http` has it.",
+			subjects: of(steady(64, 64, noop), counted(), ours),
+			goals:    []goal{{figure: tasksRate, against: ours.name(), atLeast: 0.97}},
+		}, {
 			name:     drained + ", 64 slots",
 			about:    "All tasks are queued first. Then one consumer of 64 slots starts, and the time runs until the last task has been executed.",
 			subjects: of(drain(64), ours, peer),
@@ -109,6 +118,15 @@ func running(e *environment) []scenario {
 			chart:    []charted{{tasksRate, "drain of groups of chains"}},
 		},
 	}
+}
+
+// counted returns this project with metrics.
+func counted() taskgenSystem {
+	recorder, err := metrics.NewRecorder(metrics.Config{})
+	if err != nil {
+		panic(err) // the zero Config works
+	}
+	return taskgenSystem{metrics: recorder}
 }
 
 // enqueueing returns scenarios of producers alone.

@@ -9,19 +9,24 @@ import (
 	"github.com/taskgen/taskgen/bench/tasks"
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/metrics"
 	"github.com/taskgen/taskgen/redis"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // taskgenSystem is this project, with its defaults.
 type taskgenSystem struct {
-	embedded broker.Broker // used instead of the server unless nil
-	pooled   bool          // all commands go through go-redis's pool
+	embedded broker.Broker     // used instead of the server unless nil
+	pooled   bool              // all commands go through go-redis's pool
+	metrics  *metrics.Recorder // counts what producers and consumers do; nil: nobody does
 }
 
 func (s taskgenSystem) name() string {
-	if s.pooled {
+	switch {
+	case s.pooled:
 		return "taskgen, go-redis's pool"
+	case s.metrics != nil:
+		return "taskgen, with metrics"
 	}
 	return "taskgen"
 }
@@ -59,7 +64,11 @@ func (s taskgenSystem) open(ctx context.Context, addr string, _ int) (producer, 
 	if err != nil {
 		return nil, err
 	}
-	return &taskgenProducer{taskrt.NewClient(b, taskrt.ClientConfig{}), closer}, nil
+	cfg := taskrt.ClientConfig{}
+	if s.metrics != nil {
+		cfg.Middleware = append(cfg.Middleware, s.metrics.QueueMiddleware)
+	}
+	return &taskgenProducer{taskrt.NewClient(b, cfg), closer}, nil
 }
 
 func (p *taskgenProducer) queue(ctx context.Context, w work, n int64) error {
@@ -107,6 +116,9 @@ func (s taskgenSystem) serve(ctx context.Context, addr string, o consumeOptions,
 	cfg := taskrt.ConsumerConfig{Concurrency: o.slots, Processes: o.processes, Logger: slog.New(slog.DiscardHandler), Queues: make(map[string]int)}
 	for i := range o.queues {
 		cfg.Queues[queueName(i)] = 1
+	}
+	if s.metrics != nil {
+		cfg.Observers = append(cfg.Observers, s.metrics)
 	}
 	c, err := taskrt.NewConsumer(b, cfg, tasks.Tasks(counter))
 	if err != nil {
