@@ -55,7 +55,7 @@ func (o *filterOptions) addTo(set *pflag.FlagSet) {
 	textVar(set, &o.error, "error", "only those with this text in why they, or an attempt, failed")
 	textVar(set, &o.key, "key", "only those whose id begins so, or with this parent, root, group or unique key")
 	durationVar(set, &o.older, "older", "only those that were queued, or have ended, longer ago than this, such as 1h")
-	durationVar(set, &o.newer, "newer", "only those that were queued, or have ended, since then")
+	durationVar(set, &o.newer, "newer", "only those that were queued, or have ended, within this, such as 1h")
 }
 
 func (o *filterOptions) check(command string) error {

@@ -105,7 +105,7 @@ type runsView struct {
 func (c *commandLine) runsCommand() *cobra.Command {
 	o := &searchOptions{filterOptions: filterOptions{states: states}}
 	cmd := c.command(manual{
-		use: "runs", short: "list the runs that wait, run or have ended",
+		use: "runs", short: "list the runs that wait, run or have ended; runs now makes delayed ones due",
 		long: `Lists runs: those that run, then those that wait in their order, then those that
 have ended and have a record (//task:result). It looks at 100,000 runs at most, and
 its last line says how to go on. "runs now" makes delayed runs due.`,
