@@ -206,6 +206,27 @@ func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
 	require.GreaterOrEqual(t, sum, each, "runs that are kept")
 }
 
+// TestASurveyOfMoreKeysThanAreScannedIsNotAll has so many keys that records may be behind them.
+func TestASurveyOfMoreKeysThanAreScannedIsNotAll(t *testing.T) {
+	t.Parallel()
+	server := redistest.Start(t)
+	b, client := open(t, server, redis.Config{}), raw(t, server)
+	survey := func(want bool) {
+		t.Helper()
+		parts := 0
+		require.NoError(t, b.SurveyRuns(within(t, time.Minute), []string{"a", "b"}, broker.StateSucceeded, 10, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
+			require.NoError(t, p.Err)
+			require.Equal(t, want, p.All)
+			parts++
+		}))
+		require.Equal(t, 2, parts)
+	}
+	survey(true)
+	_, err := client.Eval(t.Context(), "for i = 1, 250000 do redis.call('set', 'key' .. i, '') end return 1", nil).Int()
+	require.NoError(t, err)
+	survey(false)
+}
+
 // TestASurveyReportsEachQueueOfADeadNode once, and gets the queues of the other nodes as
 // always.
 func TestASurveyReportsEachQueueOfADeadNode(t *testing.T) {

@@ -36,6 +36,7 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 			break
 		}
 	}
+	e.isCut = cursor != 0
 	for _, s := range page {
 		give(e.part(s))
 	}
@@ -48,7 +49,8 @@ type endedSurvey struct {
 	of    map[string]*surveyed // by what opens their keys
 	found map[*surveyed][]*broker.RunInfo
 	n     int
-	last  int // from this place on queues are skipped
+	last  int  // from this place on queues are skipped
+	isCut bool // the server has more keys than are scanned, so that any queue may have more
 }
 
 func newEndedSurvey(r *runsSurvey, page []*surveyed) *endedSurvey {
@@ -77,7 +79,7 @@ func (e *endedSurvey) part(s *surveyed) maintenance.Part[[]*broker.RunInfo] {
 		return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true}
 	}
 	found := e.found[s]
-	all := len(found) <= e.max && !e.isSkipped(s)
+	all := len(found) <= e.max && !e.isSkipped(s) && !e.isCut
 	return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[:min(len(found), e.max)], All: all}
 }
 
