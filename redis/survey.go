@@ -30,6 +30,7 @@ type surveyed struct {
 	at    int // its index among the queues of the caller
 	apart bool
 	info  script.QueueInfo
+	ticks map[string]time.Time
 	place int // of a survey of runs that have ended: among the queues of the server
 }
 
@@ -201,6 +202,60 @@ func (b *Broker) together(ctx context.Context, page []*surveyed, n int, f func(f
 		if err := errors.Join(errs...); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// SurveyLastTicks is [Broker.LastTick] for tasks of many queues. On a server it needs a command for
+// each 2,000 tasks, on a cluster one for each queue. A queue of more tasks is left Apart, and so
+// is one with a tick that cannot be read.
+func (b *Broker) SurveyLastTicks(ctx context.Context, queues []string, tasks map[string][]string, part func(maintenance.Part[map[string]time.Time])) error {
+	return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give func(maintenance.Part[map[string]time.Time])) error {
+		for _, s := range page {
+			s.apart = len(tasks[s.Name]) > surveyPage
+		}
+		page = withoutApart(page, give)
+		err := b.together(ctx, page, surveyQueues, func(few []*surveyed) error { return b.readLastTicks(ctx, few, tasks) })
+		if err != nil {
+			return err
+		}
+		for _, s := range withoutApart(page, give) {
+			give(maintenance.Part[map[string]time.Time]{Queue: s.at, Found: s.ticks, All: true})
+		}
+		return nil
+	})
+}
+
+// readLastTicks reads the last ticks of tasks of queues: of one server that is no cluster, or of one.
+func (b *Broker) readLastTicks(ctx context.Context, queues []*surveyed, tasks map[string][]string) error {
+	for len(queues) > 0 {
+		var keys []string
+		var asked script.LastTicksArgs
+		n := 0
+		for _, s := range queues {
+			if n += len(tasks[s.Name]); n > surveyPage {
+				break
+			}
+			keys, asked = append(keys, s.Ticks), append(asked, tasks[s.Name])
+		}
+		v, err := b.repeat(ctx, b.scripts.LastTicks, b.clients.Work, keys, asked.Append(nil)...)
+		if err != nil {
+			return err
+		}
+		found, err := script.ParseLastTicks(v, asked)
+		if err != nil {
+			return err
+		}
+		for i, s := range queues[:len(asked)] {
+			s.apart = found[i] == nil && len(asked[i]) > 0
+			s.ticks = make(map[string]time.Time, len(found[i]))
+			for n, text := range found[i] {
+				tick, ok := parseTick(text)
+				s.apart = s.apart || !ok && text != ""
+				s.ticks[asked[i][n]] = tick
+			}
+		}
+		queues = queues[len(asked):]
 	}
 	return nil
 }

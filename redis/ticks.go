@@ -94,11 +94,19 @@ func (b *Broker) LastTick(ctx context.Context, queueName, task string) (time.Tim
 	if !ok {
 		return time.Time{}, nil
 	}
-	if !wire.IsTick(text) {
-		return time.Time{}, fmt.Errorf("read last tick of %s: %.64q of %s is %w", task, text, q.Ticks, errNoTick)
+	last, ok := parseTick(text)
+	if !ok {
+		return last, fmt.Errorf("read last tick of %s: %.64q of %s is %w", task, text, q.Ticks, errNoTick)
 	}
+	return last, nil
+}
+
+func parseTick(text string) (tick time.Time, ok bool) {
 	ns, err := strconv.ParseInt(text, 10, 64)
-	return time.Unix(0, ns).UTC(), err
+	if err != nil || !wire.IsTick(text) {
+		return tick, false
+	}
+	return time.Unix(0, ns).UTC(), true
 }
 
 // errNoTick is the error of a last tick that cannot be read.

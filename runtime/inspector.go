@@ -1,12 +1,9 @@
 package runtime
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -95,32 +92,77 @@ type QueueList struct {
 
 // Queues returns what is known of some queues, or of all if none is named.
 func (i *Inspector) Queues(ctx context.Context, queues ...string) (*QueueList, error) {
+	g, err := i.snapshot(ctx, queues)
+	if err != nil {
+		return nil, fmt.Errorf("show queues: %w", err)
+	}
+	return g.queues()
+}
+
+// Overview is what [Inspector.Overview] found.
+type Overview struct {
+	Queues    *QueueList
+	Schedules *ScheduleList
+}
+
+// Overview returns what [Inspector.Queues] and [Inspector.Schedules] do, at about the cost of
+// one of them.
+func (i *Inspector) Overview(ctx context.Context, queues ...string) (*Overview, error) {
+	g, err := i.snapshot(ctx, queues)
+	if err != nil {
+		return nil, fmt.Errorf("show queues: %w", err)
+	}
+	o := new(Overview)
+	if o.Queues, err = g.queues(); err != nil {
+		return nil, err
+	}
+	if o.Schedules, err = i.schedules(ctx, g); err != nil {
+		return nil, fmt.Errorf("list schedules: %w", err)
+	}
+	return o, nil
+}
+
+// snapshot is the state of some queues, and the instances that are up.
+type snapshot struct {
+	*inspect.Look
+	named     []string            // the queues that were asked for; none: all
+	infos     []*broker.QueueInfo // of the queues of the look, nil for one that was skipped
+	instances []*broker.Instance
+	unknown   error // which instances are up is unknown
+}
+
+// snapshot looks once into some queues. The error is ctx's, or that of a name.
+func (i *Inspector) snapshot(ctx context.Context, queues []string) (*snapshot, error) {
 	l, err := i.fleet.Look(ctx, queues...)
 	if err != nil {
-		return nil, fmt.Errorf("show queues: %w", err)
+		return nil, err
 	}
-	infos, err := l.Infos(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("show queues: %w", err)
+	g := &snapshot{Look: l, named: queues}
+	if g.infos, err = l.Infos(ctx); err != nil {
+		return nil, err
 	}
-	list := &QueueList{Skipped: skippedOf(l)}
-	instances, err := i.instances(ctx)
-	if err != nil && !errors.Is(err, errNoInstances) {
-		list.Skipped = append(list.Skipped, Skipped{Err: err})
+	g.instances, g.unknown = i.instances(ctx)
+	return g, nil
+}
+
+func (g *snapshot) queues() (*QueueList, error) {
+	list := &QueueList{Skipped: skippedOf(g.Look)}
+	if g.unknown != nil && !errors.Is(g.unknown, errNoInstances) {
+		list.Skipped = append(list.Skipped, Skipped{Err: g.unknown})
 	}
-	for _, info := range infos {
+	for _, info := range g.infos {
 		if info == nil {
 			continue
 		}
 		s := QueueStatus{QueueInfo: *info, Consumers: -1}
-		if err == nil {
-			s.Consumers = serving(instances, broker.RoleConsumer, info.Queue)
+		if g.unknown == nil {
+			s.Consumers = serving(g.instances, broker.RoleConsumer, info.Queue)
 			s.NoConsumer = s.Consumers == 0 && info.Queued+info.Delayed+info.Running > 0
 		}
 		list.Queues = append(list.Queues, s)
 	}
-	if len(list.Queues) == 0 && len(l.Queues) == 1 && len(list.Skipped) > 0 {
-		return nil, fmt.Errorf("show queue %s: %w", l.Queues[0], list.Skipped[0].Err)
+	if len(list.Queues) == 0 && len(g.Queues) == 1 && len(list.Skipped) > 0 {
+		return nil, fmt.Errorf("show queue %s: %w", g.Queues[0], list.Skipped[0].Err)
 	}
 	return list, nil
 }
@@ -171,174 +213,6 @@ func serving(instances []*broker.Instance, role broker.Role, queue string) (n in
 		}
 	}
 	return n
-}
-
-// ScheduleStatus is what is known of a schedule.
-type ScheduleStatus struct {
-	Task  string
-	Queue string
-	ID    string // of a schedule made at run time; empty: of the task's directives
-	Spec  string // a cron expression, or "@every" and a duration
-	Zone  string // of a cron expression; empty: UTC
-
-	Last time.Time // the last tick that was queued; zero: none was
-	Next time.Time // the first tick behind Last, jitter included: it is past if it is late; zero: there is none
-
-	Disabled bool   // its task is: no tick is queued
-	Overdue  bool   // the tick of Next is late by more than five seconds
-	Why      string // it is overdue
-}
-
-// lateness is how late a tick may be queued that is not called overdue.
-const lateness = 5 * time.Second
-
-// ScheduleList is what [Inspector.Schedules] found.
-type ScheduleList struct {
-	Now       time.Time        // by the broker's clock, if it has one
-	Schedules []ScheduleStatus // sorted by task, queue and id
-	Skipped   []Skipped
-}
-
-// Schedules returns the schedules of the inspector's tasks, and those made at run time, of
-// some queues, or of all if none is named. Those of tasks that the inspector does not know
-// are among the latter alone. A schedule of the last seconds can be missing.
-func (i *Inspector) Schedules(ctx context.Context, queues ...string) (*ScheduleList, error) {
-	l, err := i.fleet.Look(ctx, queues...)
-	if err != nil {
-		return nil, fmt.Errorf("list schedules: %w", err)
-	}
-	infos, err := l.Infos(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("list schedules: %w", err)
-	}
-	list := &ScheduleList{Now: i.now(ctx)}
-	if err := i.addOwnSchedules(ctx, list, l.Queues); err != nil {
-		return nil, fmt.Errorf("list schedules: %w", err)
-	}
-	if err := i.addDynamicSchedules(ctx, list, queues); err != nil {
-		list.Skipped = append(list.Skipped, Skipped{Err: err})
-	}
-	list.Skipped = append(list.Skipped, skippedOf(l)...)
-	instances, err := i.instances(ctx)
-	for n := range list.Schedules {
-		s := &list.Schedules[n]
-		at, found := slices.BinarySearch(l.Queues, s.Queue)
-		s.Disabled = found && infos[at] != nil && slices.Contains(infos[at].Disabled, s.Task)
-		s.judge(list.Now, instances, err == nil)
-	}
-	slices.SortStableFunc(list.Schedules, func(a, b ScheduleStatus) int {
-		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Queue, b.Queue), cmp.Compare(a.ID, b.ID))
-	})
-	return list, nil
-}
-
-func (i *Inspector) now(ctx context.Context) time.Time {
-	if clock, ok := i.fleet.Broker.(broker.Clock); ok {
-		if now, err := clock.Now(ctx); err == nil {
-			return now
-		}
-	}
-	return time.Now()
-}
-
-// addOwnSchedules adds the schedules of the inspector's tasks in these queues.
-func (i *Inspector) addOwnSchedules(ctx context.Context, list *ScheduleList, queues []string) error {
-	ticks, ok := i.fleet.Broker.(broker.Ticks)
-	if !ok {
-		return inspect.Missing("broker.Ticks", "it knows no schedules")
-	}
-	for _, t := range i.tasks.list {
-		schedule := t.spec.Schedule
-		_, wanted := slices.BinarySearch(queues, t.spec.Queue)
-		if !wanted || schedule.Cron == "" && schedule.Every == 0 {
-			continue
-		}
-		s := ScheduleStatus{Task: t.spec.Name, Queue: t.spec.Queue, Spec: schedule.Cron, Zone: schedule.Zone}
-		if schedule.Every > 0 {
-			s.Spec = "@every " + schedule.Every.String()
-		}
-		last, err := ticks.LastTick(ctx, s.Queue, s.Task)
-		if err != nil && ctx.Err() != nil {
-			return ctx.Err()
-		}
-		if err != nil {
-			list.Skipped = append(list.Skipped, Skipped{s.Queue, err})
-			continue
-		}
-		s.Last = last
-		after := last
-		if last.IsZero() {
-			after = list.Now // it has not begun
-		}
-		all, err := t.Ticks(after)
-		if err != nil {
-			return err
-		}
-		for s.Next = range all {
-			break
-		}
-		list.Schedules = append(list.Schedules, s)
-	}
-	return nil
-}
-
-// addDynamicSchedules adds the schedules made at run time.
-func (i *Inspector) addDynamicSchedules(ctx context.Context, list *ScheduleList, queues []string) error {
-	store, ok := i.fleet.Broker.(broker.ScheduleStore)
-	if !ok {
-		return nil
-	}
-	changes, err := store.ScheduleChanges(ctx) // at less cost than a look into each queue
-	if err != nil && changes == nil {
-		return err
-	}
-	some := slices.Sorted(maps.Keys(changes))
-	if len(queues) > 0 {
-		some = slices.DeleteFunc(some, func(queue string) bool { return !slices.Contains(queues, queue) })
-	}
-	if len(some) == 0 {
-		return err
-	}
-	schedules, readErr := store.Schedules(ctx, some...)
-	for _, s := range schedules {
-		info := ScheduledInfo{ID: s.ID, Spec: s.Spec, Zone: s.Zone, Since: s.Since}
-		status := ScheduleStatus{Task: s.Run.Task, Queue: s.Run.Queue, ID: s.ID, Spec: s.Spec, Zone: s.Zone, Last: s.Last}
-		if all, err := info.Ticks(s.Last); err == nil { // else it has a rule of another version
-			for status.Next = range all {
-				break
-			}
-		}
-		list.Schedules = append(list.Schedules, status)
-	}
-	return cmp.Or(readErr, err)
-}
-
-// judge sets whether the schedule is overdue, and why. known is false if it is unknown which
-// instances are up.
-func (s *ScheduleStatus) judge(now time.Time, instances []*broker.Instance, known bool) {
-	hasNone := known && serving(instances, broker.RoleScheduler, s.Queue) == 0
-	begun := !s.Last.IsZero() || s.ID != ""
-	switch {
-	case s.Disabled || s.Next.IsZero():
-		return
-	case begun && now.Sub(s.Next) < lateness, !begun && !hasNone:
-		return
-	}
-	s.Overdue = true
-	switch up := slices.ContainsFunc(instances, func(i *broker.Instance) bool { return i.Role == broker.RoleScheduler && !i.Stopping }); {
-	case !known:
-		s.Why = "whether a scheduler is up is unknown"
-	case !up:
-		s.Why = "no scheduler is up"
-	case hasNone:
-		s.Why = "no scheduler that is up has schedules of queue " + s.Queue
-	case !slices.ContainsFunc(instances, func(i *broker.Instance) bool {
-		return i.Role == broker.RoleScheduler && !i.Stopping && now.Sub(i.Seen) < broker.InstanceKept/2 // they announce themselves more often
-	}):
-		s.Why = "no scheduler was seen for " + (broker.InstanceKept / 2).String() + ", it may have died"
-	default:
-		s.Why = "a scheduler is up, and is behind"
-	}
 }
 
 // Tallies returns the counts of attempts and ends of the minutes from one instant to another,

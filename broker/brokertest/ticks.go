@@ -1,6 +1,7 @@
 package brokertest
 
 import (
+	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
 var tickChecks = []check{
@@ -17,6 +19,7 @@ var tickChecks = []check{
 	{"a tick whose run cannot be stored is not claimed", tickUnsafe},
 	{"a tick's run is taken as any other", tickTaken},
 	{"ticks begin once, after which older ones are refused", tickBegun},
+	{"a survey of last ticks finds what the call for one task finds", tickSurvey},
 }
 
 var midnight = time.Date(2030, 1, 2, 0, 0, 0, 0, time.UTC)
@@ -108,4 +111,28 @@ func tickBegun(f *fixture) {
 	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q"), tick), "QueueTick")
 	require.True(f, tick.Equal(begin(midnight.Add(time.Hour))), "BeginTicks returns the last claimed tick")
 	require.Equal(f, 1, f.length("q"), "runs queued")
+}
+
+func tickSurvey(f *fixture) {
+	s, ok := f.b.(maintenance.TickSurveyor)
+	if !ok {
+		f.Skip("the broker is no maintenance.TickSurveyor")
+	}
+	tasks := map[string][]string{"q": {"a", "b", "never"}, "unused": {"a"}, "p": {"a"}, "none": nil}
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("a")), midnight.Add(time.Hour)), "QueueTick of a")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("q", task("b")), midnight), "QueueTick of b")
+	require.NoError(f, f.ticks().QueueTick(f.ctx(), f.newRun("p", task("a")), midnight.Add(1)), "QueueTick of another queue's a")
+	surveysOf(f, "SurveyLastTicks", []string{"p", "unused", "q", "none"}, func(ctx context.Context, queues []string, part func(maintenance.Part[map[string]time.Time])) error {
+		return s.SurveyLastTicks(ctx, queues, tasks, part)
+	}, func(ctx context.Context, queue string) (map[string]time.Time, error) {
+		ticks := map[string]time.Time{}
+		for _, name := range tasks[queue] {
+			last, err := f.ticks().LastTick(ctx, queue, name)
+			if err != nil {
+				return nil, err
+			}
+			ticks[name] = last
+		}
+		return ticks, nil
+	})
 }

@@ -2,6 +2,7 @@ package maintenance
 
 import (
 	"context"
+	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -29,6 +30,14 @@ type Surveyor interface {
 	// SurveyDeadLetters does [broker.Records.DeadLetters] for each of the queues: it
 	// finds all dead letters.
 	SurveyDeadLetters(ctx context.Context, queues []string, part func(Part[[]*broker.DeadLetter])) error
+}
+
+// TickSurveyor is a broker with [broker.Ticks] that reads the last ticks of many tasks at much
+// less cost than a call for each.
+type TickSurveyor interface {
+	// SurveyLastTicks does [broker.Ticks.LastTick] for the tasks of each of the queues, and
+	// finds the ticks by the names of tasks. It calls part as the methods of [Surveyor] do.
+	SurveyLastTicks(ctx context.Context, queues []string, tasks map[string][]string, part func(Part[map[string]time.Time])) error
 }
 
 // Part is the result of a survey for one queue.

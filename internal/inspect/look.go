@@ -96,8 +96,8 @@ func apart[T any](ctx context.Context, l *Look, queues []string, f func(queue st
 // surveyed has look look into the queues together, if the broker can, and found take each
 // one's part by its place among them. It returns the places of those to look into by
 // themselves. Queues that cannot be reached are skipped.
-func surveyed[T any](ctx context.Context, l *Look, queues []string,
-	look func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[T])) error, found func(i int, part maintenance.Part[T]),
+func surveyed[S, T any](ctx context.Context, l *Look, queues []string,
+	look func(s S, queues []string, part func(maintenance.Part[T])) error, found func(i int, part maintenance.Part[T]),
 ) (rest []int, err error) {
 	var asked []string
 	var at []int
@@ -106,7 +106,7 @@ func surveyed[T any](ctx context.Context, l *Look, queues []string,
 			asked, at = append(asked, queue), append(at, i)
 		}
 	}
-	s, ok := l.fleet.Broker.(maintenance.Surveyor)
+	s, ok := l.fleet.Broker.(S)
 	if !ok || len(asked) < 2 {
 		return at, ctx.Err()
 	}
@@ -126,8 +126,8 @@ func surveyed[T any](ctx context.Context, l *Look, queues []string,
 
 // together is apart, but looks into the queues together as far as that goes: a part is what
 // f returns of a queue.
-func together[T any](ctx context.Context, l *Look, queues []string,
-	look func(s maintenance.Surveyor, queues []string, part func(maintenance.Part[T])) error,
+func together[S, T any](ctx context.Context, l *Look, queues []string,
+	look func(s S, queues []string, part func(maintenance.Part[T])) error,
 	f func(queue string) (T, error),
 ) ([]T, error) {
 	values := make([]T, len(queues))

@@ -142,13 +142,13 @@ func (c *commandLine) status(ctx context.Context, o *controlOptions) error {
 
 func (c *control) status(ctx context.Context) (*statusView, error) {
 	view := &statusView{Queues: []queueView{}, Tasks: []taskView{}, Schedules: []scheduleView{}}
-	list, err := c.inspector.Queues(ctx, c.queues...)
+	found, err := c.inspector.Overview(ctx, c.queues...)
 	if err != nil {
 		return nil, err
 	}
-	c.report(list.Skipped)
-	for i := range list.Queues {
-		q := &list.Queues[i]
+	c.report(found.Queues.Skipped)
+	for i := range found.Queues.Queues {
+		q := &found.Queues.Queues[i]
 		view.Queues = append(view.Queues, newQueueView(q))
 		for _, t := range c.line.tasks.list {
 			if _, ran := q.Last[t.Name()]; !ran && t.Spec().Queue == q.Queue {
@@ -162,17 +162,14 @@ func (c *control) status(ctx context.Context) (*statusView, error) {
 	slices.SortFunc(view.Tasks, func(a, b taskView) int {
 		return cmp.Or(cmp.Compare(a.Task, b.Task), cmp.Compare(a.Queue, b.Queue))
 	})
-	return view, c.addSchedules(ctx, view)
+	c.report(found.Schedules.Skipped)
+	view.addSchedules(found.Schedules)
+	return view, nil
 }
 
 // addSchedules adds the schedules of the program's tasks, and of those made at run time the
 // ones that are overdue: there can be very many.
-func (c *control) addSchedules(ctx context.Context, view *statusView) error {
-	list, err := c.inspector.Schedules(ctx, c.queues...)
-	if err != nil {
-		return err
-	}
-	c.report(list.Skipped)
+func (view *statusView) addSchedules(list *taskrt.ScheduleList) {
 	for _, s := range list.Schedules {
 		if s.ID != "" && !s.Overdue {
 			continue
@@ -182,7 +179,6 @@ func (c *control) addSchedules(ctx context.Context, view *statusView) error {
 			Overdue: s.Overdue, Why: s.Why, late: list.Now.Sub(s.Next), disabled: s.Disabled,
 		})
 	}
-	return nil
 }
 
 func (c *commandLine) printStatus(view *statusView) error {

@@ -93,3 +93,33 @@ type RewindArgs struct {
 
 // Append appends them in their order.
 func (a *RewindArgs) Append(args []any) []any { return append(args, a.Field, a.Claimed, a.Instead) }
+
+// LastTicksArgs are the arguments of lastticks.lua: the names of tasks, by queues.
+type LastTicksArgs [][]string
+
+// Append appends them in their order.
+func (a LastTicksArgs) Append(args []any) []any {
+	for _, tasks := range a {
+		args = append(args, len(tasks))
+		for _, task := range tasks {
+			args = append(args, task)
+		}
+	}
+	return args
+}
+
+// ParseLastTicks parses the reply of lastticks.lua to these arguments. It returns the ticks by
+// queues, empty for none, and nil for a queue that cannot be read.
+func ParseLastTicks(v any, asked LastTicksArgs) ([][]string, error) {
+	reply, err := arrayOf("lastticks", v, len(asked))
+	if err != nil {
+		return nil, err
+	}
+	ticks := make([][]string, len(asked))
+	for i := range ticks {
+		if list := texts(reply[i]); len(list) == len(asked[i]) {
+			ticks[i] = list
+		}
+	}
+	return ticks, nil
+}
