@@ -326,6 +326,12 @@ func surveysAgree(f *fixture) {
 	ended := f.take(session, 5, last)
 	f.finish(session, broker.Outcome{Run: ended[0]}, broker.Outcome{Run: ended[1]},
 		broker.Outcome{Run: ended[2], Verdict: broker.Dead, Failure: &broker.Failure{Kind: broker.FailureFailed, Message: "no"}})
+	for _, run := range ended[3:] { // what says when they began comes a little later
+		f.eventually(func() bool {
+			record, err := f.records().Record(f.ctx(), last, run.ID)
+			return err == nil && record.State == broker.StateRunning
+		}, "the record of a run that was taken says so")
+	}
 
 	surveysOf(f, "SurveyQueues", queues, s.SurveyQueues, f.controls().Queue)
 	for _, state := range []broker.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed, broker.StateFailed, broker.StateSucceeded} {

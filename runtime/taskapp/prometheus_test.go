@@ -96,7 +96,7 @@ func TestPrometheusAgreesWithTheLedger(t *testing.T) {
 	f.server.Stop()
 	equals(server, 0, `max(taskgen_up)`)
 	equals(server, 1, `absent(taskgen_queue_runs)`)
-	require.EqualValues(t, records, value(server, `sum(taskgen_attempts_total{task="recorder_record",outcome="succeeded"})`))
+	equals(server, records, `sum(taskgen_attempts_total{task="recorder_record",outcome="succeeded"})`) // once the scrapes are in time again
 	f.server.Restart()
 	equals(server, 1, `min(taskgen_up)`)
 
