@@ -20,6 +20,9 @@ var (
 	// was read.
 	ErrNoSchedule = errors.New("there is no schedule with this id")
 
+	// ErrAfter: the After of a search or a change is not that of a page of the same one.
+	ErrAfter = errors.New("it is not where a page of this list ended; begin with an empty After")
+
 	// ErrGroupTooLarge: the results of a group exceed MaxGroupResults. Reading them
 	// fails for good.
 	ErrGroupTooLarge = errors.New("the results of the group are too large to be gathered; keep them elsewhere, and return where")

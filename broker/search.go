@@ -6,7 +6,7 @@ import "context"
 // A page costs no more than its Look entries, however many there are.
 type Searcher interface {
 	// FindRuns returns a page of the queue's runs in a state, in the order of
-	// [Controls.Runs]. It returns an error if After is not that of a page of the same
+	// [Controls.Runs]. It returns [ErrAfter] if After is not that of a page of the same
 	// search. A run that changes its state or its place between two pages can be
 	// missing or be on both; any other is on one.
 	FindRuns(ctx context.Context, queue string, state State, s RunSearch) (*RunPage, error)

@@ -5,10 +5,10 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
 	"hash/crc32"
 	"slices"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
@@ -41,9 +41,6 @@ type anchor [8]byte
 // next page is read.
 const maxAnchors = 12
 
-// errCursor refuses a text that is no cursor of a search.
-var errCursor = errors.New("after is not the After of a page of this search: begin with an empty one")
-
 // encode returns the cursor as text. of says of which search it is.
 func (c *cursor) encode(of string) string {
 	b := []byte{1}
@@ -68,7 +65,7 @@ func checkOf(of string, b []byte) uint32 {
 }
 
 // parseCursor parses the cursor of a search with so many places. An empty text is its
-// beginning.
+// beginning. The error is broker.ErrAfter.
 func parseCursor(of, text string, places int) (*cursor, error) {
 	c := &cursor{at: -1, index: -1}
 	if text == "" {
@@ -76,18 +73,18 @@ func parseCursor(of, text string, places int) (*cursor, error) {
 	}
 	b, err := base64.RawURLEncoding.DecodeString(text)
 	if err != nil || len(b) < 5 || b[0] != 1 {
-		return nil, errCursor
+		return nil, broker.ErrAfter
 	}
 	b, check := b[:len(b)-4], binary.BigEndian.Uint32(b[len(b)-4:])
 	if check != checkOf(of, b) {
-		return nil, errCursor
+		return nil, broker.ErrAfter
 	}
 	b = b[1:]
 	var ns [6]uint64
 	for i := range ns {
 		n, size := binary.Uvarint(b)
 		if size <= 0 {
-			return nil, errCursor
+			return nil, broker.ErrAfter
 		}
 		ns[i], b = n, b[size:]
 	}
@@ -95,13 +92,13 @@ func parseCursor(of, text string, places int) (*cursor, error) {
 	for i := range texts {
 		n, size := binary.Uvarint(b)
 		if size <= 0 || n > uint64(len(b)-size) {
-			return nil, errCursor
+			return nil, broker.ErrAfter
 		}
 		texts[i], b = string(b[size:size+int(n)]), b[size+int(n):]
 	}
 	const most = 1 << 62
 	if ns[0] >= uint64(places) || ns[1] > most || ns[2] > most || ns[4] > most || len(b)%len(anchor{}) != 0 || len(b) > maxAnchors*len(anchor{}) {
-		return nil, errCursor
+		return nil, broker.ErrAfter
 	}
 	c.place, c.at, c.behind, c.seeking, c.index, c.scan = int(ns[0]), int64(ns[1])-1, int64(ns[2]), ns[3] == 1, int64(ns[4])-1, ns[5]
 	c.score, c.opens, c.name = texts[0], texts[1], texts[2]

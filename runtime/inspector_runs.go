@@ -49,7 +49,7 @@ type PageOptions struct {
 }
 
 // ErrAfter: the After of [PageOptions] is not that of a page of the same list.
-var ErrAfter = inspect.ErrCursor
+var ErrAfter = broker.ErrAfter
 
 // RunPage is a page of runs.
 type RunPage struct {

@@ -2,6 +2,7 @@ package runtime_test
 
 import (
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -280,7 +281,36 @@ func TestAnAfterOfAnotherListIsRefused(t *testing.T) {
 		require.ErrorIs(t, err, taskrt.ErrAfter, "of all queues")
 		_, err = i.Runs(ctx, taskrt.RunFilter{States: []taskrt.State{broker.StateDelayed}}, taskrt.PageOptions{After: runs.After})
 		require.ErrorIs(t, err, taskrt.ErrAfter, "of another state")
+
+		// Within a list, the broker's own part of the text may be one that it refuses.
+		one := taskrt.RunFilter{Queues: []string{"dying"}, States: []taskrt.State{broker.StateFailed}}
+		runs, err = i.Runs(ctx, one, taskrt.PageOptions{Max: 1})
+		require.NoError(t, err)
+		require.NotEmpty(t, runs.After)
+		_, err = i.Runs(ctx, one, taskrt.PageOptions{After: withInnerAfter(t, runs.After, "stale")})
+		require.ErrorIs(t, err, taskrt.ErrAfter, "runs of one queue")
+		dead, err = i.Dead(ctx, one, taskrt.PageOptions{Max: 1})
+		require.NoError(t, err)
+		_, err = i.Dead(ctx, one, taskrt.PageOptions{After: withInnerAfter(t, dead.After, "stale")})
+		require.ErrorIs(t, err, taskrt.ErrAfter, "dead letters of one queue")
+		several := taskrt.RunFilter{Queues: []string{"dying", "other"}, States: []taskrt.State{broker.StateFailed}}
+		_, err = i.Runs(ctx, several, taskrt.PageOptions{After: withInnerAfter(t, runs.After, "stale")})
+		require.ErrorIs(t, err, taskrt.ErrAfter, "runs of several queues")
 	})
+}
+
+// withInnerAfter returns an After of the inspector with another After of the broker in it.
+func withInnerAfter(t *testing.T, after, inner string) string {
+	t.Helper()
+	b, err := base64.RawURLEncoding.DecodeString(after)
+	require.NoError(t, err)
+	var fields map[string]any
+	require.NoError(t, json.Unmarshal(b, &fields))
+	require.NotEmpty(t, fields["a"])
+	fields["a"] = inner
+	b, err = json.Marshal(fields)
+	require.NoError(t, err)
+	return base64.RawURLEncoding.EncodeToString(b)
 }
 
 func TestOneRunIsFoundWhereverItIs(t *testing.T) {

@@ -307,6 +307,8 @@ func changeRefused(f *fixture) {
 	} {
 		require.Error(f, do(), what)
 	}
+	require.ErrorIs(f, f.refused(broker.StateQueued, "garbage", cancelling), broker.ErrAfter, "ChangeRuns after what is no page")
+	require.ErrorIs(f, f.refusedDead("garbage", broker.Delete), broker.ErrAfter, "ChangeDead after what is no page")
 	_, err := f.changer().ChangeRuns(f.ended(), "q", broker.StateQueued, broker.RunSearch{}, cancelling)
 	require.ErrorIs(f, err, context.Canceled, "ChangeRuns with an ended context")
 	_, err = f.changer().ChangeDead(f.ended(), "q", broker.DeadSearch{}, broker.Delete)

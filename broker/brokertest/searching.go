@@ -238,16 +238,16 @@ func searchCursors(f *fixture) {
 	page, err := s.FindRuns(f.ctx(), "q", broker.StateQueued, broker.RunSearch{Max: 1})
 	require.NoError(f, err)
 	_, err = s.FindDead(f.ctx(), "q", broker.DeadSearch{After: page.After})
-	require.Error(f, err, "FindDead after a page of runs")
+	require.ErrorIs(f, err, broker.ErrAfter, "FindDead after a page of runs")
 	for what, after := range f.foreignCursors() {
 		_, err := s.FindRuns(f.ctx(), "q", broker.StateQueued, broker.RunSearch{After: after})
-		require.ErrorContains(f, err, "begin with", "FindRuns after %s", what)
+		require.ErrorIs(f, err, broker.ErrAfter, "FindRuns after %s", what)
 		require.NotErrorIs(f, err, broker.ErrUnavailable, "FindRuns after %s", what)
 		if what == "that of dead letters" {
 			continue
 		}
 		_, err = s.FindDead(f.ctx(), "q", broker.DeadSearch{After: after})
-		require.ErrorContains(f, err, "begin with", "FindDead after %s", what)
+		require.ErrorIs(f, err, broker.ErrAfter, "FindDead after %s", what)
 	}
 }
 

@@ -36,18 +36,19 @@ func (p position) cursor(name string) string {
 	return fmt.Sprintf("%s:%d:%d:%d:%d:%s", name, p.n[0], p.n[1], p.n[2], p.n[3], p.id)
 }
 
-// parseCursor returns the position that After names, or start if it is empty.
+// parseCursor returns the position that After names, or start if it is empty. The error is
+// [broker.ErrAfter].
 func parseCursor(name, after string, start position) (p position, err error) {
 	if after == "" {
 		return start, nil
 	}
 	parts := strings.SplitN(after, ":", 2+len(p.n))
 	if len(parts) < 2+len(p.n) || parts[0] != name || len(after) > broker.MaxID+200 {
-		return p, fmt.Errorf("continue after %.64q: this is not where a page of this search ended; begin with no After", after)
+		return p, fmt.Errorf("continue after %.64q: %w", after, broker.ErrAfter)
 	}
 	for i := range p.n {
 		if p.n[i], err = strconv.ParseInt(parts[1+i], 10, 64); err != nil {
-			return p, fmt.Errorf("continue after %.64q: %w; begin with no After", after, err)
+			return p, fmt.Errorf("continue after %.64q: %w", after, broker.ErrAfter)
 		}
 	}
 	p.id = parts[1+len(p.n)]

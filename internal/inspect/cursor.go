@@ -3,7 +3,6 @@ package inspect
 import (
 	"encoding/base64"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -45,17 +44,15 @@ func (c *cursor) String() string {
 	return base64.RawURLEncoding.EncodeToString(b)
 }
 
-// ErrCursor is the error of text that is no cursor of this list.
-var ErrCursor = errors.New("it is not where a page of this list ended")
-
-// readCursor reads a cursor of a list of runs or dead letters. Empty text is the beginning.
+// readCursor reads a cursor of a list of runs or dead letters. Empty text is the beginning. The
+// error is broker.ErrAfter.
 func readCursor(text, of string) (*cursor, error) {
 	if text == "" {
 		return nil, nil
 	}
 	c, err := parseCursor(text)
 	if err == nil && c.Of != of {
-		err = ErrCursor
+		err = broker.ErrAfter
 	}
 	if err != nil {
 		return nil, fmt.Errorf("go on after %.64q: %w", text, err)
@@ -65,21 +62,21 @@ func readCursor(text, of string) (*cursor, error) {
 
 func parseCursor(text string) (*cursor, error) {
 	if len(text) > maxCursor {
-		return nil, ErrCursor
+		return nil, broker.ErrAfter
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(text)
 	if err != nil {
-		return nil, ErrCursor
+		return nil, broker.ErrAfter
 	}
 	c := new(cursor)
 	d := json.NewDecoder(strings.NewReader(string(b)))
 	d.DisallowUnknownFields()
 	if err := d.Decode(c); err != nil || d.More() {
-		return nil, ErrCursor
+		return nil, broker.ErrAfter
 	}
 	switch {
 	case c.Queue != "" && CheckQueueName(c.Queue) != nil, c.Of == ofRuns && (c.Queue == "" || !slices.Contains(States, c.State)):
-		return nil, ErrCursor
+		return nil, broker.ErrAfter
 	}
 	return c, nil
 }

@@ -3,6 +3,7 @@ package inspect
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -75,12 +76,12 @@ func (l *Look) deadOfOne(ctx context.Context, s broker.Searcher, q DeadQuery, fr
 	queue, after := l.Queues[0], ""
 	if from != nil {
 		if from.Queue != queue || from.After == "" {
-			return nil, ErrCursor
+			return nil, broker.ErrAfter
 		}
 		after = from.After
 	}
 	got, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: q.Match, After: after, Max: q.Max, Look: q.Look})
-	if got == nil {
+	if got == nil || errors.Is(err, broker.ErrAfter) {
 		return nil, err
 	}
 	if err != nil {

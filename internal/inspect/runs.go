@@ -3,6 +3,7 @@ package inspect
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"sync/atomic"
 
@@ -52,7 +53,7 @@ func (l *Look) Runs(ctx context.Context, q RunQuery) (*RunPage, error) {
 	}
 	q.States = inOrder(q.States)
 	if from != nil && !slices.Contains(q.States, from.State) {
-		return nil, ErrCursor
+		return nil, broker.ErrAfter
 	}
 	infos, err := l.Infos(ctx)
 	if err != nil {
@@ -260,6 +261,9 @@ func (r *runSearch) inQueue(ctx context.Context, state broker.State, queue, afte
 		})
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
+		}
+		if errors.Is(err, broker.ErrAfter) {
+			return nil, err
 		}
 		if err != nil {
 			r.l.skip(queue, err)
