@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -226,11 +227,23 @@ func (a *audit) endWithoutGroup(ctx context.Context, key, value string) error {
 }
 
 // endWithoutPending ends the run that awaits a group of the queue and whose pending key is gone.
-// A run that is in its queue is not touched: a failover may have brought its group back.
+// A run that is in its queue is not touched: a failover may have brought its group back. Of a run
+// that has ended only the group is forgotten: whoever cancelled the run could not do that.
 func (a *audit) endWithoutPending(ctx context.Context, key, entry string) error {
 	to, run, err := a.awaitingRun(entry)
 	if err != nil {
 		return nil // it was read before
+	}
+	awaited, token := run.Links.OrZero().Awaits, tokenOf(entry[len(wire.GatheringOpens):])
+	over, err := a.hasEnded(ctx, to, run)
+	if err != nil {
+		return err
+	}
+	if over {
+		if a.repairs() {
+			a.b.cancelGroup(ctx, awaited, token)
+		}
+		return nil
 	}
 	lives, err := a.isIn(ctx, to, run.ID)
 	if err != nil || lives {
@@ -240,8 +253,8 @@ func (a *audit) endWithoutPending(ctx context.Context, key, entry string) error 
 	if !a.repairs() {
 		return nil
 	}
-	failure := lostFailure(gonePending, run.Links.OrZero().Awaits)
-	if err := a.b.losePending(ctx, to, tokenOf(entry[len(wire.GatheringOpens):]), run, failure); err != nil {
+	failure := lostFailure(gonePending, awaited)
+	if err := a.b.losePending(ctx, to, token, run, failure); err != nil {
 		return err
 	}
 	out := new(outcome)
@@ -256,9 +269,42 @@ func (a *audit) endWithoutPending(ctx context.Context, key, entry string) error 
 			_ = a.q.mover.move(ctx) // after an error the next recovery does it
 		}
 	}
-	a.b.forgetGroup(ctx, run.Links.OrZero().Awaits)
+	a.b.cancelGroup(ctx, awaited, token)
 	a.b.noteLost(to, key, run, failure)
 	return nil
+}
+
+// hasEnded reports whether the record of a run that awaited a group says that the run has ended, or
+// an outer group does. A record that says lost does not count: an audit may have ended only that.
+func (a *audit) hasEnded(ctx context.Context, to *queue, run *broker.TaskRun) (bool, error) {
+	links := run.Links.OrZero()
+	outer := a.q
+	if links.Group != "" {
+		var err error
+		if outer, err = a.b.queue(run.GroupQueue()); err != nil {
+			return false, err
+		}
+	}
+	var stored, place conn.Reply[string]
+	start := time.Now()
+	err := a.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
+		stored = pipe.Get(ctx, to.Record(run.ID))
+		place = pipe.HGet(ctx, outer.Group(links.Group), strconv.Itoa(links.Member))
+	})
+	if err == nil {
+		err = a.pace.after(ctx, a.b.clients, start)
+	}
+	if err != nil {
+		return false, err
+	}
+	if links.Group != "" && strings.HasPrefix(place.Val(), string(wire.AppendMember(run.ID, nil))) {
+		return true, nil
+	}
+	var r broker.Record
+	if run.Keep <= 0 || wire.ParseRecord([]byte(stored.Val()), &r) != nil {
+		return false, nil
+	}
+	return r.State.Ended() && (r.Failure == nil || r.Failure.Kind != broker.FailureLost), nil
 }
 
 // isIn reports whether a queue has a run.

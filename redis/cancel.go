@@ -141,8 +141,8 @@ func (c *cancelling) endPending(ctx context.Context) (bool, error) {
 	case there:
 		over, doubt, err := c.b.endWaiting(ctx, c.q, key, marker, stored, &c.failure)
 		c.doubt = c.doubt || doubt
-		if over {
-			c.b.forgetGroup(ctx, broker.Group{ID: pending.Group, Queue: pending.Queue}) // after an error its end does
+		if err == nil && (over || doubt) { // it is pending no more
+			c.b.cancelGroup(ctx, broker.Group{ID: pending.Group, Queue: pending.Queue}, pending.Token)
 		}
 		return over, err
 	}

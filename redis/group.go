@@ -398,6 +398,16 @@ func (b *Broker) forgetGroup(ctx context.Context, group broker.Group) {
 		return
 	}
 	if q, err := b.queue(group.Queue); err == nil {
-		_, _ = b.clients.Work.Del(ctx, q.Group(group.ID))
+		_, _ = b.run(ctx, b.scripts.ForgetGroup, b.clients.Work, []string{q.Group(group.ID)}, new(script.ForgetGroupArgs).Append(nil)...)
+	}
+}
+
+// cancelGroup forgets a group whose run, of this token, has ended in another way than by the ends of
+// the members. It leaves a group of the same name that another run awaits, and one whose run is in
+// the outbox. After an error the end of the last member forgets the group, or an audit.
+func (b *Broker) cancelGroup(ctx context.Context, group broker.Group, token string) {
+	if q, err := b.queue(group.Queue); err == nil {
+		args := (&script.ForgetGroupArgs{Token: token}).Append(nil)
+		_, _ = b.repeat(ctx, b.scripts.ForgetGroup, b.clients.Work, []string{q.Group(group.ID)}, args...)
 	}
 }

@@ -229,9 +229,8 @@ func (m *moving) forgetElsewhere(ctx context.Context, entry string) {
 		m.stay(1, nil)
 		return
 	}
-	keys := script.GroupKeys(&to.QueueKeys, group, "")
-	_, err = m.b.repeat(ctx, m.b.scripts.Group, m.b.clients.Work, keys, (&script.GroupArgs{Action: "forget"}).Append(nil)...)
-	if err != nil {
+	args := new(script.ForgetGroupArgs).Append(nil)
+	if _, err = m.b.repeat(ctx, m.b.scripts.ForgetGroup, m.b.clients.Work, []string{to.Group(group)}, args...); err != nil {
 		m.stayDown(to, fmt.Errorf("forget group %s: %w", group, err))
 		return
 	}

@@ -212,6 +212,101 @@ func TestALostGroupCanBeCancelled(t *testing.T) {
 	require.Zero(t, groups)
 }
 
+// TestACancelledRunIsNotLostWithItsGroup cancels a run that awaits a group, and keeps the group from
+// being forgotten with it: an audit forgets it, and counts nothing.
+func TestACancelledRunIsNotLostWithItsGroup(t *testing.T) {
+	t.Parallel()
+	forgets := map[string]func(t *testing.T, tr *lostTree){
+		"nothing": func(*testing.T, *lostTree) {},
+		"the place in the outer group": func(t *testing.T, tr *lostTree) {
+			require.NoError(t, tr.raw.HDel(t.Context(), tr.key("h", "group:outer"), "0").Err())
+		},
+		"the record": func(t *testing.T, tr *lostTree) {
+			require.NoError(t, tr.raw.Del(t.Context(), tr.key(tr.then, "rec:gathering")).Err())
+		},
+	}
+	for name, forget := range forgets {
+		for _, then := range []string{"q", "other"} {
+			t.Run("for "+then+" the server forgets "+name, func(t *testing.T) {
+				t.Parallel()
+				b, c := open(t, shared, redis.Config{}), raw(t, shared)
+				tree := queueLostTree(t, b, c, then)
+				group := tree.key("q", "group:g")
+				left := c.Dump(t.Context(), group).Val()
+				require.NoError(t, b.Cancel(t.Context(), then, "gathering", stopped))
+				require.Zero(t, c.Exists(t.Context(), group).Val())
+				require.Eventually(t, func() bool { return c.HExists(t.Context(), tree.key("h", "group:outer"), "0").Val() },
+					10*time.Second, time.Millisecond)
+				require.NoError(t, c.Restore(t.Context(), group, 0, left).Err())
+				forget(t, tree)
+				_, groups := tree.audit(t, false)
+				require.Zero(t, groups)
+				require.EqualValues(t, 1, c.Exists(t.Context(), group).Val(), "it is only looked at")
+				_, groups = tree.audit(t, true)
+				require.Zero(t, groups)
+				require.Empty(t, b.Damaged())
+				again, members := groupAgain(then)
+				require.NoError(t, b.QueueGroup(t.Context(), again, members...), "nothing is in its way")
+			})
+		}
+	}
+}
+
+// groupAgain makes a group with the name that the inner group of a lostTree has.
+func groupAgain(then string) (*broker.TaskRun, []*broker.TaskRun) {
+	gathering, members := group("q", then, 2)
+	for _, m := range members {
+		m.ID += "-again"
+	}
+	return gathering, members
+}
+
+// TestACancelWhoseReplyIsLostForgetsTheGroup at once.
+func TestACancelWhoseReplyIsLostForgetsTheGroup(t *testing.T) {
+	t.Parallel()
+	for _, then := range []string{"q", "other"} {
+		t.Run(then, func(t *testing.T) {
+			t.Parallel()
+			b, l := openLossy(t, shared)
+			gathering, members := group("q", then, 2)
+			require.NoError(t, b.QueueGroup(t.Context(), gathering, members...))
+			l.lose(1, stopped.Message)
+			require.NoError(t, b.Cancel(t.Context(), then, "gathering", stopped))
+			require.Equal(t, 1, l.count())
+			require.Zero(t, raw(t, shared).Exists(t.Context(), prefix(t)+":{q}:group:g").Val())
+			requireNoLostGroups(t, b, "q", then)
+			again, members := groupAgain(then)
+			require.NoError(t, b.QueueGroup(t.Context(), again, members...))
+		})
+	}
+}
+
+// TestForgetGroup leaves groups that other runs await, and those whose runs have gone on.
+func TestForgetGroup(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	mine, other := strings.Repeat("1", 16), strings.Repeat("2", 16)
+	for _, at := range []struct {
+		what, then, token string
+		stays             bool
+	}{
+		{"the run was cancelled", mine, mine, false},
+		{"another run awaits it", other, mine, true},
+		{"the run has gone on", "", mine, true},
+		{"it was gathered", "", "", false},
+		{"it was gathered before, and a run awaits it", other, "", true},
+	} {
+		key := prefix(t) + ":{q}:group:g"
+		require.NoError(t, c.HSet(t.Context(), key, "left", 1).Err())
+		if at.then != "" {
+			require.NoError(t, c.HSet(t.Context(), key, "then", "+"+at.then+"stored run").Err())
+		}
+		_, err := c.Eval(t.Context(), b.ScriptText("forgetgroup"), []string{key}, at.token).Result()
+		require.NoError(t, err)
+		require.Equal(t, at.stays, c.Del(t.Context(), key).Val() == 1, at.what)
+	}
+}
+
 // TestAuditsOfGroupsAtWork audits all the time while trees of groups come, are cancelled and go,
 // over connections that break. It finds nothing, and ends none.
 func TestAuditsOfGroupsAtWork(t *testing.T) {

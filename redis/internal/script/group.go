@@ -25,6 +25,14 @@ func (a *GroupArgs) Append(args []any) []any {
 	return append(args, a.Action, a.Token, a.Size, a.Entry, a.Keep, a.KeepEnded, a.MovedKept)
 }
 
+// ForgetGroupArgs are the named arguments of forgetgroup.lua.
+type ForgetGroupArgs struct {
+	Token string
+}
+
+// Append appends them in their order.
+func (a *ForgetGroupArgs) Append(args []any) []any { return append(args, a.Token) }
+
 // GroupReply is the reply of group.lua to reserve.
 type GroupReply struct {
 	Other bool // there is another such group

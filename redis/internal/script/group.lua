@@ -1,10 +1,10 @@
 #!lua
--- Reserves a group before its members are stored, drops a reservation, sends the members to
--- their queues, or forgets how they ended. enqueue.lua stores members of the group's own queue only while the reservation is
--- there, and makes the group stay in the same step.
+-- Reserves a group before its members are stored, drops a reservation, or sends the members
+-- to their queues. enqueue.lua stores members of the group's own queue only while the reservation
+-- is there, and makes the group stay in the same step.
 --
 -- KEYS  group, outbox; moved: the group has come from an entry of an outbox, which has the token
--- ARGV  action: reserve, drop, send or forget; token: of the entry that is queued once the members have
+-- ARGV  action: reserve, drop or send; token: of the entry that is queued once the members have
 --       ended; of reserve: size: number of members; entry: that entry, '' if there are no
 --       members, which then count as stored; keep: ms to keep the group if they are not
 --       stored; keepEnded: ms to keep it after the end; movedKept: ms to remember that the
@@ -12,15 +12,8 @@
 --       the members
 -- Returns of reserve 0, 1 if there is another such group, or 2 if it came before and is over; of
 --       drop 0, 1 if the group stays because its members are stored, or 2 if it is not there;
---       of send 0, now or before, or 2 if it is not there; of forget 0. A group that a run still
---       awaits is another of this name, and stays.
+--       of send 0, now or before, or 2 if it is not there
 -- include read.lua
-if A.action == 'forget' then
-  if redis.pcall('HEXISTS', K.group, 'then') ~= 1 then
-    redis.call('DEL', K.group)
-  end
-  return 0
-end
 local has = redis.call('HMGET', K.group, 'left', 'then', 'begun')
 local begun = has[3] == A.token
 local mine = begun or has[2] and string.sub(has[2], 2, 17) == A.token

@@ -21,7 +21,7 @@ type Scripts struct {
 	Enqueue, Take, Finish, EndWaiting, Renew, Heartbeat, Expired, Giveback Script
 	MarkBegun, FreeUnique, RecordRunning, Spare                            Script
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
-	Group, Pending, Stage, Commit, Unstage                                 Script
+	Group, ForgetGroup, Pending, Stage, Commit, Unstage                    Script
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind, LastTicks            Script
 	Announce, Instances, Tally                                             Script
 
@@ -69,6 +69,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Giveback, "giveback", GivebackKeys(q, "", ""), new(GivebackArgs), repairable},
 		{&s.RestoreTick, "restoretick", RestoreTickKeys(q), new(RestoreTickArgs), !repairable},
 		{&s.Group, "group", GroupKeys(q, "", ""), new(GroupArgs), !repairable},
+		{&s.ForgetGroup, "forgetgroup", []string{q.Group("")}, new(ForgetGroupArgs), !repairable},
 		{&s.CancelInFlight, "cancelinflight", nil, new(CancelInFlightArgs), repairable},
 		{&s.Repair, "repair", nil, none, !repairable},
 		{&s.Outbox, "outbox", []string{"list"}, new(OutboxArgs), !repairable},
