@@ -41,9 +41,10 @@ type Controls interface {
 
 	// RequeueDead queues the dead letters with these ids again, each as a new run
 	// that is due at once, with no attempts and no deliveries, and returns how many
-	// it queued. The History stays, as it says why the run failed before. It ignores ids without a dead letter; without ids it does nothing. A
-	// dead letter whose Unique or own id is that of a live run stays. RequeueDead then
-	// queues the others and returns a [DuplicateError] whose Index is one of ids.
+	// it queued. The History stays, as it says why the run failed before. It ignores ids
+	// without a dead letter; without ids it does nothing. A dead letter whose Unique or own
+	// id is that of a live run stays. RequeueDead then queues the others and returns a
+	// [DuplicateError] whose Index is one of ids.
 	RequeueDead(ctx context.Context, queue string, ids ...string) (int, error)
 
 	// DeleteDead deletes the dead letters with these ids and returns how many it

@@ -10,8 +10,9 @@ import (
 
 // Instances is a broker that knows which consumers and schedulers are up.
 type Instances interface {
-	// Announce stores an instance for [InstanceKept], in place of what was stored of it
-	// before. The runtime repeats it each third of that time.
+	// Announce stores what [Instance.Bounded] returns of an instance for [InstanceKept], in
+	// place of what was stored of it before. It returns an error if Bounded does. The
+	// runtime repeats it each third of that time.
 	Announce(ctx context.Context, i *Instance) error
 
 	// Withdraw removes an instance that has stopped.

@@ -3,7 +3,9 @@ package broker
 import "context"
 
 // Searcher is a broker with [Controls] that looks through runs and dead letters in pages.
-// A page costs no more than its Look entries, however many there are.
+// A page looks at no more entries than Look, however many there are. To find runs that have
+// ended a broker may pass other keys of its server: it bounds these by itself, so that a page
+// may have found and looked at none, and still not be the last.
 type Searcher interface {
 	// FindRuns returns a page of the queue's runs in a state, in the order of
 	// [Controls.Runs]. It returns [ErrAfter] if After is not that of a page of the same
@@ -24,10 +26,13 @@ const (
 
 // RunSearch is what [Searcher.FindRuns] looks for.
 type RunSearch struct {
-	Match func(*RunInfo) bool // is called for each run that is looked at, and must neither change nor keep it; nil: all match
-	After string              // the After of the page before; empty: from the beginning
-	Max   int                 // at most so many runs; 0: MaxFound
-	Look  int                 // looks at no more entries; 0: MaxLook
+	// Match is called for each run that is looked at, in turn. It must neither change nor keep
+	// the run, nor block or call the broker. nil: all match.
+	Match func(*RunInfo) bool
+
+	After string // the After of the page before; empty: from the beginning
+	Max   int    // at most so many runs; 0: MaxFound
+	Look  int    // looks at no more entries; 0: MaxLook
 }
 
 // RunPage is a page of runs.
@@ -79,7 +84,9 @@ const (
 	Delete                    // as [Controls.DeleteDead]
 )
 
-// ChangePage is what a page of a change did.
+// ChangePage is what a page of a change did. Beside an error it is what the page did before
+// that, and After is where to try again: the After of the call, or that of the next page if
+// only a part of the queue cannot be read. It is nil if the page was not begun.
 type ChangePage struct {
 	Changed int    // of runs in flight that are cancelled: that their sessions learn of it
 	Stayed  []Stay // matched, and could not be changed; at most MaxFound

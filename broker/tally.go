@@ -17,7 +17,8 @@ type Tallies interface {
 	AddTallies(ctx context.Context, tallies []Tally) error
 
 	// Tallies returns what is stored of the queues and of the minutes that began between two
-	// instants, the first of which it includes, sorted by minute, queue and task. Minutes without runs are missing.
+	// instants, the first of which it includes, sorted by minute, queue and task. Minutes
+	// without runs are missing.
 	Tallies(ctx context.Context, queues []string, from, to time.Time) ([]Tally, error)
 }
 

@@ -9,8 +9,8 @@ import (
 
 // LogHandler returns a handler that adds trace_id and span_id to the records of next, from
 // the span in the context of each. It is for LogHandler of taskapp.App, or for the Logger of
-// [taskrt.ConsumerConfig]: the lines about an attempt, what its task logs by [taskrt.Logger], and the output of child
-// processes then have those of the attempt.
+// [taskrt.ConsumerConfig]: the lines about an attempt, what its task logs by [taskrt.Logger],
+// and the output of child processes then have those of the attempt.
 //
 // In groups that a logger has opened by WithGroup, the two are members of the group.
 func LogHandler(next slog.Handler) slog.Handler { return logHandler{next} }

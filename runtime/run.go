@@ -39,9 +39,9 @@ type Run struct {
 type Handler func(ctx context.Context, run *Run) error
 
 // Middleware wraps the execution of every run of a consumer. For CPU-bound tasks it runs in
-// the consumer's process, around the child's work, or in the child: see [ChildConfig]. A middleware that does not call next
-// decides the run's outcome by its error. If the task has a result, it must return an
-// error. It may be called concurrently.
+// the consumer's process, around the child's work, or in the child: see [ChildConfig]. A
+// middleware that does not call next decides the run's outcome by its error. If the task has
+// a result, it must return an error. It may be called concurrently.
 type Middleware func(next Handler) Handler
 
 // wrap puts middleware around a handler, the first outermost.

@@ -21,6 +21,7 @@ var changeChecks = []check{
 	{"dead letters that match are queued again or deleted, page by page", changeDeadLetters},
 	{"dead letters whose ids or unique keys are taken stay, and the page says why", changeStays},
 	{"a change that makes no sense is refused and changes nothing", changeRefused},
+	{"a change that is cut short says where to try again", changeCutShort},
 	{"a run is either cancelled while it waits or taken", changeTakenRace},
 	{"runs that are cancelled together, finished, retried and recovered end once", changeRace},
 }
@@ -328,6 +329,35 @@ func (f *fixture) refused(state broker.State, after string, c broker.RunChange) 
 func (f *fixture) refusedDead(after string, c broker.DeadChange) error {
 	_, err := f.changer().ChangeDead(f.ctx(), "q", broker.DeadSearch{After: after}, c)
 	return err
+}
+
+// changeCutShort ends ctx while the second page of a change looks for runs.
+func changeCutShort(f *fixture) {
+	f.populate(3)
+	cut := func(what, after string, change func(ctx context.Context, match func(), after string) (*broker.ChangePage, error)) {
+		ctx, cancel := context.WithCancel(f.ctx())
+		defer cancel()
+		page, err := change(ctx, cancel, after)
+		require.ErrorIs(f, err, context.Canceled, what)
+		require.NotNil(f, page, "%s: the page beside the error", what)
+		require.Zero(f, page.Changed, what)
+		require.Equal(f, after, page.After, "%s: where to try again", what)
+		page, err = change(f.ctx(), func() {}, after)
+		require.NoError(f, err, "%s again", what)
+		require.Positive(f, page.Changed, "%s again", what)
+	}
+	first, err := f.changer().ChangeRuns(f.ctx(), "q", broker.StateQueued, broker.RunSearch{Max: 1}, cancelling)
+	require.NoError(f, err)
+	require.NotEmpty(f, first.After)
+	cut("ChangeRuns", first.After, func(ctx context.Context, match func(), after string) (*broker.ChangePage, error) {
+		return f.changer().ChangeRuns(ctx, "q", broker.StateQueued, broker.RunSearch{After: after, Match: func(*broker.RunInfo) bool { match(); return true }}, cancelling)
+	})
+	first, err = f.changer().ChangeDead(f.ctx(), "q", broker.DeadSearch{Max: 1}, broker.Delete)
+	require.NoError(f, err)
+	require.NotEmpty(f, first.After)
+	cut("ChangeDead", first.After, func(ctx context.Context, match func(), after string) (*broker.ChangePage, error) {
+		return f.changer().ChangeDead(ctx, "q", broker.DeadSearch{After: after, Match: func(*broker.DeadLetter) bool { match(); return true }}, broker.Delete)
+	})
 }
 
 // changeTakenRace cancels runs that wait while sessions take them.

@@ -13,7 +13,7 @@ import (
 func (b *Broker) ChangeRuns(ctx context.Context, queue string, state broker.State, s broker.RunSearch, c broker.RunChange) (*broker.ChangePage, error) {
 	page, err := b.changeRuns(ctx, queue, state, s, c)
 	if err != nil {
-		return nil, fmt.Errorf("change %.64q runs of queue %.64q: %w", state, queue, err)
+		return page, fmt.Errorf("change %.64q runs of queue %.64q: %w", state, queue, err)
 	}
 	return page, nil
 }
@@ -37,7 +37,8 @@ func (b *Broker) changeRuns(ctx context.Context, queue string, state broker.Stat
 		return page, nil
 	}
 	if err := b.enter(ctx); err != nil {
-		return nil, err
+		page.After = s.After
+		return page, err
 	}
 	defer b.mu.Unlock()
 	now, q := b.now(), b.queues[queue]
@@ -72,10 +73,12 @@ func (b *Broker) ChangeDead(ctx context.Context, queue string, s broker.DeadSear
 	}
 	found, page, err := b.searchDead(ctx, queue, s)
 	if err == nil && len(found) > 0 {
-		err = b.changeDead(ctx, queue, found, page, do)
+		if err = b.changeDead(ctx, queue, found, page, do); err != nil {
+			page.After = s.After
+		}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("change dead letters of queue %.64q: %w", queue, err)
+		return page, fmt.Errorf("change dead letters of queue %.64q: %w", queue, err)
 	}
 	return page, nil
 }
