@@ -42,7 +42,7 @@ func (b *Broker) ChangeRuns(ctx context.Context, queueName string, state broker.
 	}
 	s.removes = state != broker.StateRunning
 	err = s.run(ctx)
-	ch := &changing{b: b, q: s.q, page: new(broker.ChangePage), failure: c.Cancel, gone: map[string]int64{}}
+	ch := &changePage{b: b, q: s.q, page: new(broker.ChangePage), failure: c.Cancel, gone: map[string]int64{}}
 	if err == nil {
 		err = ch.apply(ctx, state, found)
 	}
@@ -60,8 +60,8 @@ func (b *Broker) ChangeRuns(ctx context.Context, queueName string, state broker.
 // key returns the key of the place where the search is.
 func (s *pageSearch) key() string { return s.places[s.at.place].key }
 
-// changing is one page of a change.
-type changing struct {
+// changePage is one page of a change.
+type changePage struct {
 	b       *Broker
 	q       *queue
 	page    *broker.ChangePage
@@ -72,7 +72,7 @@ type changing struct {
 
 // note notes what became of an entry. doubtful reports that a try whose reply was lost may
 // have changed it.
-func (ch *changing) note(key, id string, change script.Change, doubtful bool, gone string) {
+func (ch *changePage) note(key, id string, change script.EntryChange, doubtful bool, gone string) {
 	switch {
 	case change.Err != nil:
 		ch.stays(id, change.Err.Error())
@@ -85,12 +85,12 @@ func (ch *changing) note(key, id string, change script.Change, doubtful bool, go
 	ch.gone[key]++
 }
 
-func (ch *changing) stays(id, why string) {
+func (ch *changePage) stays(id, why string) {
 	ch.page.Stayed = append(ch.page.Stayed, broker.Stay{ID: id, Why: why})
 }
 
 // apply changes what was found, place by place.
-func (ch *changing) apply(ctx context.Context, state broker.State, found []*foundRun) (err error) {
+func (ch *changePage) apply(ctx context.Context, state broker.State, found []*foundRun) (err error) {
 	change := ch.endAll
 	switch {
 	case state == broker.StateRunning:
@@ -125,7 +125,7 @@ func some(found []*foundRun, n int) []*foundRun {
 }
 
 // endAll ends runs that wait at one key.
-func (ch *changing) endAll(ctx context.Context, found []*foundRun) error {
+func (ch *changePage) endAll(ctx context.Context, found []*foundRun) error {
 	removed := int64(0)
 	for len(found) > 0 {
 		page := some(found, found[0].fewAt(0))
@@ -142,7 +142,7 @@ func (ch *changing) endAll(ctx context.Context, found []*foundRun) error {
 		}
 		page = page[:len(ends)]
 		before := ch.gone[page[0].key]
-		err := ch.end(ctx, page[0].key, ends, func(i int, change script.Change, doubtful bool) {
+		err := ch.end(ctx, page[0].key, ends, func(i int, change script.EntryChange, doubtful bool) {
 			ch.note(page[i].key, page[i].info.Run.ID, change, doubtful, stayMoved)
 		})
 		if err != nil {
@@ -172,7 +172,7 @@ type ending struct {
 }
 
 // end ends entries at a key in one script, and calls note for each.
-func (ch *changing) end(ctx context.Context, key string, ends []*ending, note func(i int, change script.Change, doubtful bool)) error {
+func (ch *changePage) end(ctx context.Context, key string, ends []*ending, note func(i int, change script.EntryChange, doubtful bool)) error {
 	keys := script.EndWaitingKeys(&ch.q.QueueKeys, key)
 	args := (&script.EndRunsArgs{MaxDead: ch.b.cfg.MaxDead, BeforeID: len(ch.q.Record("")), Entries: len(ends)}).Append(nil)
 	for _, end := range ends {
@@ -199,7 +199,7 @@ func (ch *changing) end(ctx context.Context, key string, ends []*ending, note fu
 }
 
 // cancelInFlight notes for the sessions that runs are to end.
-func (ch *changing) cancelInFlight(ctx context.Context, found []*foundRun) error {
+func (ch *changePage) cancelInFlight(ctx context.Context, found []*foundRun) error {
 	failure := wire.AppendFailureFields(nil, ch.failure)
 	for page := range slices.Chunk(found, searchPage) {
 		var keys []string
@@ -225,7 +225,7 @@ func (ch *changing) cancelInFlight(ctx context.Context, found []*foundRun) error
 }
 
 // runNow makes delayed runs due at once.
-func (ch *changing) runNow(ctx context.Context, found []*foundRun) error {
+func (ch *changePage) runNow(ctx context.Context, found []*foundRun) error {
 	for len(found) > 0 {
 		page := some(found, 250)
 		found = found[len(page):]

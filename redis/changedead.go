@@ -25,7 +25,7 @@ func (b *Broker) ChangeDead(ctx context.Context, queueName string, d broker.Dead
 	}
 	s.removes = true
 	err = s.run(ctx)
-	ch := &changing{b: b, q: s.q, page: new(broker.ChangePage), gone: map[string]int64{}}
+	ch := &changePage{b: b, q: s.q, page: new(broker.ChangePage), gone: map[string]int64{}}
 	slices.Reverse(found)
 	switch {
 	case err != nil:
@@ -44,7 +44,7 @@ func (b *Broker) ChangeDead(ctx context.Context, queueName string, d broker.Dead
 }
 
 // deleteDead deletes dead letters, from the tail on.
-func (ch *changing) deleteDead(ctx context.Context, found []*foundLetter) error {
+func (ch *changePage) deleteDead(ctx context.Context, found []*foundLetter) error {
 	removed := int64(0)
 	for len(found) > 0 {
 		var page []*ending
@@ -58,7 +58,7 @@ func (ch *changing) deleteDead(ctx context.Context, found []*foundLetter) error 
 		slices.Reverse(page) // in the order of the list
 		letters := found[:len(page)]
 		before := ch.gone[ch.q.Dead]
-		err := ch.end(ctx, ch.q.Dead, page, func(i int, change script.Change, doubtful bool) {
+		err := ch.end(ctx, ch.q.Dead, page, func(i int, change script.EntryChange, doubtful bool) {
 			l := letters[len(letters)-1-i].letter
 			ch.note(ch.q.Dead, l.ID, change, doubtful, stayMoved)
 			if change.Done && l.Run != nil {
@@ -75,7 +75,7 @@ func (ch *changing) deleteDead(ctx context.Context, found []*foundLetter) error 
 }
 
 // requeueDead queues dead letters again, as [Broker.RequeueDead] does.
-func (ch *changing) requeueDead(ctx context.Context, found []*foundLetter, length int64) error {
+func (ch *changePage) requeueDead(ctx context.Context, found []*foundLetter, length int64) error {
 	others := &sentDead{b: ch.b, from: ch.q, wanted: map[string]int{}, stayed: new(broker.DuplicateError), unreachable: map[string]bool{}}
 	var ids []string
 	found = slices.DeleteFunc(found, func(l *foundLetter) bool {

@@ -123,8 +123,8 @@ type notifier struct {
 	logger    *slog.Logger
 
 	mu   sync.Mutex
-	ends map[*broker.TaskRun]ended // of which the broker has not replied yet
-	told []ended                   // its array is used next
+	ends map[*broker.TaskRun]runEnd // of which the broker has not replied yet
+	told []runEnd                   // its array is used next
 
 	// Skipped runs and recorded outcomes have no goroutine on which to call OnEvent,
 	// which may block or end it.
@@ -134,8 +134,8 @@ type notifier struct {
 	callers sync.WaitGroup
 }
 
-// ended is the end of a run that the broker is to record.
-type ended struct {
+// runEnd is the end of a run that the broker is to record.
+type runEnd struct {
 	Event
 	x *execution // nil: there was no attempt
 }
@@ -159,7 +159,7 @@ func (n *notifier) startOf(x *execution) Event {
 // ended notifies of what becomes of a run after an attempt.
 func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
 	if n.isUsed(x) {
-		n.end(o, ended{Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
+		n.end(o, runEnd{Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
 	}
 }
 
@@ -170,15 +170,15 @@ func (n *notifier) notStarted(o *broker.Outcome) {
 	}
 	run := new(Run)
 	run.init(o.Run, time.Time{})
-	n.end(o, ended{Event: Event{Run: run}})
+	n.end(o, runEnd{Event: Event{Run: run}})
 }
 
 // end notifies of an end, and keeps its event until the broker has replied.
-func (n *notifier) end(o *broker.Outcome, e ended) {
+func (n *notifier) end(o *broker.Outcome, e runEnd) {
 	e.setOutcome(o)
 	n.mu.Lock()
 	if n.ends == nil {
-		n.ends = make(map[*broker.TaskRun]ended)
+		n.ends = make(map[*broker.TaskRun]runEnd)
 	}
 	n.ends[o.Run] = e
 	n.mu.Unlock()

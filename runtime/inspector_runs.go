@@ -158,27 +158,27 @@ type ChangeResult struct {
 // what was done until then; so do the other changes of all.
 func (i *Inspector) CancelAll(ctx context.Context, f RunFilter, o ChangeOptions) (*ChangeResult, error) {
 	failure := &broker.Failure{Kind: Cancelled, Message: onRequest}
-	return i.change(ctx, "cancel runs", f, o, inspect.Change{Run: &broker.RunChange{Cancel: failure}, States: f.States})
+	return i.change(ctx, "cancel runs", f, o, inspect.ChangeQuery{Run: &broker.RunChange{Cancel: failure}, States: f.States})
 }
 
 // RunNow makes all delayed runs that match due at once; their attempts stay as they are. The
 // States of the filter are ignored.
 func (i *Inspector) RunNow(ctx context.Context, f RunFilter, o ChangeOptions) (*ChangeResult, error) {
-	return i.change(ctx, "make runs due", f, o, inspect.Change{Run: &broker.RunChange{RunNow: true}, States: []State{broker.StateDelayed}})
+	return i.change(ctx, "make runs due", f, o, inspect.ChangeQuery{Run: &broker.RunChange{RunNow: true}, States: []State{broker.StateDelayed}})
 }
 
 // Requeue queues all dead letters that match again, each as a new run with all its attempts.
 // A dead letter stays if a live run has its id or its unique key, or if it cannot be read.
 func (i *Inspector) Requeue(ctx context.Context, f RunFilter, o ChangeOptions) (*ChangeResult, error) {
-	return i.change(ctx, "requeue dead letters", f, o, inspect.Change{Dead: broker.Requeue})
+	return i.change(ctx, "requeue dead letters", f, o, inspect.ChangeQuery{Dead: broker.Requeue})
 }
 
 // Delete deletes all dead letters that match.
 func (i *Inspector) Delete(ctx context.Context, f RunFilter, o ChangeOptions) (*ChangeResult, error) {
-	return i.change(ctx, "delete dead letters", f, o, inspect.Change{Dead: broker.Delete})
+	return i.change(ctx, "delete dead letters", f, o, inspect.ChangeQuery{Dead: broker.Delete})
 }
 
-func (i *Inspector) change(ctx context.Context, what string, f RunFilter, o ChangeOptions, c inspect.Change) (*ChangeResult, error) {
+func (i *Inspector) change(ctx context.Context, what string, f RunFilter, o ChangeOptions, c inspect.ChangeQuery) (*ChangeResult, error) {
 	m, err := i.matcher(&f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)

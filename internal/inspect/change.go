@@ -8,8 +8,8 @@ import (
 	"github.com/taskgen/taskgen/broker"
 )
 
-// Change is what [Look.Change] does to all runs or dead letters that match.
-type Change struct {
+// ChangeQuery is what [Look.Change] does to all runs or dead letters that match.
+type ChangeQuery struct {
 	Run    *broker.RunChange          // of runs; nil: the change is of dead letters
 	States []broker.State             // of the runs
 	Match  func(*broker.RunInfo) bool // of runs; nil: all match
@@ -41,8 +41,8 @@ type Stay struct {
 
 // Change changes all that match, queue by queue and page by page, until ctx ends. It returns
 // what it did beside an error too.
-func (l *Look) Change(ctx context.Context, c Change) (Changed, error) {
-	w := &changing{l: l, c: c, began: time.Now()}
+func (l *Look) Change(ctx context.Context, c ChangeQuery) (Changed, error) {
+	w := &changeSearch{l: l, c: c, began: time.Now()}
 	var err error
 	if w.searcher, err = l.fleet.searcher(); err == nil && !c.DryRun {
 		w.changer, err = l.fleet.changer()
@@ -98,10 +98,10 @@ func countOf(info *broker.QueueInfo, state broker.State) int64 {
 	return info.Dead
 }
 
-// changing is a change that goes on.
-type changing struct {
+// changeSearch is a change that goes on.
+type changeSearch struct {
 	l        *Look
-	c        Change
+	c        ChangeQuery
 	searcher broker.Searcher
 	changer  broker.Changer
 	began    time.Time
@@ -111,7 +111,7 @@ type changing struct {
 
 // inQueue changes what matches in one queue, of one state. It ends once it has looked at
 // all that was there at the start, even if more keeps coming. An error is ctx's.
-func (w *changing) inQueue(ctx context.Context, queue string, state broker.State, there int64) error {
+func (w *changeSearch) inQueue(ctx context.Context, queue string, state broker.State, there int64) error {
 	looked := int64(0)
 	for after := ""; ; {
 		page, err := w.page(ctx, queue, state, after)
@@ -137,7 +137,7 @@ func (w *changing) inQueue(ctx context.Context, queue string, state broker.State
 }
 
 // add counts what a page did.
-func (w *changing) add(page *broker.ChangePage) {
+func (w *changeSearch) add(page *broker.ChangePage) {
 	w.done.Changed += page.Changed
 	w.done.Looked += page.Looked
 	w.stays = append(w.stays, page.Stayed...)
@@ -150,7 +150,7 @@ func (w *changing) add(page *broker.ChangePage) {
 
 // matchRun is the match of runs. A run that stayed as it has moved on to this state is
 // changed now, or stays again.
-func (w *changing) matchRun(i *broker.RunInfo) bool {
+func (w *changeSearch) matchRun(i *broker.RunInfo) bool {
 	matches := w.c.Match == nil || w.c.Match(i)
 	if matches {
 		w.stays = slices.DeleteFunc(w.stays, func(s broker.Stay) bool { return s.ID == i.Run.ID })
@@ -159,7 +159,7 @@ func (w *changing) matchRun(i *broker.RunInfo) bool {
 }
 
 // endQueue counts those that stayed in a queue.
-func (w *changing) endQueue(queue string) {
+func (w *changeSearch) endQueue(queue string) {
 	w.done.Stayed += len(w.stays)
 	for _, s := range w.stays[:min(len(w.stays), MaxStays-len(w.done.Stays))] {
 		w.done.Stays = append(w.done.Stays, Stay{queue, s.ID, s.Why})
@@ -168,7 +168,7 @@ func (w *changing) endQueue(queue string) {
 }
 
 // pace waits as long as the rate asks for.
-func (w *changing) pace(ctx context.Context) error {
+func (w *changeSearch) pace(ctx context.Context) error {
 	if w.c.PerSecond <= 0 || w.c.DryRun {
 		return ctx.Err()
 	}
@@ -184,7 +184,7 @@ func (w *changing) pace(ctx context.Context) error {
 }
 
 // page changes one page, or counts it.
-func (w *changing) page(ctx context.Context, queue string, state broker.State, after string) (*broker.ChangePage, error) {
+func (w *changeSearch) page(ctx context.Context, queue string, state broker.State, after string) (*broker.ChangePage, error) {
 	most := broker.MaxFound
 	if w.c.PerSecond > 0 && !w.c.DryRun {
 		most = min(most, w.c.PerSecond)

@@ -33,7 +33,7 @@ func (c *commandLine) cancelCommand() *cobra.Command {
 		if len(ids) > 0 && !o.dryRun {
 			return c.cancelIDs(ctx, o, ids)
 		}
-		return c.change(ctx, o, &change{
+		return c.change(ctx, o, &changeKind{
 			command: "cancel", verb: "Cancel", thing: "run", done: "cancelled", key: "cancelled", apply: (*taskrt.Inspector).CancelAll,
 			why: "no run of this id waits or runs",
 		}, ids)

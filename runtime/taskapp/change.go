@@ -58,8 +58,8 @@ func (o *changeOptions) check(command string, ids []string) error {
 // someIDs accepts any ids behind a command.
 func (c *commandLine) someIDs(*cobra.Command, []string) error { return nil }
 
-// change is a change of all that match.
-type change struct {
+// changeKind is a change of all that match.
+type changeKind struct {
 	command     string // its words
 	verb, after string // of the question: "Cancel 3 runs?", "Make 3 delayed runs due?"
 	thing       string // that is changed
@@ -90,7 +90,7 @@ type stayView struct {
 }
 
 // change changes what ids or flags choose.
-func (c *commandLine) change(ctx context.Context, o *changeOptions, what *change, ids []string) error {
+func (c *commandLine) change(ctx context.Context, o *changeOptions, what *changeKind, ids []string) error {
 	if err := cmp.Or(o.check(what.command, ids), o.checkTag(c, what.command)); err != nil {
 		return err
 	}
@@ -110,7 +110,7 @@ func (c *commandLine) change(ctx context.Context, o *changeOptions, what *change
 }
 
 // apply changes what the filter chooses, and prints the result.
-func (c *control) apply(ctx context.Context, o *changeOptions, what *change, f taskrt.RunFilter) error {
+func (c *control) apply(ctx context.Context, o *changeOptions, what *changeKind, f taskrt.RunFilter) error {
 	options := taskrt.ChangeOptions{DryRun: o.dryRun, PerSecond: o.rate}
 	clear := func() {}
 	if isTerminal(c.line.stderr) && !o.json {
@@ -142,7 +142,7 @@ func (c *control) apply(ctx context.Context, o *changeOptions, what *change, f t
 	return cmp.Or(err, c.incomplete())
 }
 
-func newChangeView(what *change, r *taskrt.ChangeResult, dry bool) *changeView {
+func newChangeView(what *changeKind, r *taskrt.ChangeResult, dry bool) *changeView {
 	view := &changeView{Stayed: r.Stayed + len(r.Missing), Looked: r.Looked}
 	switch {
 	case dry:
@@ -168,7 +168,7 @@ func newChangeView(what *change, r *taskrt.ChangeResult, dry bool) *changeView {
 // mostStays is how many of those that stayed are named for people.
 const mostStays = 20
 
-func (c *control) printChange(what *change, view *changeView, o *changeOptions) error {
+func (c *control) printChange(what *changeKind, view *changeView, o *changeOptions) error {
 	if o.json {
 		return c.line.printJSON(view)
 	}
@@ -202,7 +202,7 @@ func (c *control) printChange(what *change, view *changeView, o *changeOptions) 
 }
 
 // ask counts what would be changed, and asks whether it may be.
-func (c *control) ask(ctx context.Context, o *changeOptions, what *change, f taskrt.RunFilter) (bool, error) {
+func (c *control) ask(ctx context.Context, o *changeOptions, what *changeKind, f taskrt.RunFilter) (bool, error) {
 	if o.json || !isTerminal(os.Stdin) {
 		return false, usagef(c.command, "nobody is there to be asked; --yes changes all that is chosen, --dry-run counts it")
 	}
@@ -248,7 +248,7 @@ func readLine(ctx context.Context) (string, error) {
 
 // progress returns a function that shows how far a change is, on one line of the terminal, and
 // one that clears the line.
-func (c *control) progress(what *change) (show func(taskrt.Changes), clear func()) {
+func (c *control) progress(what *changeKind) (show func(taskrt.Changes), clear func()) {
 	return func(done taskrt.Changes) {
 			fmt.Fprintf(c.line.stderr, "\r\x1b[K%s %s; %s of about %s looked at", text.Count(done.Changed, what.thing), what.done,
 				thousands(int64(done.Looked)), thousands(done.Total))

@@ -32,14 +32,14 @@ retry queues them again as new runs, delete forgets them. Each takes --help.`,
 		short: "queue dead letters again",
 		long: "Queues dead letters again, each as a new run with all its attempts. One stays if a\n" +
 			"run with its id, or with its parameters of a //task:unique, is queued or running.",
-	}, change{verb: "Queue", after: " again", done: "queued again", key: "retried", apply: (*taskrt.Inspector).Requeue}),
+	}, changeKind{verb: "Queue", after: " again", done: "queued again", key: "retried", apply: (*taskrt.Inspector).Requeue}),
 		c.deadChangeCommand("delete", manual{short: "delete dead letters", long: "Deletes dead letters."},
-			change{verb: "Delete", done: "deleted", key: "deleted", apply: (*taskrt.Inspector).Delete}))
+			changeKind{verb: "Delete", done: "deleted", key: "deleted", apply: (*taskrt.Inspector).Delete}))
 	return group
 }
 
 // deadChangeCommand returns dead retry or dead delete.
-func (c *commandLine) deadChangeCommand(name string, m manual, what change) *cobra.Command {
+func (c *commandLine) deadChangeCommand(name string, m manual, what changeKind) *cobra.Command {
 	o := &changeOptions{}
 	m.use, m.long, m.example = name+" [ID…]", m.long+chooseHelp, "dead "+name+" --kind timeout --older 1h"
 	what.command, what.thing, what.why = "dead "+name, "dead letter", "no dead letter has this id"

@@ -243,7 +243,7 @@ func (c *commandLine) runsNowCommand() *cobra.Command {
 			chooseHelp,
 		example: "runs now --task " + c.exampleTask() + " --older 1h",
 	}, c.someIDs, func(ctx context.Context, _ *cobra.Command, ids []string) error {
-		return c.change(ctx, o, &change{
+		return c.change(ctx, o, &changeKind{
 			command: "runs now", done: "made due", verb: "Make", after: " due", thing: "delayed run", apply: (*taskrt.Inspector).RunNow,
 			why: "no delayed run has this id",
 		}, ids)

@@ -19,13 +19,13 @@ func (a *EndRunsArgs) Append(args []any) []any {
 
 // EndRunsReply is the reply of endruns.lua.
 type EndRunsReply struct {
-	Changes []Change
+	Changes []EntryChange
 	Waiters []Waiter
 	Sent    bool // entries were added to the outbox
 }
 
-// Change is what became of an entry that a script was to change.
-type Change struct {
+// EntryChange is what became of an entry that a script was to change.
+type EntryChange struct {
 	Done bool  // else it was not there, or
 	Err  error // it stays
 }
@@ -41,12 +41,12 @@ func ParseEndRuns(v any, n int) (r EndRunsReply, err error) {
 	return r, err
 }
 
-func parseChanges(script string, v any, n int) ([]Change, error) {
+func parseChanges(script string, v any, n int) ([]EntryChange, error) {
 	list, err := arrayOf(script, v, n)
 	if err != nil {
 		return nil, err
 	}
-	changes := make([]Change, n)
+	changes := make([]EntryChange, n)
 	for i, status := range list {
 		switch status := status.(type) {
 		case int64:
@@ -72,7 +72,7 @@ type RunNowArgs struct {
 func (a *RunNowArgs) Append(args []any) []any { return append(args, a.Runs) }
 
 // ParseRunNow parses the reply of runnow.lua for n runs.
-func ParseRunNow(v any, n int) ([]Change, error) { return parseChanges("runnow", v, n) }
+func ParseRunNow(v any, n int) ([]EntryChange, error) { return parseChanges("runnow", v, n) }
 
 // CancelRunsArgs are the named arguments of cancelruns.lua.
 type CancelRunsArgs struct {
@@ -84,4 +84,4 @@ type CancelRunsArgs struct {
 func (a *CancelRunsArgs) Append(args []any) []any { return append(args, a.Failure, a.Keep) }
 
 // ParseCancelRuns parses the reply of cancelruns.lua for n runs.
-func ParseCancelRuns(v any, n int) ([]Change, error) { return parseChanges("cancelruns", v, n) }
+func ParseCancelRuns(v any, n int) ([]EntryChange, error) { return parseChanges("cancelruns", v, n) }
