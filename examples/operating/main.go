@@ -1,7 +1,7 @@
 // Operating is a program on which docs/operating.md tries its commands: its mails panic until
 // there is a template.
 //
-//	go run ./examples/operating serve --http :8080
+//	go run ./examples/operating serve --http 127.0.0.1:8080
 package main
 
 import (

@@ -97,7 +97,7 @@ func (s *site) here(text string) string {
 	_, redisPort, err := net.SplitHostPort(s.server.Addr())
 	require.NoError(s.t, err)
 	return strings.NewReplacer("redis-cli -h redis ", "redis-cli -h 127.0.0.1 -p "+redisPort+" ", "@redis:6379", "@"+s.server.Addr(),
-		"localhost:8080", "127.0.0.1:"+s.port, ":8080", "127.0.0.1:"+s.port).Replace(text)
+		"localhost:8080", "127.0.0.1:"+s.port, ":8080", ":"+s.port).Replace(text)
 }
 
 // serve starts a serve that ends with the test, and waits until it is ready.

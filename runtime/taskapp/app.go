@@ -61,7 +61,8 @@ type App struct {
 	// ctx ends after 10 seconds. An error is logged.
 	Stop func(ctx context.Context) error
 	// Handler returns what serve --http serves in place of [Serving.Handler]. It can be
-	// part of what it returns.
+	// part of what it returns. --http-auth does not restrict it: if it serves more than
+	// probes, it has to ask who may see that.
 	Handler func(*Serving) http.Handler
 }
 

@@ -68,7 +68,7 @@ func completeFlags(cmd *cobra.Command, flags map[string]completion) {
 func (c *commandLine) flagCompletions() map[string]completion {
 	return map[string]completion{
 		"broker": c.completeBroker, "queue": c.completeQueue, "task": c.completeTaskName,
-		"state": completeState, "kind": oneOf(failureKinds...), "log": oneOf("debug", "info", "warn", "error"), "tag": oneOf(c.tasks.tags()...),
+		"state": completeState, "kind": oneOf(failureKinds...), "log": oneOf("debug", "info", "warn", "error"), "http-auth": oneOf(httpAuths...), "tag": oneOf(c.tasks.tags()...),
 		"priority": oneOf(priorities...), "key": c.completeRuns(allStates...),
 	}
 }

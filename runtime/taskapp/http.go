@@ -7,12 +7,49 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
+	"strings"
 	"syscall"
 	"time"
+
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // closeTimeout is how long requests may go on after serve has stopped.
 const closeTimeout = 5 * time.Second
+
+// authProbes serves what needs no access control, and nothing else, to all who ask.
+const authProbes = "probes"
+
+// httpAuths are the values of --http-auth.
+var httpAuths = []string{authProbes}
+
+// checkHTTPAuth refuses an address that other machines reach unless --http-auth says who may
+// ask it.
+func checkHTTPAuth(address, auth string) error {
+	known := strings.Join(httpAuths, ", ")
+	switch {
+	case auth != "" && !slices.Contains(httpAuths, auth):
+		return usagef("serve", "invalid value %q for flag --http-auth: known is %s", auth, known)
+	case auth != "" && address == "":
+		return usagef("serve", "--http-auth needs --http")
+	case auth != "" || address == "" || isLoopback(address):
+		return nil
+	}
+	return usagef("serve", "--http %s can be reached from other machines: give --http-auth probes to serve metrics, probes and /scale to all of them, or an address such as 127.0.0.1:8080", text.Printable(address))
+}
+
+// isLoopback reports whether only this machine reaches an address. An address that cannot be
+// listened on is reached by nobody.
+func isLoopback(address string) bool {
+	host, _, err := net.SplitHostPort(address)
+	if err != nil || host == "localhost" {
+		return true
+	}
+	host, _, _ = strings.Cut(host, "%") // a zone
+	ip := net.ParseIP(host)
+	return ip != nil && ip.IsLoopback()
+}
 
 // httpServer is the server of serve --http. Of none, nil, each method does nothing.
 type httpServer struct {

@@ -110,6 +110,28 @@ func TestATakenAddressIsSaidFirst(t *testing.T) {
 	require.Contains(t, f.refuses(1, "serve", "--http", "nowhere"), "listen on nowhere: ")
 }
 
+// TestAnAddressOfOthersNeedsHTTPAuth: nothing runs if other machines reach the address of --http
+// and nobody said who may ask it.
+func TestAnAddressOfOthersNeedsHTTPAuth(t *testing.T) {
+	f := newFleet(t)
+	f.queue(1)
+	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "taskgen.example:0"} {
+		line := f.refuses(2, "serve", "--http", address)
+		require.Contains(t, line, "serve: --http "+address+" can be reached from other machines: give --http-auth probes to serve ")
+	}
+	starts, _ := f.counts()
+	require.Zero(t, total(starts))
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "none"), `invalid value "none" for flag --http-auth: known is probes`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", ""), `flag --http-auth: it is empty`)
+	require.Contains(t, f.refuses(2, "serve", "--http-auth", "probes"), "serve: --http-auth needs --http")
+
+	p := f.serve(0, "--http", ":0", "--http-auth", "probes")
+	_, port, err := net.SplitHostPort(f.address(p))
+	require.NoError(t, err)
+	status, _ := get(t, httpClient(t), "http://127.0.0.1:"+port+"/livez")
+	require.Equal(t, http.StatusOK, status)
+}
+
 // TestMetricsSayThatTheBrokerIsAway stops Redis under a serve, and starts it again.
 func TestMetricsSayThatTheBrokerIsAway(t *testing.T) {
 	f := newFleet(t)

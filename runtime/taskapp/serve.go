@@ -29,6 +29,7 @@ type serveOptions struct {
 	consume, schedule bool
 	consumer          taskrt.ConsumerConfig
 	http              string // address; empty: none
+	httpAuth          string // what access to http needs, one of httpAuths; empty: not given
 	level             slog.Level
 	json              bool
 }
@@ -130,7 +131,8 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.BoolVar(&o.consumer.Strict, "strict", o.consumer.Strict, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
-	set.StringVar(&o.http, "http", "", "address of metrics and probes, such as :8080 (default none)")
+	set.StringVar(&o.http, "http", "", "address of metrics and probes, such as 127.0.0.1:8080 (default none)")
+	textVar(set, &o.httpAuth, "http-auth", "who may ask an address that other machines reach; probes: all, for metrics, probes and /scale alone")
 	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
 		if o.level.UnmarshalText([]byte(text)) != nil {
 			return errors.New("none of debug, info, warn and error")
@@ -147,6 +149,9 @@ func (o *serveOptions) check(given *pflag.FlagSet) error {
 	}
 	if given.Changed("lease") && o.consumer.Lease == 0 {
 		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
+	}
+	if err := checkHTTPAuth(o.http, o.httpAuth); err != nil {
+		return err
 	}
 	err := o.consumer.Validate()
 	if err == nil {
