@@ -28,7 +28,8 @@ const maxQueues = 1000
 // fleet too. So queries take the maximum by queue and state, which is right in each case.
 //
 // Each process shows taskgen_up. If the broker does not reply, or not within three seconds,
-// that is 0, and what could not be read is not shown: no number is older than a second.
+// that is 0. A queue that cannot be read, such as one with a key of a wrong type, counts as
+// taskgen_queues_unread. What could not be read is not shown: no number is older than a second.
 type Collector struct {
 	recorder *Recorder
 	fleet    *fleet.Reader
@@ -77,9 +78,12 @@ func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 // collectFleet shows the fleet, or that the broker is away.
 func (c *Collector) collectFleet(e emitter) {
 	f := c.fleet.Read(context.Background())
-	e.flag(up, f.Err == nil)
+	e.flag(up, f.Replied())
 	if !c.shows(f) {
 		return
+	}
+	if f.Replied() {
+		e.gauge(unread, float64(len(f.Unread)))
 	}
 	for _, v := range views(f) {
 		if f.Counted {

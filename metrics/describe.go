@@ -35,7 +35,8 @@ var (
 	requests    = newFamily("broker_operation_seconds", "Requests to the broker. Takes are none: they wait for runs.", "op")
 	ticks       = newFamily("ticks_total", "Instants of schedules that this process has dealt with.", "task", "result")
 	tickLag     = newFamily("tick_lag_seconds", "From the instant of a tick to its queueing.")
-	up          = newFamily("up", "Whether the broker replied to this scrape in full.")
+	up          = newFamily("up", "Whether the broker replied to this scrape.")
+	unread      = newFamily("queues_unread", "Queues that could not be read, or not in full.")
 	queueRuns   = newFamily("queue_runs", "Runs of a queue by their state.", "queue", "state")
 	queueOldest = newFamily("queue_oldest_seconds", "How long the run is due that waits the longest.", "queue")
 	queuePaused = newFamily("queue_paused", "Whether the queue is paused.", "queue")
@@ -43,7 +44,7 @@ var (
 	allFamilies = []family{
 		runsQueued, runsRefused, attempts, took, waits, totals, successes, fenced,
 		slots, slotsBusy, childKills, leasesLost, recovered, requests, ticks, tickLag,
-		up, queueRuns, queueOldest, queuePaused, deadDropped,
+		up, unread, queueRuns, queueOldest, queuePaused, deadDropped,
 	}
 )
 

@@ -37,6 +37,7 @@
 // The fleet, as the broker knows it, from one process of it:
 //
 //	taskgen_up                                       1 if the broker answered, of each process
+//	taskgen_queues_unread                            queues that could not be read, or not in full
 //	taskgen_queue_runs{queue,state}                  state: ready, held, delayed, running, dead
 //	taskgen_queue_oldest_seconds{queue}              since when the run is due that waits the longest
 //	taskgen_queue_paused{queue}                      1 if it is paused

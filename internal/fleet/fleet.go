@@ -37,6 +37,12 @@ func (f *Fleet) Knows(queue string) bool {
 	return f.Err == nil || f.Unread != nil && !slices.Contains(f.Unread, queue)
 }
 
+// Replied reports whether the broker replied in time, although some queues may not have been
+// read.
+func (f *Fleet) Replied() bool {
+	return f.Err == nil || f.Unread != nil && !errors.Is(f.Err, context.DeadlineExceeded)
+}
+
 // Reader reads the fleet of a broker. Its method may be called concurrently.
 type Reader struct {
 	broker broker.Broker

@@ -111,8 +111,11 @@ func TestAQueueThatCannotBeReadLeavesOthersKnown(t *testing.T) {
 	require.ErrorContains(t, f.Err, "a key is of a wrong type")
 	require.True(t, f.Knows("fine"))
 	require.False(t, f.Knows("odd"))
+	require.True(t, f.Replied())
 	b.away = errors.New("away")
-	require.False(t, fleet.NewReader(b, "fine").Read(t.Context()).Knows("fine"))
+	f = fleet.NewReader(b, "fine").Read(t.Context())
+	require.False(t, f.Knows("fine"))
+	require.False(t, f.Replied())
 	b.away = nil
 	require.True(t, fleet.NewReader(b, "fine").Read(t.Context()).Knows("fine"))
 }
