@@ -64,9 +64,13 @@ type QueueInfo struct {
 	Trimmed  int64 // dead letters that were ever removed because there were too many
 	Last     map[string]LastRun
 
-	Oldest time.Time   // since when the run is due that waits the longest; zero: none waits, or it is unknown
-	Held   int64       // of Queued: those that a limit or their turn keeps back
-	Limits []LimitInfo // those that keep runs back, the most runs first, at most MaxLimitInfos
+	Oldest time.Time // since when the run is due that waits the longest; zero: none waits, or it is unknown
+	Held   int64     // of Queued: those that a limit or their turn keeps back
+	// DelayedDue is how many of Queued were delayed, and that nobody has moved to those that are
+	// ready since they are due. Consumers do that when they take; a broker that does it by itself
+	// has none.
+	DelayedDue int64
+	Limits     []LimitInfo // those that keep runs back, the most runs first, at most MaxLimitInfos
 }
 
 // MaxLimitInfos is how many limits [QueueInfo] has at most.

@@ -236,3 +236,20 @@ func TestRunsAreListed(t *testing.T) {
 	info.Last = nil
 	require.Equal(t, &broker.QueueInfo{Queue: "q", Queued: 3, Delayed: 3, Running: 1, Dead: 1}, info)
 }
+
+// TestDelayedRunsThatAreDueAreCounted looks before and after a consumer has moved them.
+func TestDelayedRunsThatAreDueAreCounted(t *testing.T) {
+	b := open(t, redistest.Start(t), redis.Config{})
+	soon, soonToo, later := run("soon", "q"), run("soon-too", "q"), run("later", "q")
+	soon.Delay, soonToo.Delay, later.Delay = time.Millisecond, time.Millisecond, time.Hour
+	require.NoError(t, b.QueueTasks(t.Context(), run("now", "q"), soon, soonToo, later))
+	require.Eventually(t, func() bool { return queueInfo(t, b, "q").Queued == 3 }, 10*time.Second, 5*time.Millisecond)
+	require.Equal(t, &broker.QueueInfo{Queue: "q", Queued: 3, DelayedDue: 2, Delayed: 1}, withoutTimes(queueInfo(t, b, "q")))
+	takeAll(t, join(t, b, time.Minute), "q", 3)
+	require.Equal(t, &broker.QueueInfo{Queue: "q", Delayed: 1, Running: 3}, withoutTimes(queueInfo(t, b, "q")))
+}
+
+func withoutTimes(info *broker.QueueInfo) *broker.QueueInfo {
+	info.Oldest, info.Last = time.Time{}, nil
+	return info
+}

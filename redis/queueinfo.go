@@ -105,7 +105,7 @@ func newQueueInfo(q *queue, found *script.QueueInfo, now time.Time) *broker.Queu
 	info := &broker.QueueInfo{
 		Queue: q.Name, Paused: found.Paused, Disabled: slices.Sorted(slices.Values(found.Disabled)),
 		Queued: found.Queued(), Delayed: found.Later, Running: max(found.Running, 0), Dead: found.Dead, Trimmed: found.Trimmed,
-		Last: wire.ParseLast(q.Name, found.Last), Held: found.Held,
+		Last: wire.ParseLast(q.Name, found.Last), Held: found.Held, DelayedDue: found.Due,
 	}
 	note := func(since time.Time) {
 		if since.After(now) { // by the clock of who queued it

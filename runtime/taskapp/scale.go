@@ -18,7 +18,7 @@ import (
 // scaleView is the JSON of /scale.
 type scaleView struct {
 	Queued        int64   `json:"queued"`      // due, and nothing keeps them from starting
-	DelayedDue    int64   `json:"delayed_due"` // those of queued that were delayed, if the broker tells them apart
+	DelayedDue    int64   `json:"delayed_due"` // of queued: were delayed, and are not moved to the others yet
 	Delayed       int64   `json:"delayed"`     // not due yet
 	Held          int64   `json:"held"`        // due, and held back by a limit or their turn
 	Running       int64   `json:"running"`
@@ -106,6 +106,7 @@ func (s *Serving) scale(f *fleet.Fleet, queues []string, slots int64) (view scal
 		view.Queued += info.Queued - held
 		view.Held += held
 		view.Delayed += info.Delayed
+		view.DelayedDue += min(info.DelayedDue, info.Queued-held)
 		view.Running += info.Running
 		view.Dead += info.Dead
 		view.OldestSeconds = max(view.OldestSeconds, f.Oldest(info).Seconds())

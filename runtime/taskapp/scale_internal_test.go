@@ -38,6 +38,7 @@ func TestScaleWantsASlotForEachRunThatCouldStart(t *testing.T) {
 		"none is up":                       {broker.QueueInfo{Queued: 1000}, nil, 0, scaleView{Queued: 1000, Want: 1}},
 		"none is up, and slots are given":  {broker.QueueInfo{Queued: 1000}, nil, 30, scaleView{Queued: 1000, Want: 34}},
 		"slots are given":                  {broker.QueueInfo{Queued: 1000}, two, 100, scaleView{Queued: 1000, Consumers: 2, Slots: 60, Want: 10}},
+		"some were delayed":                {broker.QueueInfo{Queued: 9, Held: 2, DelayedDue: 4}, two, 0, scaleView{Queued: 7, DelayedDue: 4, Held: 2, Consumers: 2, Slots: 60, Want: 1}},
 		"the oldest has waited":            {broker.QueueInfo{Queued: 1, Oldest: now.Add(-90 * time.Second)}, two, 0, scaleView{Queued: 1, OldestSeconds: 90, Consumers: 2, Slots: 60, Want: 1}},
 		"the clock is behind the oldest":   {broker.QueueInfo{Queued: 1, Oldest: now.Add(time.Second)}, two, 0, scaleView{Queued: 1, Consumers: 2, Slots: 60, Want: 1}},
 		"more is held than a reply can be": {broker.QueueInfo{Queued: 1, Held: 2}, two, 0, scaleView{Held: 1, Consumers: 2, Slots: 60, Want: 0}},
