@@ -63,6 +63,13 @@ type Slots struct {
 	Total, Busy int
 }
 
+// Serves reports whether the instance serves a queue. If not all of its queues are stored, it may
+// serve any.
+func (i *Instance) Serves(queue string) bool {
+	_, named := i.Queues[queue]
+	return named || i.More > 0
+}
+
 // Bounded returns a copy of the instance as a broker stores it. It cuts texts that are too long,
 // and leaves out queues beyond [MaxInstanceQueues] and names that no queue can have, which More
 // counts then. It returns an error if the id cannot be stored.

@@ -208,7 +208,7 @@ func (i *Inspector) Hosts(ctx context.Context) (map[string]string, error) {
 // not all of its own are stored.
 func serving(instances []*broker.Instance, role broker.Role, queue string) (n int) {
 	for _, instance := range instances {
-		if _, serves := instance.Queues[queue]; instance.Role == role && !instance.Stopping && (serves || instance.More > 0) {
+		if instance.Role == role && !instance.Stopping && instance.Serves(queue) {
 			n++
 		}
 	}

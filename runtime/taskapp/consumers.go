@@ -93,9 +93,8 @@ func (c *commandLine) consumers(ctx context.Context, o *controlOptions) error {
 	}
 	view := consumersView{[]instanceView{}, []instanceView{}}
 	for _, i := range instances {
-		_, serves := i.Queues[o.queue]
 		switch {
-		case o.queue != "" && !serves && i.More == 0:
+		case o.queue != "" && !i.Serves(o.queue):
 		case i.Role == broker.RoleScheduler:
 			view.Schedulers = append(view.Schedulers, newInstanceView(i))
 		default:

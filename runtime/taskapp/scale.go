@@ -7,7 +7,6 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"strings"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/fleet"
@@ -113,7 +112,7 @@ func (s *Serving) scale(f *fleet.Fleet, queues []string, slots int64) (view scal
 	}
 	kinds := s.kinds(queues)
 	for _, i := range f.Instances {
-		if i.Role != broker.RoleConsumer || i.Stopping || !takesFrom(i, queues) {
+		if i.Role != broker.RoleConsumer || i.Stopping || !slices.ContainsFunc(queues, i.Serves) {
 			continue
 		}
 		view.Consumers++
@@ -155,36 +154,4 @@ func (s *Serving) kinds(queues []string) (kinds [2]bool) {
 		return [2]bool{taskrt.IO: true, taskrt.CPU: true}
 	}
 	return kinds
-}
-
-// takesFrom reports whether a consumer takes from one of the queues.
-func takesFrom(i *broker.Instance, queues []string) bool {
-	for name := range i.Queues {
-		for _, queue := range queues {
-			if matches(name, queue) {
-				return true
-			}
-		}
-	}
-	return false
-}
-
-// matches reports whether a queue has the name, in which * stands for any characters.
-func matches(name, queue string) bool {
-	parts := strings.Split(name, "*")
-	if len(parts) == 1 {
-		return name == queue
-	}
-	rest, ok := strings.CutPrefix(queue, parts[0])
-	if !ok {
-		return false
-	}
-	for _, part := range parts[1 : len(parts)-1] {
-		_, after, found := strings.Cut(rest, part)
-		if !found {
-			return false
-		}
-		rest = after
-	}
-	return strings.HasSuffix(rest, parts[len(parts)-1])
 }

@@ -21,7 +21,9 @@ func TestScaleWantsASlotForEachRunThatCouldStart(t *testing.T) {
 	stopping := consumer("a", 100, 100)
 	stopping.Stopping = true
 	scheduler := &broker.Instance{Role: broker.RoleScheduler, Queues: map[string]int{"a": 1}}
-	two := []*broker.Instance{consumer("a", 20, 2), consumer("*", 40, 2), consumer("b", 7, 7), stopping, scheduler}
+	many := consumer("other", 40, 2)
+	many.More = 1 // not all of its queues are stored
+	two := []*broker.Instance{consumer("a", 20, 2), many, consumer("b", 7, 7), stopping, scheduler}
 	for name, c := range map[string]struct {
 		info      broker.QueueInfo
 		instances []*broker.Instance
@@ -71,18 +73,4 @@ func TestScaleKnowsQueuesBesideOneThatCannotBeRead(t *testing.T) {
 func ioTask(queue string) taskrt.Task {
 	d := &taskrt.Definition[struct{}, taskrt.None]{Spec: taskrt.Spec{Name: "t", Queue: queue}}
 	return taskrt.Bind(d, nil)
-}
-
-// TestPatternsOfQueuesMatch compares names with patterns as consumers have them.
-func TestPatternsOfQueuesMatch(t *testing.T) {
-	for _, c := range []struct {
-		name, queue string
-		want        bool
-	}{
-		{"a", "a", true}, {"a", "ab", false}, {"*", "", true}, {"*", "x", true}, {"a*", "abc", true}, {"a*", "ba", false},
-		{"*c", "abc", true}, {"*c", "ab", false}, {"a*c", "abc", true}, {"a*c", "ac", true}, {"a*c", "a", false}, {"a*a", "a", false},
-		{"a*b*c", "a-b-c", true}, {"a*b*c", "acb", false}, {"**", "x", true},
-	} {
-		require.Equal(t, c.want, matches(c.name, c.queue), "%s %s", c.name, c.queue)
-	}
 }
