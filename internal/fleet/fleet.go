@@ -169,16 +169,36 @@ func (f *Fleet) describe(ctx context.Context, controls broker.Controls, names []
 			apart = append(apart, i)
 		}
 	}
-	for _, i := range apart {
-		info, err := controls.Queue(ctx, names[i])
-		infos[i] = info
-		note(i, err)
+	failed := make([]error, len(apart))
+	Each(len(apart), func(n int) {
+		infos[apart[n]], failed[n] = controls.Queue(ctx, names[apart[n]])
+	})
+	for n, i := range apart {
+		note(i, failed[n])
 	}
 	f.Queues = slices.DeleteFunc(infos, func(info *broker.QueueInfo) bool { return info == nil })
 	if cut == nil {
 		f.Unread = unread
 	}
 	return errors.Join(append(errs, cut)...)
+}
+
+// AtOnce is how many queues are read at a time that cannot be read together.
+const AtOnce = 16
+
+// Each calls f for each number below n, 16 at a time, and returns once all have returned. It is
+// for queues that cannot be read together.
+func Each(n int, f func(i int)) {
+	var all sync.WaitGroup
+	room := make(chan struct{}, AtOnce)
+	for i := range n {
+		room <- struct{}{}
+		all.Go(func() {
+			defer func() { <-room }()
+			f(i)
+		})
+	}
+	all.Wait()
 }
 
 // Oldest returns how long the run of a queue is due that waits the longest, 0 if none waits.

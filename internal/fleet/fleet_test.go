@@ -120,6 +120,31 @@ func TestAQueueThatCannotBeReadLeavesOthersKnown(t *testing.T) {
 	require.True(t, fleet.NewReader(b, "fine").Read(t.Context()).Knows("fine"))
 }
 
+// slowQueue is a broker that takes its time for each queue.
+type slowQueue struct{ *memory.Broker }
+
+func (s slowQueue) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
+	select {
+	case <-time.After(20 * time.Millisecond):
+		return s.Broker.Queue(ctx, queue)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+// TestManyQueuesAreReadInTime has more of them than could be read one after the other.
+func TestManyQueuesAreReadInTime(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var names []string
+		for i := range 200 {
+			names = append(names, fmt.Sprint("q", i))
+		}
+		f := fleet.NewReader(slowQueue{newBroker(t).Broker}, names...).Read(t.Context())
+		require.NoError(t, f.Err)
+		require.Len(t, f.Queues, 200)
+	})
+}
+
 // TestTheFirstThatServesMetricsShowsTheFleet tries who that is.
 func TestTheFirstThatServesMetricsShowsTheFleet(t *testing.T) {
 	now := time.Unix(1_000_000, 0)

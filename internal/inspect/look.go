@@ -8,10 +8,8 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/fleet"
 )
-
-// queuesAtOnce is how many queues are read at a time that cannot be read together.
-const queuesAtOnce = 16
 
 // Look is one look into some queues. A queue that could not be read is not asked again by
 // the same look.
@@ -74,22 +72,15 @@ func (l *Look) isSkipped(queue string) bool {
 // beside that. The error is ctx's.
 func apart[T any](ctx context.Context, l *Look, queues []string, f func(queue string) (T, error)) ([]T, error) {
 	values := make([]T, len(queues))
-	var all sync.WaitGroup
-	room := make(chan struct{}, queuesAtOnce)
-	for i, queue := range queues {
-		if l.isSkipped(queue) || ctx.Err() != nil {
-			continue
+	fleet.Each(len(queues), func(i int) {
+		if l.isSkipped(queues[i]) || ctx.Err() != nil {
+			return
 		}
-		room <- struct{}{}
-		all.Go(func() {
-			defer func() { <-room }()
-			var err error
-			if values[i], err = f(queue); err != nil && ctx.Err() == nil {
-				l.skip(queue, err)
-			}
-		})
-	}
-	all.Wait()
+		var err error
+		if values[i], err = f(queues[i]); err != nil && ctx.Err() == nil {
+			l.skip(queues[i], err)
+		}
+	})
 	return values, ctx.Err()
 }
 

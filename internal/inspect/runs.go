@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/fleet"
 	"github.com/taskgen/taskgen/broker/maintenance"
 )
 
@@ -156,7 +157,7 @@ func (r *runSearch) isDone() bool {
 // returns where it stopped, nil if there is no more.
 func (r *runSearch) inState(ctx context.Context, state broker.State, queues []string, after string) (*cursor, error) {
 	queues = r.withRuns(state, queues)
-	for most := queuesAtOnce; len(queues) > 0; most = min(4*most, mostTogether) {
+	for most := fleet.AtOnce; len(queues) > 0; most = min(4*most, mostTogether) {
 		some := queues[:1] // the first of a page that goes on
 		var parts []*maintenance.Part[[]*broker.RunInfo]
 		if after == "" {
