@@ -8,8 +8,8 @@ import (
 	"sync/atomic"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/fleet"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/fleet"
 )
 
 // States are those of runs, in the order in which they are listed.
