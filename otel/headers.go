@@ -2,6 +2,9 @@ package otel
 
 import (
 	"context"
+	"maps"
+	"slices"
+	"strings"
 	"sync/atomic"
 	"unicode/utf8"
 
@@ -82,17 +85,30 @@ func (c carrier) Keys() []string {
 	return keys
 }
 
-// add adds headers as far as a run has room for them, traceparent first.
+// add adds headers as far as a run has room for them: traceparent first, and the others in the
+// order of their names, so that runs of one program carry the same ones.
 func add(to, more map[string]string) map[string]string {
 	if to == nil && len(more) > 0 {
 		to = make(map[string]string, len(more))
 	}
-	for _, first := range []bool{true, false} {
-		for key, value := range more {
-			_, has := to[key]
-			if (key == traceParent) == first && (has || len(to) < broker.MaxHeaders) {
-				to[key] = value
-			}
+	if len(to)+len(more) <= broker.MaxHeaders {
+		maps.Copy(to, more)
+		return to
+	}
+	keys := slices.SortedFunc(maps.Keys(more), func(a, b string) int {
+		switch {
+		case a == b:
+			return 0
+		case a == traceParent:
+			return -1
+		case b == traceParent:
+			return 1
+		}
+		return strings.Compare(a, b)
+	})
+	for _, key := range keys {
+		if _, has := to[key]; has || len(to) < broker.MaxHeaders {
+			to[key] = more[key]
 		}
 	}
 	return to
