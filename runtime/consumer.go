@@ -151,6 +151,11 @@ func (cfg *ConsumerConfig) setDefaults() error {
 	if err := checkQueues(cfg.Queues); err != nil {
 		return fmt.Errorf("field Queues: %w", err)
 	}
+	for i, o := range cfg.Observers {
+		if !canCompare(o) {
+			return fmt.Errorf("field Observers: number %d is a %T, which cannot be compared; pass a pointer", i+1, o)
+		}
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
 	}

@@ -3,6 +3,7 @@ package runtime
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -78,18 +79,23 @@ type Observer interface{ Observe(e Event) }
 // Observe has an observer told of the rest of the run that ctx belongs to: of its start at
 // once, then of its end, and of what the broker does with the outcome. It is for middleware,
 // which calls it before next. If the observer is told of the run already, and outside of a
-// consumer, Observe does nothing.
+// consumer, Observe does nothing. An observer that is not comparable is told once more for each
+// call.
 func Observe(ctx context.Context, o Observer) {
 	c, ok := ctx.Value(progressKey{}).(*runContext)
 	if !ok || c.execution == nil {
 		return
 	}
 	x := c.execution
-	if n := &x.executor.events; !slices.Contains(n.observers, o) && !x.observers.has(o) {
+	n := &x.executor.events
+	if !canCompare(o) || !slices.Contains(n.observers, o) && !x.observers.has(o) {
 		x.observers.add(o)
 		n.tell([]Observer{o}, n.startOf(x))
 	}
 }
+
+// canCompare reports whether an observer can be compared with others without a panic.
+func canCompare(o Observer) bool { return reflect.ValueOf(o).Comparable() }
 
 // runObservers are the observers of one run. There is seldom more than one, and each run has
 // the memory for that, so it is small.

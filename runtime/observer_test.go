@@ -82,6 +82,38 @@ func TestObserversAreToldAtOnce(t *testing.T) {
 	})
 }
 
+// toldBy is an observer that cannot be compared.
+type toldBy func(taskrt.Event)
+
+func (f toldBy) Observe(e taskrt.Event) { f(e) }
+
+// TestObserversThatCannotBeComparedDoNotPanic has a consumer refuse one, and a run have one.
+func TestObserversThatCannotBeComparedDoNotPanic(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		var all, one eventLog
+		set := tasks.Tasks(new(journal).recorder(nil))
+		_, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{Observers: []taskrt.Observer{&all, toldBy(one.add)}}, set)
+		require.EqualError(t, err, "make a consumer: field Observers: number 2 is a runtime_test.toldBy, which cannot be compared; pass a pointer")
+		consume(t, b, taskrt.ConsumerConfig{
+			Observers: []taskrt.Observer{&all},
+			Middleware: []taskrt.Middleware{func(next taskrt.Handler) taskrt.Handler {
+				return func(ctx context.Context, run *taskrt.Run) error {
+					taskrt.Observe(ctx, toldBy(one.add))
+					taskrt.Observe(ctx, toldBy(func(taskrt.Event) {}))
+					return next(ctx, run)
+				}
+			}},
+		}, set)
+		h, err := tasks.QueueRecorderRecord(clientContext(t.Context(), b), "x", taskrt.Keep(time.Hour))
+		require.NoError(t, err)
+		_, err = h.Wait(t.Context())
+		require.NoError(t, err)
+		synctest.Wait()
+		require.Equal(t, []taskrt.EventKind{taskrt.RunStarted, taskrt.RunSucceeded, taskrt.RunRecorded}, one.kinds())
+	})
+}
+
 // TestMiddlewareIsMadeOnce: what surrounds the tasks is the same for all runs, and finds the
 // run in its context.
 func TestMiddlewareIsMadeOnce(t *testing.T) {
