@@ -83,7 +83,8 @@ func checkHTTP(ctx context.Context, address string, live bool) (checked string, 
 	if err != nil {
 		return "", fmt.Errorf("ask %s: %w", url, err)
 	}
-	reply, err := http.DefaultClient.Do(request)
+	transport := &http.Transport{DisableKeepAlives: true} // without a proxy: a serve of this host is asked
+	reply, err := transport.RoundTrip(request)
 	if err != nil {
 		return "", err // it names the address
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"regexp"
 	"strings"
@@ -165,6 +166,15 @@ func TestMetricsSayThatTheBrokerIsAway(t *testing.T) {
 	f.server.Restart()
 	f.await("the fleet is shown again", shows("taskgen_up 1", `taskgen_queue_runs{queue="default",state="ready"} 0`))
 	f.await("serve is ready again", func() bool { status, _ := get(t, c, url+"/readyz"); return status == http.StatusOK })
+}
+
+// TestHealthAsksNoProxy: another answers for the serve otherwise.
+func TestHealthAsksNoProxy(t *testing.T) {
+	f := newFleet(t)
+	proxy := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	defer proxy.Close()
+	t.Setenv("HTTP_PROXY", proxy.URL)
+	f.refuses(1, "health", "--http", "192.0.2.1:1")
 }
 
 // TestHealthIsAnExitStatus asks a serve, and the broker.
