@@ -50,7 +50,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/backoff":    nil,
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/secret":     {"broker", "codec", "internal/subprocess", "internal/text"},
-		"internal/inspect":    {"broker", "broker/maintenance"},
+		"internal/inspect":    {"broker", "broker/maintenance", "internal/fleet"},
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/measure", "internal/text", "internal/ulid"},
 		"internal/measure":    nil,
