@@ -15,7 +15,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
@@ -39,14 +38,6 @@ func commands(t *testing.T, s *redistest.Server) map[string]int {
 		require.NoError(t, err)
 	}
 	return n
-}
-
-func openRedis(t *testing.T, s *redistest.Server) broker.Broker {
-	t.Helper()
-	b, err := brokerurl.Open(t.Context(), s.URL())
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, b.(interface{ Close() error }).Close()) })
-	return b
 }
 
 // TestThousandsOfTicksAtOnce has them made at run time, of one interval, so that
