@@ -106,6 +106,7 @@ func TestHealthOfAConsumer(t *testing.T) {
 		require.Equal(t, "the consumer stops", h.Reason)
 		require.NoError(t, <-stopped)
 		require.False(t, c.Health().Running)
+		synctest.Wait() // the run has ended; its slot is free a moment later
 		require.Zero(t, c.Stats().Slots[taskrt.IO].Busy)
 		require.NotZero(t, c.Stats().Operations["finish"].Count())
 	})
