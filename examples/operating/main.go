@@ -16,13 +16,13 @@ import (
 
 //go:generate go tool taskgen
 
-// Mail sends a mail.
+// Welcome sends a mail to a new customer.
 //
 //task:io
 //task:queue mail
 //task:retry 1 backoff=100ms..200ms
 //task:result 1h
-func Mail(ctx context.Context, to string) error {
+func Welcome(ctx context.Context, to string) error {
 	taskrt.Logger(ctx).Info("mail sent", "bytes", len(template("mail.txt"))+len(to))
 	return nil
 }
@@ -36,13 +36,13 @@ func template(name string) string {
 	return string(text)
 }
 
-// Resize makes a picture smaller, in a child process.
+// Crop cuts the margins off a picture, in a child process.
 //
 //task:cpu
 //task:queue pictures
 //task:timeout 10m
 //task:memory 256MiB
-func Resize(ctx context.Context, picture string) error { return nil }
+func Crop(ctx context.Context, picture string) error { return nil }
 
 // Sweep removes what is old.
 //

@@ -19,11 +19,11 @@ const _ = taskrt.SupportsGeneratedV1
 // Tasks returns the tasks of this package, for a consumer, a scheduler or taskapp.Main.
 func Tasks() []taskrt.Task {
 	return []taskrt.Task{
-		taskrt.Bind(mailTask, func(ctx context.Context, p *MailParams) (taskrt.None, error) {
-			return taskrt.None{}, Mail(ctx, p.To)
+		taskrt.Bind(welcomeTask, func(ctx context.Context, p *WelcomeParams) (taskrt.None, error) {
+			return taskrt.None{}, Welcome(ctx, p.To)
 		}),
-		taskrt.Bind(resizeTask, func(ctx context.Context, p *ResizeParams) (taskrt.None, error) {
-			return taskrt.None{}, Resize(ctx, p.Picture)
+		taskrt.Bind(cropTask, func(ctx context.Context, p *CropParams) (taskrt.None, error) {
+			return taskrt.None{}, Crop(ctx, p.Picture)
 		}),
 		taskrt.Bind(sweepTask, func(ctx context.Context, _ *SweepParams) (taskrt.None, error) {
 			return taskrt.None{}, Sweep(ctx)
@@ -31,61 +31,61 @@ func Tasks() []taskrt.Task {
 	}
 }
 
-// QueueMail queues [Mail]: it sends a mail.
-func QueueMail(ctx context.Context, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, mailTask, &MailParams{To: to}, opts...)
+// QueueWelcome queues [Welcome]: it sends a mail to a new customer.
+func QueueWelcome(ctx context.Context, to string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, welcomeTask, &WelcomeParams{To: to}, opts...)
 }
 
-// QueueMailBatch queues a run of [Mail] for each of params, all or none.
-func QueueMailBatch(ctx context.Context, params []MailParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, mailTask, params, opts...)
+// QueueWelcomeBatch queues a run of [Welcome] for each of params, all or none.
+func QueueWelcomeBatch(ctx context.Context, params []WelcomeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, welcomeTask, params, opts...)
 }
 
-// CallMail is a run of [Mail] that is not queued yet; see [taskrt.Call].
-func CallMail(to string) taskrt.Call[taskrt.None] {
-	return taskrt.NewCall(mailTask, &MailParams{To: to})
+// CallWelcome is a run of [Welcome] that is not queued yet; see [taskrt.Call].
+func CallWelcome(to string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(welcomeTask, &WelcomeParams{To: to})
 }
 
-// NextMail is a run of [Mail] that follows another, whose result is its to; see [taskrt.Next].
-func NextMail() taskrt.Next[string, taskrt.None] {
-	return taskrt.NewNext[string](mailTask, "to", &MailParams{})
+// NextWelcome is a run of [Welcome] that follows another, whose result is its to; see [taskrt.Next].
+func NextWelcome() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](welcomeTask, "to", &WelcomeParams{})
 }
 
-// HandleMail returns the handle of a run of [Mail] by its id; see [taskrt.HandleOf].
-func HandleMail(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
-	return taskrt.HandleOf(ctx, mailTask, id, opts...)
+// HandleWelcome returns the handle of a run of [Welcome] by its id; see [taskrt.HandleOf].
+func HandleWelcome(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, welcomeTask, id, opts...)
 }
 
-// MailParams are the parameters of [Mail].
-type MailParams struct{ To string }
+// WelcomeParams are the parameters of [Welcome].
+type WelcomeParams struct{ To string }
 
-// QueueResize queues [Resize]: it makes a picture smaller, in a child process.
-func QueueResize(ctx context.Context, picture string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
-	return taskrt.Queue(ctx, resizeTask, &ResizeParams{Picture: picture}, opts...)
+// QueueCrop queues [Crop]: it cuts the margins off a picture, in a child process.
+func QueueCrop(ctx context.Context, picture string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, cropTask, &CropParams{Picture: picture}, opts...)
 }
 
-// QueueResizeBatch queues a run of [Resize] for each of params, all or none.
-func QueueResizeBatch(ctx context.Context, params []ResizeParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
-	return taskrt.QueueBatch(ctx, resizeTask, params, opts...)
+// QueueCropBatch queues a run of [Crop] for each of params, all or none.
+func QueueCropBatch(ctx context.Context, params []CropParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, cropTask, params, opts...)
 }
 
-// CallResize is a run of [Resize] that is not queued yet; see [taskrt.Call].
-func CallResize(picture string) taskrt.Call[taskrt.None] {
-	return taskrt.NewCall(resizeTask, &ResizeParams{Picture: picture})
+// CallCrop is a run of [Crop] that is not queued yet; see [taskrt.Call].
+func CallCrop(picture string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(cropTask, &CropParams{Picture: picture})
 }
 
-// NextResize is a run of [Resize] that follows another, whose result is its picture; see [taskrt.Next].
-func NextResize() taskrt.Next[string, taskrt.None] {
-	return taskrt.NewNext[string](resizeTask, "picture", &ResizeParams{})
+// NextCrop is a run of [Crop] that follows another, whose result is its picture; see [taskrt.Next].
+func NextCrop() taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](cropTask, "picture", &CropParams{})
 }
 
-// HandleResize returns the handle of a run of [Resize] by its id; see [taskrt.HandleOf].
-func HandleResize(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
-	return taskrt.HandleOf(ctx, resizeTask, id, opts...)
+// HandleCrop returns the handle of a run of [Crop] by its id; see [taskrt.HandleOf].
+func HandleCrop(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, cropTask, id, opts...)
 }
 
-// ResizeParams are the parameters of [Resize].
-type ResizeParams struct{ Picture string }
+// CropParams are the parameters of [Crop].
+type CropParams struct{ Picture string }
 
 // QueueSweep queues [Sweep]: it removes what is old.
 func QueueSweep(ctx context.Context, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
@@ -116,27 +116,27 @@ type SweepParams struct{}
 // by name. ReadMsgpack skips unknown keys, and reports a missing parameter unless it
 // has a default. EncodeMsgpack and DecodeMsgpack do the same for msgpack/v5.
 
-// mailTask defines [Mail].
-var mailTask = &taskrt.Definition[MailParams, taskrt.None]{
+// welcomeTask defines [Welcome].
+var welcomeTask = &taskrt.Definition[WelcomeParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:   "mail",
-		Doc:    "Mail sends a mail.",
+		Name:   "welcome",
+		Doc:    "Welcome sends a mail to a new customer.",
 		Kind:   taskrt.IO,
 		Queue:  "mail",
 		Retry:  taskrt.RetryPolicy{Attempts: 2, Min: 100 * time.Millisecond, Max: 200 * time.Millisecond},
 		Keep:   time.Hour,
 		Params: "to string",
 	},
-	AppendParams: (*MailParams).AppendMsgpack,
-	ReadParams:   (*MailParams).ReadMsgpack,
+	AppendParams: (*WelcomeParams).AppendMsgpack,
+	ReadParams:   (*WelcomeParams).ReadMsgpack,
 }
 
-func (p *MailParams) AppendMsgpack(b []byte) ([]byte, error) {
+func (p *WelcomeParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(slices.Grow(b, 11+len(p.To)), "\x81\xa2to"...)
 	return codec.AppendString(b, p.To), nil
 }
 
-func (p *MailParams) ReadMsgpack(r *codec.Reader) {
+func (p *WelcomeParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
@@ -149,30 +149,30 @@ func (p *MailParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "to")
 }
 
-func (p MailParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
-func (p *MailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+func (p WelcomeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *WelcomeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
-// resizeTask defines [Resize].
-var resizeTask = &taskrt.Definition[ResizeParams, taskrt.None]{
+// cropTask defines [Crop].
+var cropTask = &taskrt.Definition[CropParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:    "resize",
-		Doc:     "Resize makes a picture smaller, in a child process.",
+		Name:    "crop",
+		Doc:     "Crop cuts the margins off a picture, in a child process.",
 		Kind:    taskrt.CPU,
 		Queue:   "pictures",
 		Timeout: 10 * time.Minute,
 		Memory:  256 << 20,
 		Params:  "picture string",
 	},
-	AppendParams: (*ResizeParams).AppendMsgpack,
-	ReadParams:   (*ResizeParams).ReadMsgpack,
+	AppendParams: (*CropParams).AppendMsgpack,
+	ReadParams:   (*CropParams).ReadMsgpack,
 }
 
-func (p *ResizeParams) AppendMsgpack(b []byte) ([]byte, error) {
+func (p *CropParams) AppendMsgpack(b []byte) ([]byte, error) {
 	b = append(slices.Grow(b, 16+len(p.Picture)), "\x81\xa7picture"...)
 	return codec.AppendString(b, p.Picture), nil
 }
 
-func (p *ResizeParams) ReadMsgpack(r *codec.Reader) {
+func (p *CropParams) ReadMsgpack(r *codec.Reader) {
 	var seen uint64
 	for n := r.MapLen(); n > 0 && r.More(); n-- {
 		switch string(r.Key()) {
@@ -185,8 +185,8 @@ func (p *ResizeParams) ReadMsgpack(r *codec.Reader) {
 	r.Require(seen, "picture")
 }
 
-func (p ResizeParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
-func (p *ResizeParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+func (p CropParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *CropParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // sweepTask defines [Sweep].
 var sweepTask = &taskrt.Definition[SweepParams, taskrt.None]{
