@@ -156,7 +156,7 @@ func countReturned(run *broker.TaskRun, n int) {
 // it, with what follows that run.
 func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
 	if a.isInTheWay(broker.RunRef{Queue: run.Queue, ID: run.ID}) {
-		return fmt.Errorf("a run that is not the last has the id %s of the run that returns it; give it another id", run.ID)
+		return fmt.Errorf("the id %s is that of the run that returns the call: only a call of one run, or the run that gathers its one group, may have it; give that run another id", run.ID)
 	}
 	own, all := len(a.successors)-1, 0
 	for next := follower(a.first); next != nil; next = follower(next) {
@@ -177,11 +177,13 @@ func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
 }
 
 // isInTheWay reports whether the record of a run of the call would take the place of the one
-// that names the runs of the call. That of the last may: it has the result.
+// that names the runs of the call. That of the only run in its place may: it has the result.
+// That of the last of several may not, as its parent is the run before it: who follows the
+// call could take its record for that of a duplicate.
 func (a answer) isInTheWay(returned broker.RunRef) bool {
 	run := a.first
-	for i, ref := range a.successors {
-		if ref == returned && i < len(a.successors)-1 || slices.ContainsFunc(run.Links.OrZero().Members, func(m *broker.TaskRun) bool { return holds(m, returned) }) {
+	for _, ref := range a.successors {
+		if ref == returned && len(a.successors) > 1 || slices.ContainsFunc(run.Links.OrZero().Members, func(m *broker.TaskRun) bool { return holds(m, returned) }) {
 			return true
 		}
 		run = follower(run)
