@@ -104,7 +104,7 @@ func TestNewerEnvelopeForWhichNobodyCame(t *testing.T) {
 	stored := queueNewer(t, b, c, base, true, rich("new"))
 	require.NoError(t, c.Set(t.Context(), base+"newer:new", "", 59*time.Minute).Err(), "it is known for an hour and a minute")
 	s := join(t, b, time.Minute)
-	require.Empty(t, now(t, s, 10))
+	require.Empty(t, takeFor(t, s, 10, 150*time.Millisecond))
 	letters, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, letters, 1)
@@ -124,7 +124,7 @@ func TestNewerStoredRun(t *testing.T) {
 	delayed := asNewer(asNewer(ready, false, 1), false, 3)
 	require.NoError(t, c.ZAdd(t.Context(), base+"delayed", z(0, delayed)).Err())
 	s := join(t, b, time.Minute)
-	require.Empty(t, now(t, s, 10))
+	require.Empty(t, takeFor(t, s, 10, 150*time.Millisecond))
 	letters, err := b.DeadLetters(t.Context(), "q", 10)
 	require.NoError(t, err)
 	require.Len(t, letters, 2)
@@ -163,7 +163,7 @@ func TestCancelOfARunOfANewerVersion(t *testing.T) {
 	base := prefix(t) + ":{q}:"
 	queueNewer(t, b, c, base, true, rich("new"))
 	s := join(t, b, time.Minute)
-	require.Empty(t, now(t, s, 10))
+	require.Empty(t, takeFor(t, s, 10, 150*time.Millisecond))
 	require.Eventually(t, func() bool { return len(storedAt(t, c, base+"delayed")) == 1 }, 10*time.Second, time.Millisecond, "it is left to others")
 	require.NoError(t, b.Cancel(t.Context(), "q", "new", stopped))
 	require.Equal(t, &stopped, record(t, b, "q", "new").Failure)
@@ -193,7 +193,7 @@ func TestMemberThatCannotBeRead(t *testing.T) {
 	}
 	find := map[string]func(t *testing.T, b *redis.Broker, s broker.Session){
 		"taken": func(t *testing.T, _ *redis.Broker, s broker.Session) {
-			require.Empty(t, now(t, s, 10))
+			require.Empty(t, takeFor(t, s, 10, 150*time.Millisecond))
 		},
 		"cancelled": func(t *testing.T, b *redis.Broker, _ broker.Session) {
 			require.NoError(t, b.Cancel(t.Context(), "q", "member-0", stopped))

@@ -39,7 +39,13 @@ func fair(value string) func(*broker.TaskRun) {
 // now takes the runs that can be taken at once.
 func now(t *testing.T, s broker.Session, n int) []*broker.TaskRun {
 	t.Helper()
-	got, err := s.Take(within(t, 500*time.Millisecond), broker.Want{Queues: []string{"q"}, IO: n, CPU: n})
+	return takeFor(t, s, n, 500*time.Millisecond)
+}
+
+// takeFor is now for so long.
+func takeFor(t *testing.T, s broker.Session, n int, d time.Duration) []*broker.TaskRun {
+	t.Helper()
+	got, err := s.Take(within(t, d), broker.Want{Queues: []string{"q"}, IO: n, CPU: n})
 	if err != nil {
 		require.ErrorIs(t, err, within(t, 0).Err())
 	}
