@@ -78,8 +78,8 @@ type Links struct {
 
 // GroupQueue returns the queue that keeps the group that r is a member of.
 func (r *TaskRun) GroupQueue() string {
-	if q := r.Links.OrZero().GroupQueue; q != "" {
-		return q
+	if r.Links != nil && r.Links.GroupQueue != "" {
+		return r.Links.GroupQueue
 	}
 	return r.Queue
 }
@@ -88,6 +88,9 @@ func (r *TaskRun) GroupQueue() string {
 // its group. It returns an error if one is for another place or another group, or if two take the
 // place.
 func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
+	if len(next) == 0 {
+		return false, nil
+	}
 	links := r.Links.OrZero()
 	for _, n := range next {
 		l := n.Links.OrZero()
@@ -105,7 +108,8 @@ func (r *TaskRun) TakesPlace(next []*TaskRun) (taken bool, err error) {
 	return taken, nil
 }
 
-// OrZero returns the links, or the zero value for nil.
+// OrZero returns the links, or the zero value for nil. It copies some 160 bytes, so that
+// what each run passes asks for nil instead.
 func (l *Links) OrZero() Links {
 	if l == nil {
 		return Links{}

@@ -149,8 +149,7 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 		}
 	}
 	out.gathered(q, run, o.Verdict)
-	links := run.Links.OrZero()
-	isMember := links.Group != "" && !passed
+	isMember := run.Links != nil && run.Links.Group != "" && !passed
 	if run.Keep <= 0 && !isMember {
 		return nil
 	}

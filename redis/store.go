@@ -70,7 +70,7 @@ func (b *Broker) check(runs []*broker.TaskRun) (*queue, error) {
 		if err := run.Validate(); err != nil {
 			return nil, err
 		}
-		if len(run.Links.OrZero().Members) > 0 {
+		if run.Links != nil && len(run.Links.Members) > 0 {
 			return nil, fmt.Errorf("run %s has the members of its group with it: QueueGroup queues them", run.ID)
 		}
 		if run.Queue != q.Name {

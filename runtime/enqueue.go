@@ -109,6 +109,9 @@ func visit(run *broker.TaskRun, f func(*broker.TaskRun) error) error {
 
 // checkLinks refuses links to others that mean nothing, or that this broker does not keep.
 func (c *Client) checkLinks(run *broker.TaskRun) error {
+	if run.Links == nil {
+		return nil
+	}
 	_, groups := c.broker.(groupQueuer)
 	return visit(run, func(run *broker.TaskRun) error {
 		if len(run.Links.OrZero().Members) > 0 && !groups {
@@ -252,7 +255,7 @@ func (c *Client) checkSizes(runs []*broker.TaskRun) error {
 
 // checkSize refuses a run that is too large together with its follow-ups.
 func (c *Client) checkSize(run *broker.TaskRun) error {
-	if len(run.Links.OrZero().Then) == 0 {
+	if run.Links == nil || len(run.Links.Then) == 0 {
 		return c.checkPayload(run.Payload)
 	}
 	if size := totalPayload(run); size > c.maxPayload {
@@ -271,7 +274,7 @@ func refuseSkipFailed(run *broker.TaskRun) error {
 
 // refuseUnkept refuses a run that this broker would not treat as its task says.
 func (c *Client) refuseUnkept(run *broker.TaskRun) error {
-	if len(run.Links.OrZero().Then) > 0 && !c.keepsNext() {
+	if run.Links != nil && len(run.Links.Then) > 0 && !c.keepsNext() {
 		return fmt.Errorf("task %s is followed by another, which this broker does not keep; "+
 			"use one that has broker.Policies, such as the embedded one or Redis", run.Task)
 	}

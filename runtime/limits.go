@@ -69,7 +69,10 @@ func (l *CodecLimits) memory(payload []byte) int {
 // of groups count by themselves.
 func totalPayload(run *broker.TaskRun) int {
 	size := len(run.Payload)
-	for _, c := range run.Links.OrZero().Then {
+	if run.Links == nil {
+		return size
+	}
+	for _, c := range run.Links.Then {
 		size += totalPayload(c.Run)
 	}
 	return size

@@ -74,10 +74,10 @@ func (b *builder) buildThen(n *callNode, nesting int) (chain, error) {
 
 // next makes the follow-ups of a run that has succeeded, with further headers.
 func (s taskSet) next(run *broker.TaskRun, result []byte, headers map[string]string) ([]*broker.TaskRun, error) {
-	then := run.Links.OrZero().Then
-	if len(then) == 0 {
+	if run.Links == nil || len(run.Links.Then) == 0 {
 		return nil, nil
 	}
+	then := run.Links.Then
 	if result == nil {
 		result = codec.AppendNil(nil)
 	}

@@ -135,7 +135,7 @@ func validate(runs []*broker.TaskRun) error {
 		if err := r.Validate(); err != nil {
 			return fmt.Errorf("queue run %.64q: %w", r.ID, err)
 		}
-		if len(r.Links.OrZero().Members) > 0 {
+		if r.Links != nil && len(r.Links.Members) > 0 {
 			return fmt.Errorf("queue run %s: it has the members of its group with it, which QueueGroup queues", r.ID)
 		}
 		if r.Queue != runs[0].Queue {

@@ -126,9 +126,12 @@ func (b *Broker) queueOne(one []storedRun, now clock) {
 // groupOf returns the group that a run is a member of, nil if there is none, or if it is not
 // known any more.
 func (b *Broker) groupOf(r *broker.TaskRun) *group {
-	links := r.Links.OrZero()
+	links := r.Links
+	if links == nil || links.Group == "" {
+		return nil
+	}
 	q := b.queues[r.GroupQueue()]
-	if links.Group == "" || q == nil {
+	if q == nil {
 		return nil
 	}
 	if g := q.groups[links.Group]; g != nil && links.Member < len(g.ends) {

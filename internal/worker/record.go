@@ -122,7 +122,10 @@ func requestSize(outcomes []broker.Outcome) int {
 
 // payloads returns how many bytes the parameters of a run take, and of those within it.
 func payloads(run *broker.TaskRun) int {
-	size, links := len(run.Payload), run.Links.OrZero()
+	size, links := len(run.Payload), run.Links
+	if links == nil {
+		return size
+	}
 	for _, m := range links.Members {
 		size += payloads(m)
 	}
