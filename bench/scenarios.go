@@ -96,7 +96,7 @@ func running(e *environment) []scenario {
 		}, {
 			name:     "queue and run, counted by package metrics",
 			about:    "The first row again, with a recorder that counts what the producers and the consumer do, as `serve --http` has it.",
-			subjects: of(steady(64, 64, noop), counted(), ours),
+			subjects: of(steady(64, 64, noop), taskgenSystem{metrics: metrics.Default()}, ours),
 			goals:    []goal{{figure: tasksRate, against: ours.name(), atLeast: 0.97}},
 		}, {
 			name:     drained + ", 64 slots",
@@ -118,15 +118,6 @@ func running(e *environment) []scenario {
 			chart:    []charted{{tasksRate, "drain of groups of chains"}},
 		},
 	}
-}
-
-// counted returns this project with metrics.
-func counted() taskgenSystem {
-	recorder, err := metrics.NewRecorder(metrics.Config{})
-	if err != nil {
-		panic(err) // the zero Config works
-	}
-	return taskgenSystem{metrics: recorder}
 }
 
 // enqueueing returns scenarios of producers alone.
