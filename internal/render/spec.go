@@ -44,8 +44,8 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(len(o.Secrets) > 0, "Secrets", texts(wordTexts(o.Secrets)))
 	add(len(o.Tags) > 0, "Tags", texts(o.Tags))
 	add(o.Trace == "child", "Trace", func() *jen.Statement { return g.runtime("TraceChild") })
-	add(len(t.Params) > 0, "Params", func() *jen.Statement { return jen.Lit(schema.Params(schema.OfParams(t))) })
-	add(t.Result != nil, "Result", func() *jen.Statement { return jen.Lit(schema.OfResult(t).String()) })
+	add(len(t.Params) > 0, "Params", func() *jen.Statement { return jen.Lit(schema.Params(t.WireParams())) })
+	add(t.Result != nil, "Result", func() *jen.Statement { return jen.Lit(t.WireResult().String()) })
 	return fields
 }
 

@@ -10,7 +10,6 @@ import (
 
 	"github.com/taskgen/taskgen/internal/compat"
 	"github.com/taskgen/taskgen/internal/scan"
-	"github.com/taskgen/taskgen/internal/schema"
 )
 
 // ErrRef is returned if Against names no commit.
@@ -85,7 +84,7 @@ func (m *module) add(dir string, pkg *scan.Package) error {
 	rel = filepath.ToSlash(rel)
 	m.dirs[rel] = true
 	for _, t := range pkg.Tasks {
-		present := &compat.Task{Name: t.Name, Aliases: texts(t.Options.Aliases), Params: schema.OfParams(t), Result: schema.OfResult(t), Dir: rel}
+		present := &compat.Task{Name: t.Name, Aliases: texts(t.Options.Aliases), Params: t.WireParams(), Result: t.WireResult(), Dir: rel}
 		m.tasks = append(m.tasks, present)
 		m.at[present] = scan.Relative(dir, t.Pos).String()
 	}

@@ -151,11 +151,11 @@ func (t *Task) explainSchedule(o *directive.Options, now time.Time) (err error) 
 
 // addSchemas adds the JSON Schemas of the parameters and the result.
 func (t *Task) addSchemas(source *scan.Task) (err error) {
-	if t.Params, err = schema.ParamsJSON(schema.OfParams(source)); err != nil {
+	if t.Params, err = schema.ParamsJSON(source.WireParams()); err != nil {
 		return err
 	}
 	if source.Result != nil {
-		t.Result, err = schema.OfResult(source).JSON()
+		t.Result, err = source.WireResult().JSON()
 	}
 	return err
 }
