@@ -24,10 +24,19 @@ const authProbes = "probes"
 // httpAuths are the values of --http-auth.
 var httpAuths = []string{authProbes}
 
-// checkHTTPAuth refuses an address that other machines reach unless --http-auth says who may
-// ask it.
-func checkHTTPAuth(address, auth string) error {
-	known := strings.Join(httpAuths, ", ")
+// checkHTTP refuses an address that is none, and one that other machines reach unless
+// --http-auth says who may ask it.
+func (o *serveOptions) checkHTTP() error {
+	address, auth, known := o.http, o.httpAuth, strings.Join(httpAuths, ", ")
+	if address != "" {
+		_, port, err := net.SplitHostPort(address)
+		if err == nil {
+			_, err = net.LookupPort("tcp", port)
+		}
+		if err != nil {
+			return usagef("serve", "invalid value %q for flag --http: %v", address, err)
+		}
+	}
 	switch {
 	case auth != "" && !slices.Contains(httpAuths, auth):
 		return usagef("serve", "invalid value %q for flag --http-auth: known is %s", auth, known)
@@ -39,16 +48,12 @@ func checkHTTPAuth(address, auth string) error {
 	return usagef("serve", "--http %s can be reached from other machines: give --http-auth probes to serve metrics, probes and /scale to all of them, or an address such as 127.0.0.1:8080", text.Printable(address))
 }
 
-// isLoopback reports whether only this machine reaches an address. An address that cannot be
-// listened on is reached by nobody.
+// isLoopback reports whether only this machine reaches an address.
 func isLoopback(address string) bool {
-	host, _, err := net.SplitHostPort(address)
-	if err != nil || host == "localhost" {
-		return true
-	}
+	host, _, _ := net.SplitHostPort(address)
 	host, _, _ = strings.Cut(host, "%") // a zone
 	ip := net.ParseIP(host)
-	return ip != nil && ip.IsLoopback()
+	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
 // httpServer is the server of serve --http. Of none, nil, each method does nothing.

@@ -108,7 +108,7 @@ func TestATakenAddressIsSaidFirst(t *testing.T) {
 	require.Contains(t, line, "listen on "+l.Addr().String()+": another process has this address; choose one by --http, such as 127.0.0.1:0 for any port that is free")
 	starts, _ := f.counts()
 	require.Zero(t, total(starts))
-	require.Contains(t, f.refuses(1, "serve", "--http", "nowhere"), "listen on nowhere: ")
+	require.Contains(t, f.refuses(1, "serve", "--http", "192.0.2.1:0", "--http-auth", "probes"), "listen on 192.0.2.1:0: ")
 }
 
 // TestAnAddressOfOthersNeedsHTTPAuth: nothing runs if other machines reach the address of --http
@@ -125,6 +125,8 @@ func TestAnAddressOfOthersNeedsHTTPAuth(t *testing.T) {
 	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "none"), `invalid value "none" for flag --http-auth: known is probes`)
 	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", ""), `flag --http-auth: it is empty`)
 	require.Contains(t, f.refuses(2, "serve", "--http-auth", "probes"), "serve: --http-auth needs --http")
+	require.Contains(t, f.refuses(2, "serve", "--http", "nonsense"), `serve: invalid value "nonsense" for flag --http: address nonsense: missing port in address`)
+	require.Contains(t, f.refuses(2, "serve", "--http", "127.0.0.1:99999"), `serve: invalid value "127.0.0.1:99999" for flag --http: address 99999: invalid port`)
 
 	p := f.serve(0, "--http", ":0", "--http-auth", "probes")
 	_, port, err := net.SplitHostPort(f.address(p))

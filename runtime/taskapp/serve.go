@@ -150,7 +150,7 @@ func (o *serveOptions) check(given *pflag.FlagSet) error {
 	if given.Changed("lease") && o.consumer.Lease == 0 {
 		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
 	}
-	if err := checkHTTPAuth(o.http, o.httpAuth); err != nil {
+	if err := o.checkHTTP(); err != nil {
 		return err
 	}
 	err := o.consumer.Validate()
