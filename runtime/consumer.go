@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -227,7 +226,7 @@ func (c *Consumer) newWorker() *worker.Worker {
 		Slots:  [2]int{IO: c.cfg.Concurrency, CPU: c.cfg.Processes},
 		Queues: c.cfg.Queues, Strict: c.cfg.Strict,
 		Lease: c.cfg.Lease, Grace: c.cfg.Grace, MaxCrashes: c.cfg.MaxCrashes, DeadAge: c.cfg.DeadAge,
-		Host: instance.HostPID(), NoTallies: c.cfg.NoTallies, Changed: c.change,
+		Host: broker.ThisHost(), NoTallies: c.cfg.NoTallies, Changed: c.change,
 		StopHint: func() string {
 			if c.stopHint == nil {
 				return ""

@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"strconv"
 	"sync"
 	"time"
 
@@ -61,15 +60,9 @@ func Announce(ctx context.Context, b broker.Broker, logger *slog.Logger, changes
 
 // Host returns the name of this machine, empty if it is unknown.
 var Host = sync.OnceValue(func() string {
-	name, err := os.Hostname()
-	if err != nil {
-		return ""
-	}
+	name, _ := os.Hostname()
 	return name
 })
-
-// HostPID returns the host and the id of this process, as in [broker.Attempt].
-func HostPID() string { return Host() + ":" + strconv.Itoa(os.Getpid()) }
 
 // Version returns the version of the program: of its main module, or the first digits of the
 // commit that it was built of. It is empty if neither is known.
