@@ -98,10 +98,13 @@ func (r *Reader) fill(ctx context.Context, f *Fleet) error {
 		f.Counted = true
 		return r.count(ctx, f)
 	}
-	names, err := r.names(ctx)
+	names, err := Names(ctx, r.broker)
 	if names == nil && err != nil {
 		return fmt.Errorf("list queues: %w", err)
 	}
+	names = append(names, r.queues...)
+	slices.Sort(names)
+	names = slices.Compact(names)
 	unread := f.describe(ctx, controls, names)
 	if err != nil {
 		f.Unread = nil
@@ -109,25 +112,23 @@ func (r *Reader) fill(ctx context.Context, f *Fleet) error {
 	return errors.Join(err, unread)
 }
 
-// names returns the queues that the program or the broker knows, sorted. Beside an error
-// it returns those that can be read.
-func (r *Reader) names(ctx context.Context) (names []string, err error) {
-	if namer, ok := r.broker.(maintenance.Namer); ok {
+// Names returns the names of the queues that a broker knows. Beside an error it returns those
+// that can be read, nil if none can.
+func Names(ctx context.Context, b broker.Broker) (names []string, err error) {
+	if namer, ok := b.(maintenance.Namer); ok {
 		names, err = namer.QueueNames(ctx)
 	} else {
 		var lengths map[string]int64
-		lengths, err = r.broker.QueueLength(ctx)
-		names = slices.Collect(maps.Keys(lengths))
+		if lengths, err = b.QueueLength(ctx); lengths != nil {
+			names = slices.AppendSeq([]string{}, maps.Keys(lengths))
+		}
 	}
-	if names == nil && err != nil {
-		return nil, err
-	}
-	names = slices.DeleteFunc(names, func(name string) bool { // that no queue can have
-		return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate() != nil
-	})
-	names = append(names, r.queues...)
-	slices.Sort(names)
-	return slices.Compact(names), err
+	return slices.DeleteFunc(names, func(name string) bool { return CheckName(name) != nil }), err
+}
+
+// CheckName refuses a name that no queue can have.
+func CheckName(queue string) error {
+	return (&broker.TaskRun{ID: "-", Task: "-", Queue: queue}).Validate()
 }
 
 // count describes the queues of a broker without [broker.Controls].

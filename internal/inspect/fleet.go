@@ -4,11 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"slices"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/internal/fleet"
 )
 
 // Fleet is a broker that is inspected and operated. Its methods may be called concurrently.
@@ -68,34 +67,18 @@ func (f *Fleet) Look(ctx context.Context, queues ...string) (*Look, error) {
 		}
 		return l, nil
 	}
-	names, err := f.names(ctx)
+	names, err := fleet.Names(ctx, f.Broker)
 	switch {
 	case err != nil && ctx.Err() != nil:
 		return nil, err
 	case err != nil && names == nil:
 		l.skip("", err)
 	}
-	names = slices.DeleteFunc(names, func(name string) bool { return CheckQueueName(name) != nil })
 	l.Queues = append(names, f.own...)
 	slices.Sort(l.Queues)
 	l.Queues = slices.Compact(l.Queues)
 	return l, nil
 }
 
-// names returns the names of the queues that the broker knows. It may return some beside
-// an error.
-func (f *Fleet) names(ctx context.Context) ([]string, error) {
-	if namer, ok := f.Broker.(maintenance.Namer); ok {
-		return namer.QueueNames(ctx)
-	}
-	lengths, err := f.Broker.QueueLength(ctx)
-	if lengths == nil {
-		return nil, err
-	}
-	return slices.AppendSeq([]string{}, maps.Keys(lengths)), err
-}
-
 // CheckQueueName refuses a name that no queue can have.
-func CheckQueueName(name string) error {
-	return (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate()
-}
+func CheckQueueName(name string) error { return fleet.CheckName(name) }

@@ -203,16 +203,8 @@ func (r *runSearch) withRuns(state broker.State, queues []string) (some []string
 // count returns how many runs of a queue are in a state, -1 if that is unknown.
 func (r *runSearch) count(state broker.State, queue string) int64 {
 	i, _ := slices.BinarySearch(r.l.Queues, queue)
-	info := r.infos[i]
-	switch {
-	case info == nil:
-		return -1
-	case state == broker.StateRunning:
-		return info.Running
-	case state == broker.StateQueued:
-		return info.Queued
-	case state == broker.StateDelayed:
-		return info.Delayed
+	if info := r.infos[i]; info != nil && !state.Ended() {
+		return countOf(info, state)
 	}
 	return -1
 }
