@@ -67,11 +67,7 @@ type RunPage struct {
 // The page can be empty, and another follow, if none of those that were looked at matches.
 // A run that changes its state or its place between two pages can be missing or be on both.
 func (i *Inspector) Runs(ctx context.Context, f RunFilter, o PageOptions) (*RunPage, error) {
-	m, err := i.matcher(&f)
-	if err != nil {
-		return nil, err
-	}
-	l, err := i.fleet.Look(ctx, f.Queues...)
+	m, l, err := i.look(ctx, &f)
 	if err != nil {
 		return nil, err
 	}
@@ -100,11 +96,7 @@ type DeadPage struct {
 // Dead returns a page of dead letters, the newest first. If one comes after the first page it
 // is on none.
 func (i *Inspector) Dead(ctx context.Context, f RunFilter, o PageOptions) (*DeadPage, error) {
-	m, err := i.matcher(&f)
-	if err != nil {
-		return nil, err
-	}
-	l, err := i.fleet.Look(ctx, f.Queues...)
+	m, l, err := i.look(ctx, &f)
 	if err != nil {
 		return nil, err
 	}
@@ -179,11 +171,7 @@ func (i *Inspector) Delete(ctx context.Context, f RunFilter, o ChangeOptions) (*
 }
 
 func (i *Inspector) change(ctx context.Context, what string, f RunFilter, o ChangeOptions, c inspect.ChangeQuery) (*ChangeResult, error) {
-	m, err := i.matcher(&f)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", what, err)
-	}
-	l, err := i.fleet.Look(ctx, f.Queues...)
+	m, l, err := i.look(ctx, &f)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", what, err)
 	}
@@ -211,6 +199,16 @@ func changesOf(done inspect.Changed) Changes {
 		c.Stays = append(c.Stays, Stay(s))
 	}
 	return c
+}
+
+// look begins a look for what matches a filter.
+func (i *Inspector) look(ctx context.Context, f *RunFilter) (*matcher, *inspect.Look, error) {
+	m, err := i.matcher(f)
+	if err != nil {
+		return nil, nil, err
+	}
+	l, err := i.fleet.Look(ctx, f.Queues...)
+	return m, l, err
 }
 
 // matcher finds the runs of a filter.
