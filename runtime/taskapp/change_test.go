@@ -88,6 +88,9 @@ func TestAListGoesOnWhereItEnded(t *testing.T) {
 	require.Contains(t, f.refuses(2, "runs", "--after", "nonsense"), "runs: --after is not where a list of this kind, and of these queues, ended")
 	require.Contains(t, f.refuses(2, "dead", "list", "--after", words[9]), "dead list: --after is not where")
 	require.Equal(t, "No run matches; looked at 30 in 8 queues.\n", f.says("runs", "--error", "smtp"))
+	for _, kind := range []taskrt.FailureKind{taskrt.Lost, taskrt.Duplicate} { // no dead letter has these, but records have
+		require.Equal(t, "No run matches; looked at 30 in 8 queues.\n", f.says("runs", "--kind", string(kind)))
+	}
 	require.Contains(t, f.says("runs", "--queue", "sums"), "No run waits, runs or has a record in queue sums. ")
 }
 

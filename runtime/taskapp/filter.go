@@ -22,8 +22,8 @@ var states = []string{
 // liveStates are those of runs that have not ended.
 var liveStates = states[:3]
 
-// failureKinds are the kinds of failure that dead letters can have.
-var failureKinds = kindNames(taskrt.Failed, taskrt.Timeout, taskrt.Crashed, taskrt.OOM, taskrt.Cancelled, taskrt.Expired, taskrt.Schema)
+// failureKinds are the kinds of failure that runs and dead letters can have.
+var failureKinds = kindNames(taskrt.Failed, taskrt.Timeout, taskrt.Crashed, taskrt.OOM, taskrt.Cancelled, taskrt.Expired, taskrt.Schema, taskrt.Duplicate, taskrt.Lost)
 
 func kindNames(kinds ...taskrt.FailureKind) (names []string) {
 	for _, k := range kinds {
@@ -166,8 +166,7 @@ const (
 	limitUsage   = "so many at most (default 50)"
 )
 
-// mostLooked is how many runs a list looks at before it ends, if fewer match than it may
-// print.
+// mostLooked is after how many runs that it looked at a list reads no further page.
 const mostLooked = 100_000
 
 func (o *searchOptions) addTo(set *pflag.FlagSet) {

@@ -107,8 +107,8 @@ func (c *commandLine) runsCommand() *cobra.Command {
 	cmd := c.command(manual{
 		use: "runs", short: "list the runs that wait, run or have ended; runs now makes delayed ones due",
 		long: `Lists runs: those that run, then those that wait in their order, then those that
-have ended and have a record (//task:result). It looks at 100,000 runs at most, and
-its last line says how to go on. "runs now" makes delayed runs due.`,
+have ended and have a record (//task:result). It ends once it has looked at 100,000
+runs, and its last line says how to go on. "runs now" makes delayed runs due.`,
 		example: "runs --state failed --queue default",
 	}, c.noWords, func(ctx context.Context, _ *cobra.Command, _ []string) error { return c.runs(ctx, o) })
 	o.addTo(cmd.Flags())
