@@ -17,11 +17,8 @@ import (
 	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// Times of an audit.
-const (
-	auditGrace = time.Second // how long a run has to be missing
-	lostKept   = time.Hour   // how long the record of a lost run is kept
-)
+// auditGrace is how long a run has to be missing.
+const auditGrace = time.Second
 
 // Audit reads all that is stored of a queue, while consumers work on it, and reports what does
 // not fit together. If repair is true it repairs that; after an error a part may be
@@ -82,25 +79,6 @@ func (a *audit) run(ctx context.Context) (err error) {
 	return a.endLostGroups(ctx, groups)
 }
 
-// lostKeys are keys of runs that the first pass has not seen, with their values.
-type lostKeys struct {
-	ids, records, uniques map[string]string
-}
-
-// findLost returns the keys of runs that the first pass has not seen.
-func (a *audit) findLost(ctx context.Context) (lost lostKeys, err error) {
-	if lost.ids, err = a.missing(ctx, a.q.Owner(""), "ended:"); err != nil {
-		return lost, err
-	}
-	if lost.records, err = a.missing(ctx, a.q.Record(""), "s", "f"); err != nil {
-		return lost, err
-	}
-	if lost.uniques, err = a.strayKeys(ctx); err != nil {
-		return lost, err
-	}
-	return lost, a.leaveStaged(ctx, lost.ids, lost.uniques)
-}
-
 // scan finds the queue's keys.
 func (a *audit) scan(ctx context.Context) error {
 	a.keys = map[string]bool{}
@@ -113,20 +91,6 @@ func (a *audit) scan(ctx context.Context) error {
 	})
 	if err != nil {
 		return fmt.Errorf("find keys: %w", err)
-	}
-	return nil
-}
-
-// leaveStaged removes the keys that large calls have reserved which are being stored.
-func (a *audit) leaveStaged(ctx context.Context, owners ...map[string]string) error {
-	tokens, err := a.node.HKeys(ctx, a.q.Stages)
-	if err != nil {
-		return fmt.Errorf("read calls that are being stored: %w", err)
-	}
-	for _, values := range owners {
-		maps.DeleteFunc(values, func(_, owner string) bool {
-			return slices.Contains(tokens, owner[strings.LastIndexByte(owner, ' ')+1:])
-		})
 	}
 	return nil
 }
@@ -285,56 +249,6 @@ func (a *audit) pendingIDs() map[string]bool {
 	return ids
 }
 
-// missing returns the values of keys of runs that the first pass has not seen. It skips keys
-// that expire, and values that begin like those of ended runs.
-func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map[string]string, error) {
-	var keys []string
-	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, opens); ok && !a.seen[id] {
-			keys = append(keys, key)
-		}
-	}
-	found := map[string]string{}
-	for list := range slices.Chunk(keys, auditPage) {
-		start := time.Now()
-		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error { return a.addLasting(ctx, list, ended, found) })
-		if err == nil {
-			err = a.pace.after(ctx, a.b.clients, start)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s*: %w", opens, err)
-		}
-	}
-	for key := range found {
-		value, err := a.node.Get(ctx, key)
-		if err != nil && !conn.IsMissing(err) {
-			return nil, fmt.Errorf("read %s: %w", key, err)
-		}
-		found[key] = value
-	}
-	return found, nil
-}
-
-// addLasting adds those of the keys to found that do not expire, and whose values do not begin
-// like those of ended runs.
-func (a *audit) addLasting(ctx context.Context, keys, ended []string, found map[string]string) error {
-	pipe := a.node.Pipeline()
-	expiries, starts := make([]conn.Reply[time.Duration], len(keys)), make([]conn.Reply[string], len(keys))
-	for i, key := range keys {
-		expiries[i], starts[i] = pipe.PTTL(ctx, key), pipe.GetRange(ctx, key, 0, 5)
-	}
-	if err := a.b.clients.Send(ctx, pipe); err != nil && !conn.IsRefusal(err, "WRONGTYPE") {
-		return err
-	}
-	for i, key := range keys {
-		over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(starts[i].Val(), word) })
-		if expiries[i].Val() == -1 && starts[i].Err() == nil && !over {
-			found[key] = ""
-		}
-	}
-	return nil
-}
-
 // secondPass repairs the faults that both passes found: runs that are there twice, and ids and
 // records of runs that are nowhere.
 func (a *audit) secondPass(ctx context.Context, lost lostKeys) error {
@@ -377,24 +291,6 @@ func (a *audit) removeCopies(ctx context.Context, copies map[string][]location) 
 	return nil
 }
 
-// endLost frees the ids and unique keys of lost runs, and ends their records.
-func (a *audit) endLost(ctx context.Context, lost lostKeys) error {
-	after := func(opens string) func(key, value string) string {
-		return func(key, _ string) string { return strings.TrimPrefix(key, opens) }
-	}
-	if err := a.swap(ctx, lost.ids, after(a.q.Owner("")), &a.report.StrayIDs, nil); err != nil {
-		return fmt.Errorf("release ids: %w", err)
-	}
-	if err := a.swap(ctx, lost.records, after(a.q.Record("")), &a.report.LostRecords, lostRecord); err != nil {
-		return fmt.Errorf("end records: %w", err)
-	}
-	owner := func(_, value string) string { return wire.OwnerOf(value) }
-	if err := a.swap(ctx, lost.uniques, owner, &a.report.StrayKeys, nil); err != nil {
-		return fmt.Errorf("release unique keys: %w", err)
-	}
-	return nil
-}
-
 // removeCopy removes one of two copies of a run, and reports whether both were there. It
 // marks a run of a batch as finished instead, because the index identifies the runs behind it.
 func (a *audit) removeCopy(ctx context.Context, kept, other location) (bool, error) {
@@ -407,72 +303,6 @@ func (a *audit) removeCopy(ctx context.Context, kept, other location) (bool, err
 		return false, err
 	}
 	return script.ParseAuditCopy(v)
-}
-
-// swap replaces the values of keys whose runs are still nowhere, or deletes the keys if
-// instead is nil. A run that moves as fast as the passes read can hide from both, so that
-// the script searches it once more.
-func (a *audit) swap(ctx context.Context, values map[string]string, idOf func(key, value string) string, n *int, instead func(string) string) error {
-	maps.DeleteFunc(values, func(key, value string) bool {
-		return value == "" || a.seen[idOf(key, value)]
-	})
-	places := slices.Concat(a.others(), a.q.Waits(), []string{a.q.Backlogs})
-	for keys := range slices.Chunk(slices.Collect(maps.Keys(values)), auditPage) {
-		args := (&script.AuditOwnersArgs{Repair: a.repairs(), Brief: a.pace.slow, Places: len(places), Batches: a.q.Batch("")}).Append(nil)
-		for _, key := range keys {
-			args = append(args, idOf(key, values[key]), values[key])
-			args = append(args, a.swapArgs(key, values[key], instead)...)
-		}
-		v, err := a.script(ctx, a.b.scripts.AuditOwners, slices.Concat(script.AuditOwnersKeys(&a.q.QueueKeys), places, keys), args)
-		if err != nil {
-			return err
-		}
-		found, err := script.ParseAuditOwners(v)
-		if err != nil {
-			return err
-		}
-		*n += int(max(found, 0))
-	}
-	return nil
-}
-
-// swapArgs are the value that replaces one of a key, "" for none, and for how long that is kept.
-func (a *audit) swapArgs(key, value string, instead func(string) string) []any {
-	next := ""
-	if instead != nil {
-		next = instead(value)
-	}
-	if strings.HasPrefix(key, a.q.Unique("")) {
-		return []any{next, ""} // the key may expire
-	}
-	return []any{next, lostKept.Milliseconds()}
-}
-
-// strayKeys returns the values of unique keys whose runs the first pass has not seen.
-func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
-	var keys []string
-	for key := range a.keys {
-		if strings.HasPrefix(key, a.q.Unique("")) {
-			keys = append(keys, key)
-		}
-	}
-	found := map[string]string{}
-	for list := range slices.Chunk(keys, auditPage) {
-		start := time.Now()
-		values, err := a.node.MGet(ctx, list...)
-		if err == nil {
-			err = a.pace.after(ctx, a.b.clients, start)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read unique keys: %w", err)
-		}
-		for i, key := range list {
-			if id := wire.OwnerOf(values[i]); id != "" && !a.seen[id] {
-				found[key], _ = values[i].(string)
-			}
-		}
-	}
-	return found, nil
 }
 
 // checkLimits checks the counts of runs in flight, and that each backlog is in the rounds.
@@ -509,18 +339,4 @@ func (a *audit) repairPages(ctx context.Context, n *int, s script.Script, keys [
 			return nil
 		}
 	}
-}
-
-// lostRecord is the value for the record of a run that is nowhere, "" if the old value
-// cannot be read.
-func lostRecord(value string) string {
-	var was broker.Record
-	if err := wire.ParseRecord([]byte(value), &was); err != nil {
-		return ""
-	}
-	run := &broker.TaskRun{Task: was.Task, Attempt: was.Attempt, ParentID: was.ParentID, QueuedAt: was.QueuedAt}
-	if len(was.Attempts) > 0 {
-		run.History = &broker.History{Attempts: was.Attempts}
-	}
-	return string(failedRecord(run, &broker.Failure{Kind: broker.FailureLost, Message: "the run was neither queued nor in flight any more"}))
 }
