@@ -49,16 +49,6 @@ func (a *audit) findLostGroups(ctx context.Context) (lost lostGroups, err error)
 	return lost, nil
 }
 
-// keysWith returns the keys of the queue that begin so.
-func (a *audit) keysWith(opens string) (keys []string) {
-	for key := range a.keys {
-		if strings.HasPrefix(key, opens) {
-			keys = append(keys, key)
-		}
-	}
-	return keys
-}
-
 // pendingValues returns the values of keys of pending runs that do not expire.
 func (a *audit) pendingValues(ctx context.Context, keys []string) (map[string]string, error) {
 	found := map[string]string{}
@@ -69,34 +59,6 @@ func (a *audit) pendingValues(ctx context.Context, keys []string) (map[string]st
 			}
 		})
 	return found, err
-}
-
-// readLasting shows what read has found at those of the keys that do not expire. Keys of a
-// wrong type are left out.
-func (a *audit) readLasting(ctx context.Context, keys []string, read func(conn.Pipeline, string) conn.Reply[string], show func(key, value string)) error {
-	for list := range slices.Chunk(keys, auditPage) {
-		start := time.Now()
-		var expiries []conn.Reply[time.Duration]
-		var values []conn.Reply[string]
-		err := a.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-			expiries, values = nil, nil
-			for _, key := range list {
-				expiries, values = append(expiries, pipe.PTTL(ctx, key)), append(values, read(pipe, key))
-			}
-		})
-		if err == nil {
-			err = a.pace.after(ctx, a.b.clients, start)
-		}
-		if err != nil {
-			return err
-		}
-		for i, key := range list {
-			if expiries[i].Val() == -1 && values[i].Err() == nil {
-				show(key, values[i].Val())
-			}
-		}
-	}
-	return nil
 }
 
 // withoutGroups returns those of pending runs whose groups do not have them any more.
@@ -161,6 +123,9 @@ func (a *audit) withoutPending(ctx context.Context, groups []string) (map[string
 			return nil, err
 		}
 		for i, key := range list {
+			if err := unlessOdd(tokens[i].Err()); err != nil {
+				return nil, err
+			}
 			if tokens[i].Err() != nil || tokens[i].Val() == tokenOf(strings.TrimPrefix(thens[key], wire.GatheringOpens)) {
 				delete(thens, key)
 			}

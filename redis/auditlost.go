@@ -39,22 +39,16 @@ func (a *audit) findLost(ctx context.Context) (lost lostKeys, err error) {
 // missing returns the values of keys of runs that the first pass has not seen. It skips keys
 // that expire, and values that begin like those of ended runs.
 func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map[string]string, error) {
-	var keys []string
-	for key := range a.keys {
-		if id, ok := strings.CutPrefix(key, opens); ok && !a.seen[id] {
-			keys = append(keys, key)
-		}
-	}
+	keys := slices.DeleteFunc(a.keysWith(opens), func(key string) bool { return a.seen[key[len(opens):]] })
 	found := map[string]string{}
-	for list := range slices.Chunk(keys, auditPage) {
-		start := time.Now()
-		err := a.b.clients.Retry(ctx, conn.MayRepeat, func() error { return a.addLasting(ctx, list, ended, found) })
-		if err == nil {
-			err = a.pace.after(ctx, a.b.clients, start)
-		}
-		if err != nil {
-			return nil, fmt.Errorf("read %s*: %w", opens, err)
-		}
+	err := a.readLasting(ctx, keys, func(pipe conn.Pipeline, key string) conn.Reply[string] { return pipe.GetRange(ctx, key, 0, 5) },
+		func(key, start string) {
+			if !slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(start, word) }) {
+				found[key] = ""
+			}
+		})
+	if err != nil {
+		return nil, fmt.Errorf("read %s*: %w", opens, err)
 	}
 	for key := range found {
 		value, err := a.node.Get(ctx, key)
@@ -66,36 +60,10 @@ func (a *audit) missing(ctx context.Context, opens string, ended ...string) (map
 	return found, nil
 }
 
-// addLasting adds those of the keys to found that do not expire, and whose values do not begin
-// like those of ended runs.
-func (a *audit) addLasting(ctx context.Context, keys, ended []string, found map[string]string) error {
-	pipe := a.node.Pipeline()
-	expiries, starts := make([]conn.Reply[time.Duration], len(keys)), make([]conn.Reply[string], len(keys))
-	for i, key := range keys {
-		expiries[i], starts[i] = pipe.PTTL(ctx, key), pipe.GetRange(ctx, key, 0, 5)
-	}
-	if err := a.b.clients.Send(ctx, pipe); err != nil && !conn.IsRefusal(err, "WRONGTYPE") {
-		return err
-	}
-	for i, key := range keys {
-		over := slices.ContainsFunc(ended, func(word string) bool { return strings.HasPrefix(starts[i].Val(), word) })
-		if expiries[i].Val() == -1 && starts[i].Err() == nil && !over {
-			found[key] = ""
-		}
-	}
-	return nil
-}
-
 // strayKeys returns the values of unique keys whose runs the first pass has not seen.
 func (a *audit) strayKeys(ctx context.Context) (map[string]string, error) {
-	var keys []string
-	for key := range a.keys {
-		if strings.HasPrefix(key, a.q.Unique("")) {
-			keys = append(keys, key)
-		}
-	}
 	found := map[string]string{}
-	for list := range slices.Chunk(keys, auditPage) {
+	for list := range slices.Chunk(a.keysWith(a.q.Unique("")), auditPage) {
 		start := time.Now()
 		values, err := a.node.MGet(ctx, list...)
 		if err == nil {

@@ -1,9 +1,11 @@
 package redis
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/taskgen/taskgen/broker/maintenance"
@@ -178,4 +180,53 @@ func (a *audit) script(ctx context.Context, s script.Script, keys []string, args
 		err = a.pace.after(ctx, a.b.clients, start)
 	}
 	return v, err
+}
+
+// keysWith returns the keys of the queue that begin so.
+func (a *audit) keysWith(opens string) (keys []string) {
+	for key := range a.keys {
+		if strings.HasPrefix(key, opens) {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
+// readLasting shows what read has found at those of the keys that do not expire. It leaves out
+// keys of a wrong type. It returns the first refusal of a read: unread runs are not lost ones.
+func (a *audit) readLasting(ctx context.Context, keys []string, read func(conn.Pipeline, string) conn.Reply[string], show func(key, value string)) error {
+	for list := range slices.Chunk(keys, auditPage) {
+		start := time.Now()
+		var expiries []conn.Reply[time.Duration]
+		var values []conn.Reply[string]
+		err := a.b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
+			expiries, values = nil, nil
+			for _, key := range list {
+				expiries, values = append(expiries, pipe.PTTL(ctx, key)), append(values, read(pipe, key))
+			}
+		})
+		if err == nil {
+			err = a.pace.after(ctx, a.b.clients, start)
+		}
+		if err != nil {
+			return err
+		}
+		for i, key := range list {
+			if err := cmp.Or(unlessOdd(expiries[i].Err()), unlessOdd(values[i].Err())); err != nil {
+				return err
+			}
+			if expiries[i].Val() == -1 && values[i].Err() == nil {
+				show(key, values[i].Val())
+			}
+		}
+	}
+	return nil
+}
+
+// unlessOdd returns the refusal of a read, nil if there was nothing or a key of a wrong type.
+func unlessOdd(err error) error {
+	if conn.IsMissing(err) || conn.IsWrongType(err) {
+		return nil
+	}
+	return err
 }

@@ -98,6 +98,18 @@ var groupLosses = map[string]struct {
 	}},
 }
 
+// TestAnAuditReportsThatItMayNotReadGroups, as it cannot find lost ones.
+func TestAnAuditReportsThatItMayNotReadGroups(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	keys := redis.Config{Prefix: "app:" + prefix(t)}
+	groupLosses["the pending run is deleted"].lose(t, queueLostTree(t, open(t, s, keys), raw(t, s), "q"))
+	allow(t, s, append(redistest.AuditRights(), "-hget")...)
+	b := openURL(t, "redis://app:pass@"+s.Addr(), keys)
+	_, err := b.Audit(t.Context(), "q", false)
+	require.ErrorContains(t, err, "look for the runs that await groups: NOPERM")
+}
+
 // TestALostGroupEndsTheRunThatAwaitsIt loses a group within another.
 func TestALostGroupEndsTheRunThatAwaitsIt(t *testing.T) {
 	t.Parallel()
