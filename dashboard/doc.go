@@ -1,0 +1,2 @@
+// Package dashboard shows and operates a broker's runs in a browser, and by an HTTP API.
+package dashboard
