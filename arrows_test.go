@@ -65,8 +65,10 @@ func TestImportsGoOneWay(t *testing.T) {
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
-		"dashboard":                 {"dashboard/internal/access"},
+		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,
+		"dashboard/internal/live":   nil,
+		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/live", "internal/text", "runtime"},
 
 		"otel":           {"broker", "runtime"},
 		"metrics":        {"broker", "internal/fleet", "runtime"},

@@ -1,0 +1,87 @@
+package dashboard
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/dashboard/internal/web"
+	taskrt "github.com/taskgen/taskgen/runtime"
+)
+
+// Config is how a dashboard is served. Its zero value works.
+type Config struct {
+	// Access finds who sends a request. Nil: everybody on this machine may do everything, and
+	// nobody else anything.
+	Access Access
+
+	Client *taskrt.Client // queues runs. Defaults to one with default settings
+	Logger *slog.Logger   // of errors, and a line for each change that somebody makes. Defaults to slog.Default()
+
+	// Prefix is the path in front of all paths where nothing strips it, such as /tasks.
+	// Empty: requests arrive for /, /runs and so on. All links are relative.
+	Prefix string
+
+	Name string // of the program, as pages show it. Defaults to that of the executable
+}
+
+// New returns the dashboard of a broker that has [broker.Controls] and [broker.Records]. The
+// tasks tell it how to show parameters, and what to hide of them. It starts nothing that has
+// to be stopped. It returns an error if the broker lacks a part, or two tasks share a name.
+func New(b broker.Broker, cfg Config, sets ...[]taskrt.Task) (http.Handler, error) {
+	h, err := newHandler(b, cfg, sets)
+	if err != nil {
+		return nil, fmt.Errorf("make a dashboard: %w", err)
+	}
+	return h, nil
+}
+
+func newHandler(b broker.Broker, cfg Config, sets [][]taskrt.Task) (http.Handler, error) {
+	tasks, err := taskrt.MergeTasks(sets...)
+	if err != nil {
+		return nil, err
+	}
+	inspector, err := taskrt.NewInspector(b, tasks)
+	if err != nil {
+		return nil, err
+	}
+	prefix := strings.TrimSuffix(cfg.Prefix, "/")
+	if prefix != "" && !strings.HasPrefix(prefix, "/") {
+		return nil, errors.New("Config.Prefix does not begin with a slash")
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	if cfg.Client == nil {
+		cfg.Client = taskrt.NewClient(b, taskrt.ClientConfig{})
+	}
+	if cfg.Name == "" {
+		cfg.Name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
+	}
+	pages, err := web.New(web.Config{
+		Broker: b, Inspector: inspector, Client: cfg.Client, Tasks: tasks, Name: cfg.Name, Logger: cfg.Logger,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return http.StripPrefix(prefix, guardOf(cfg, tasks).Wrap(pages)), nil
+}
+
+// guardOf returns what stands in front of all handlers.
+func guardOf(cfg Config, tasks []taskrt.Task) *access.Guard {
+	g := access.GuardConfig{Finder: finderOf(cfg.Access), Logger: cfg.Logger, NamesOf: func(task string) []string {
+		for _, t := range tasks {
+			if t.Name() == task {
+				return append([]string{task}, t.Spec().Aliases...)
+			}
+		}
+		return []string{task}
+	}}
+	return access.NewGuard(g)
+}

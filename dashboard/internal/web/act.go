@@ -1,0 +1,148 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/text"
+)
+
+// mostForm is how large a form can be, in bytes: a run's parameters fit.
+const mostForm = 4 << 20
+
+// act is something that a person does by a form of one button.
+type act struct {
+	action  access.Action
+	danger  bool   // it cannot be taken back
+	confirm string // asked before it is done, if there is a script
+	done    string // shown once it is done; %s is the form's n: how many
+
+	// do does it. It returns how many it changed, or 0 where that is not counted.
+	do func(ctx context.Context, s *site, form url.Values) (n int, err error)
+}
+
+// acts are what people do, by the value of "do".
+var acts = map[string]act{
+	"pause":  {action: access.Pause, done: "The queue is paused: consumers take no more runs of it. Runs that were taken before go on.", do: pauseQueue},
+	"resume": {action: access.Pause, done: "The queue is resumed.", do: resumeQueue},
+	"cancel": {
+		action: access.Cancel, danger: true, confirm: "Cancel this run?", do: cancelRuns,
+		done: "Cancelled: %s. One that runs ends once its consumer has learned of it, within about a second.",
+	},
+	"retry": {action: access.Retry, done: "Queued again: %s.", do: retryRuns},
+}
+
+// doneText returns what a form did, from the address that it sent people to.
+func doneText(did, n string) string {
+	a, known := acts[did]
+	if !known {
+		return ""
+	}
+	count, err := strconv.Atoi(n)
+	if err != nil || !strings.Contains(a.done, "%s") {
+		return a.done
+	}
+	return fmt.Sprintf(a.done, text.Count(count, "run"))
+}
+
+// act does what a form asks for, and sends people back to the page they came from.
+func (s *site) act(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		w.Header().Set("Allow", "POST")
+		s.fail(w, r, statusError{http.StatusMethodNotAllowed, errors.New("this is what forms are sent to")})
+		return
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, mostForm)
+	if err := r.ParseForm(); err != nil {
+		s.fail(w, r, badRequest("read the form: %v", err))
+		return
+	}
+	form := r.PostForm
+	verb := form.Get("do")
+	a, known := acts[verb]
+	if !known {
+		s.fail(w, r, badRequest("a form asks for %.40q; known are %s", verb, text.List(slices.Sorted(maps.Keys(acts)), 20)))
+		return
+	}
+	n, err := s.do(r.Context(), a, form)
+	if err != nil {
+		s.fail(w, r, err)
+		return
+	}
+	s.looks.forget()
+	redirect(w, r, backTo(form.Get("back"), verb, n))
+}
+
+// do does what the user may do, and has it logged.
+func (s *site) do(ctx context.Context, a act, form url.Values) (n int, err error) {
+	entry, task := access.EntryOf(ctx), form.Get("task")
+	ids := form["id"]
+	if len(ids) == 0 {
+		ids = form["queue"]
+	}
+	entry.Set(a.action, task, ids...)
+	entry.Add("do", form.Get("do"), "queue", strings.Join(form["queue"], " "))
+	if err = access.Check(ctx, a.action, task); err == nil {
+		n, err = a.do(ctx, s, form)
+	}
+	if err != nil {
+		entry.Fail(err)
+	}
+	return n, err
+}
+
+// backTo returns the page of this site that a form names, with what was done. Another
+// address becomes that of the overview.
+func backTo(back, verb string, n int) string {
+	u, err := url.Parse(back)
+	if err != nil || u.Scheme != "" || u.Host != "" || u.User != nil || u.Opaque != "" || !isPage(strings.TrimPrefix(u.Path, "./")) {
+		u = &url.URL{}
+	}
+	q := u.Query()
+	q.Set("did", verb)
+	q.Del("n")
+	if n > 0 {
+		q.Set("n", strconv.Itoa(n))
+	}
+	path := strings.TrimPrefix(u.Path, "./")
+	if path == "" {
+		path = "./"
+	}
+	return path + "?" + q.Encode()
+}
+
+func isPage(name string) bool {
+	return slices.ContainsFunc(pages, func(p page) bool { return p.name == name })
+}
+
+// inForm returns a value that a form must have.
+func inForm(form url.Values, name string) (string, error) {
+	if v := strings.TrimSpace(form.Get(name)); v != "" {
+		return v, nil
+	}
+	return "", badRequest("the form lacks %s", name)
+}
+
+func pauseQueue(ctx context.Context, s *site, form url.Values) (int, error) {
+	queue, err := inForm(form, "queue")
+	if err != nil {
+		return 0, err
+	}
+	return 0, s.Inspector.Pause(ctx, queue)
+}
+
+func resumeQueue(ctx context.Context, s *site, form url.Values) (int, error) {
+	queue, err := inForm(form, "queue")
+	if err != nil {
+		return 0, err
+	}
+	return 0, s.Inspector.Resume(ctx, queue)
+}

@@ -1,0 +1,162 @@
+package web
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/taskgen/taskgen/broker"
+)
+
+// span is a time for people: so many of its largest unit.
+func span(d time.Duration) string {
+	const day = 24 * time.Hour
+	switch {
+	case d < 0:
+		return "-" + span(-d)
+	case d == 0:
+		return "0 s"
+	case d < time.Millisecond:
+		return "<1 ms"
+	case d < time.Second:
+		return fmt.Sprintf("%d ms", d.Milliseconds())
+	case d < 10*time.Second:
+		return strconv.FormatFloat(d.Truncate(100*time.Millisecond).Seconds(), 'f', -1, 64) + " s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("%d s", d.Round(time.Second)/time.Second)
+	case d < 2*time.Hour:
+		return fmt.Sprintf("%d min", d.Round(time.Minute)/time.Minute)
+	case d < 2*day:
+		return fmt.Sprintf("%d h", d.Round(time.Hour)/time.Hour)
+	}
+	return fmt.Sprintf("%d days", d.Round(day)/day)
+}
+
+// thousands writes a number with a comma before each three digits from the right.
+func thousands(n int64) string {
+	s := strconv.FormatInt(n, 10)
+	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// number is thousands for any integer.
+func number(n any) (string, error) {
+	switch n := n.(type) {
+	case int:
+		return thousands(int64(n)), nil
+	case int64:
+		return thousands(n), nil
+	}
+	return "", fmt.Errorf("write a number: %T is none", n)
+}
+
+// moment is an instant as people see it.
+type moment struct {
+	Stamp string // RFC 3339, in UTC
+	Full  string
+	Rel   string // such as "3 min ago" or "in 2 h"
+}
+
+// when describes an instant; nil for a zero one.
+func when(t time.Time) *moment {
+	if t.IsZero() {
+		return nil
+	}
+	u := t.UTC()
+	m := &moment{Stamp: u.Format("2006-01-02T15:04:05.000Z"), Full: u.Format("2006-01-02 15:04:05.000 UTC")}
+	switch d := time.Since(t); {
+	case d >= time.Second:
+		m.Rel = span(d) + " ago"
+	case d > -time.Second:
+		m.Rel = "now"
+	default:
+		m.Rel = "in " + span(-d)
+	}
+	return m
+}
+
+// shown is text of a stranger without what could reverse or hide the text around it. What
+// is not printable is written as Go writes it.
+func shown(s string) string {
+	if !strings.ContainsFunc(s, unprintable) && utf8.ValidString(s) {
+		return s
+	}
+	var b strings.Builder
+	for i, r := range s {
+		switch {
+		case r == utf8.RuneError && !strings.HasPrefix(s[i:], string(utf8.RuneError)):
+			fmt.Fprintf(&b, `\x%02x`, s[i])
+		case unprintable(r):
+			q := strconv.QuoteRuneToASCII(r)
+			b.WriteString(q[1 : len(q)-1])
+		default:
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func unprintable(r rune) bool { return r != '\n' && r != '\t' && !unicode.IsPrint(r) }
+
+// brief is the first line of a text, cut behind so many characters.
+func brief(n int, s string) string {
+	s, rest, _ := strings.Cut(strings.TrimSpace(s), "\n")
+	cut := []rune(s)
+	switch {
+	case len(cut) > n:
+		return shown(string(cut[:n])) + "…"
+	case rest != "":
+		return shown(s) + " …"
+	}
+	return shown(s)
+}
+
+// bytesText is a size for people.
+func bytesText(n int) string {
+	switch {
+	case n < 1024:
+		return fmt.Sprintf("%d B", n)
+	case n < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(n)/1024)
+	}
+	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+}
+
+// pretty indents JSON.
+func pretty(b json.RawMessage) string {
+	var out strings.Builder
+	dst, err := indent(b)
+	if err != nil {
+		return shown(string(b))
+	}
+	out.WriteString(shown(dst))
+	return out.String()
+}
+
+// stateText is a state as people read it.
+func stateText(s broker.State) string { return string(s) }
+
+// plural is a word for n things.
+func plural(n any, one, many string) string {
+	if fmt.Sprint(n) == "1" {
+		return one
+	}
+	return many
+}
+
+// ratePerMinute writes a rate.
+func ratePerMinute(f float64) string {
+	switch {
+	case f == 0:
+		return "0"
+	case f < 10:
+		return strconv.FormatFloat(f, 'f', 1, 64)
+	}
+	return thousands(int64(f + 0.5))
+}
