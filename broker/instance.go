@@ -51,6 +51,7 @@ type Instance struct {
 	Queues   map[string]int // of a consumer: those that it takes from, with their weights; of a scheduler: those of its schedules, with 1
 	More     int            // how many queues more it has
 	Address  string         // where its process serves metrics, such as 10.0.0.7:8080; at most MaxHost bytes; empty: nowhere
+	Scraped  time.Time      // since when its process is asked for its metrics regularly, by its own clock; zero: it is not
 
 	// Of a consumer.
 	Session  string   // as in [RunInfo]; empty: it has none at present
@@ -85,7 +86,10 @@ func (i *Instance) Bounded() (*Instance, error) {
 	if checkTime("started", c.Started) != nil {
 		c.Started = time.Time{}
 	}
-	c.Started, c.Seen = c.Started.Round(0).UTC(), c.Seen.Round(0).UTC()
+	if checkTime("scraped", c.Scraped) != nil {
+		c.Scraped = time.Time{}
+	}
+	c.Started, c.Scraped, c.Seen = c.Started.Round(0).UTC(), c.Scraped.Round(0).UTC(), c.Seen.Round(0).UTC()
 	c.PID, c.More, c.Children = max(c.PID, 0), max(c.More, 0), max(c.Children, 0)
 	for kind := range c.Slots {
 		c.Slots[kind] = Slots{Total: max(c.Slots[kind].Total, 0), Busy: max(c.Slots[kind].Busy, 0)}

@@ -21,11 +21,15 @@ const maxQueues = 1000
 // methods may be called concurrently.
 //
 // The fleet is shown once, although each process is scraped. If the broker knows its
-// instances, as Redis does, then of those that serve metrics (Address of
-// [broker.Instance]) the one that started first shows the fleet, and when it ends, the
-// next one does: at once, or within 20 seconds after a crash. A process whose consumers and
-// schedulers are not known to [Collector.Watch], such as one that only queues, shows the
-// fleet too. So queries take the maximum by queue and state, which is right in each case.
+// instances, as Redis does, then of those that are scraped (Scraped of [broker.Instance])
+// the one that has been for the longest shows the fleet. When it ends, the next one does: at
+// once, or within 20 seconds after a crash. When it is no longer scraped, the next one does
+// after two and a half minutes. A process that nobody scrapes hides the fleet from nobody, nor
+// does a single look at its metrics.
+//
+// More than one can show the fleet: each does until one has been scraped twice, and so does a
+// process whose consumers and schedulers are not known to [Collector.Watch], such as one that
+// only queues. So queries take the maximum by queue and state, which is right in each case.
 //
 // Each process shows taskgen_up. If the broker does not reply, or not within three seconds,
 // that is 0. A queue that cannot be read, such as one with a key of a wrong type, counts as
@@ -70,6 +74,7 @@ func (c *Collector) Describe(ch chan<- *prometheus.Desc) {
 // Collect implements [prometheus.Collector]. It blocks for at most three seconds.
 func (c *Collector) Collect(ch chan<- prometheus.Metric) {
 	e := emitter(ch)
+	c.noteScrape()
 	c.recorder.collect(e)
 	c.collectWatched(e)
 	c.collectFleet(e)
@@ -98,6 +103,18 @@ func (c *Collector) collectFleet(e emitter) {
 		e.gauge(queueOldest, v.oldest.Seconds(), v.queue)
 		e.flag(queuePaused, v.paused, v.queue)
 		e.counter(deadDropped, uint64(v.trimmed), v.queue)
+	}
+}
+
+// noteScrape has the instances of this process announce that they are scraped.
+func (c *Collector) noteScrape() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, consumer := range c.consumers {
+		consumer.Scraped()
+	}
+	for _, scheduler := range c.schedulers {
+		scheduler.Scraped()
 	}
 }
 

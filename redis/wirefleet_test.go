@@ -25,6 +25,7 @@ type (
 		Queues   map[string]int `json:"queues"`
 		More     int            `json:"more"`
 		Address  string         `json:"address"`
+		Scraped  int64          `json:"scraped,string"` // 0: it is not
 		Session  string         `json:"session"`
 		Slots    [2][2]int      `json:"slots"` // of io and cpu: how many, and how many are busy
 		Children int            `json:"children"`
@@ -48,7 +49,7 @@ func TestWireInstances(t *testing.T) {
 		func(t *testing.T, b *redis.Broker, c *goredis.Client, v *instanceVector) {
 			want := &broker.Instance{
 				ID: "id", Role: v.Role, Host: v.Host, PID: v.PID, Version: v.Version, Started: instant(v.Started), Stopping: v.Stopping,
-				Queues: v.Queues, More: v.More, Address: v.Address, Session: v.Session, Children: v.Children,
+				Queues: v.Queues, More: v.More, Address: v.Address, Scraped: instant(v.Scraped), Session: v.Session, Children: v.Children,
 			}
 			for kind, slots := range v.Slots {
 				want.Slots[kind] = broker.Slots{Total: slots[0], Busy: slots[1]}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -85,7 +86,8 @@ type ConsumerConfig struct {
 	// to none.
 	Observers []Observer
 	// Address is where the process serves metrics, such as 10.0.0.7:8080. The broker's
-	// [broker.Instance] has it. Defaults to none.
+	// [broker.Instance] has it, for people, with the name of this machine in place of no
+	// host. Defaults to none.
 	Address string
 	// Version is that of the program, for people who ask which consumers are up. Defaults
 	// to the version of the main module, or the commit that it was built of.
@@ -178,6 +180,7 @@ type Consumer struct {
 
 	children children
 	changes  chan struct{} // has a value when the consumer is to announce itself again
+	scrapes  instance.Scrapes
 
 	// stopHint, unless it is nil, returns what is logged behind the beginning of a stop.
 	stopHint   func() string

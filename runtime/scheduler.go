@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/tick"
@@ -65,6 +66,7 @@ type Scheduler struct {
 	cfg     SchedulerConfig
 	ticks   *tick.Scheduler
 	running atomic.Bool
+	scrapes instance.Scrapes
 }
 
 // NewScheduler returns a scheduler of those of the given tasks that have a schedule, and of

@@ -193,6 +193,18 @@ func (s *Scheduler) Health() Health {
 	return h
 }
 
+// Scraped notes that the metrics of the consumer's process are read. Package metrics calls it,
+// at each scrape. The broker's [broker.Instance] has since when they are read regularly: of those
+// processes one shows the fleet. It does not block, and may be called concurrently.
+func (c *Consumer) Scraped() {
+	if c.scrapes.Add(time.Now()) {
+		c.change()
+	}
+}
+
+// Scraped notes that the metrics of the scheduler's process are read, as [Consumer.Scraped] does.
+func (s *Scheduler) Scraped() { s.scrapes.Add(time.Now()) }
+
 // change has the consumer announce itself again. It does not block.
 func (c *Consumer) change() {
 	select {
@@ -211,7 +223,7 @@ func (c *Consumer) announce(ctx context.Context, loops *sync.WaitGroup) (withdra
 		defer stopped()
 		instance.Announce(announcing, c.broker, c.logger, c.changes, func() *broker.Instance {
 			i, health, stats := *self, c.worker.Health(), c.worker.Stats()
-			i.Stopping = ctx.Err() != nil
+			i.Stopping, i.Scraped = ctx.Err() != nil, c.scrapes.Since(time.Now())
 			i.Session, i.Slots, i.Children, i.Queues = health.Session, stats.Slots, c.children.count(), c.worker.Queues()
 			return &i
 		})
@@ -229,7 +241,7 @@ func (s *Scheduler) announce(ctx context.Context, loops *sync.WaitGroup) (withdr
 		defer stopped()
 		instance.Announce(announcing, s.broker, s.cfg.Logger, changes, func() *broker.Instance {
 			i := *self
-			i.Stopping = ctx.Err() != nil
+			i.Stopping, i.Scraped = ctx.Err() != nil, s.scrapes.Since(time.Now())
 			i.Queues = make(map[string]int)
 			for _, queue := range s.ticks.Queues() {
 				i.Queues[queue] = 1
@@ -245,6 +257,6 @@ func newInstance(role broker.Role, version, address string) *broker.Instance {
 	now := time.Now()
 	return &broker.Instance{
 		ID: ulid.New(now), Role: role, Host: instance.Host(), PID: os.Getpid(), Started: now,
-		Version: cmp.Or(version, instance.Version()), Address: address,
+		Version: cmp.Or(version, instance.Version()), Address: instance.Reachable(address),
 	}
 }

@@ -34,7 +34,7 @@ func (f *fixture) announce(i *broker.Instance) {
 func newInstance(id string) *broker.Instance {
 	return &broker.Instance{
 		ID: id, Role: broker.RoleConsumer, Host: "host", PID: 4711, Version: "v1.2.3", Started: time.Unix(1_700_000_000, 5).UTC(),
-		Queues: map[string]int{"default": 3, "critical": 6}, More: 2, Address: "10.0.0.7:8080",
+		Queues: map[string]int{"default": 3, "critical": 6}, More: 2, Address: "10.0.0.7:8080", Scraped: time.Unix(1_700_000_100, 7).UTC(),
 		Session: "session", Slots: [2]broker.Slots{{Total: 10, Busy: 4}, {Total: 2, Busy: 1}}, Children: 2,
 	}
 }
@@ -131,6 +131,7 @@ func instanceBounded(f *fixture) {
 	}
 	long.Queues["no\nname"], long.PID, long.Children = 1, -1, -1
 	long.Started = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
+	long.Scraped = long.Started
 	want, err := long.Bounded()
 	require.NoError(f, err)
 	require.Len(f, want.Queues, broker.MaxInstanceQueues, "queues of an instance")

@@ -210,15 +210,16 @@ func (f *Fleet) Oldest(info *broker.QueueInfo) time.Duration {
 	return max(f.Time.Sub(info.Oldest), 0)
 }
 
-// ShownBy returns the instance whose process shows the fleet: of those that serve metrics and
-// announced themselves lately, the one that started first. It returns nil if there is none.
+// ShownBy returns the instance whose process shows the fleet: of those that announced themselves
+// lately, the one whose metrics have been read regularly for the longest. It returns nil if
+// nobody reads the metrics of any.
 func (f *Fleet) ShownBy() *broker.Instance {
 	var first *broker.Instance
 	for _, i := range f.Instances {
-		if i.Address == "" || f.Time.Sub(i.Seen) > broker.InstanceKept*2/3 {
+		if i.Scraped.IsZero() || f.Time.Sub(i.Seen) > broker.InstanceKept*2/3 {
 			continue
 		}
-		if first == nil || i.Started.Before(first.Started) || i.Started.Equal(first.Started) && i.ID < first.ID {
+		if first == nil || i.Scraped.Before(first.Scraped) || i.Scraped.Equal(first.Scraped) && i.ID < first.ID {
 			first = i
 		}
 	}

@@ -145,11 +145,15 @@ func TestManyQueuesAreReadInTime(t *testing.T) {
 	})
 }
 
-// TestTheFirstThatServesMetricsShowsTheFleet tries who that is.
-func TestTheFirstThatServesMetricsShowsTheFleet(t *testing.T) {
+// TestTheOneThatIsScrapedForLongestShowsTheFleet tries who that is.
+func TestTheOneThatIsScrapedForLongestShowsTheFleet(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	instance := func(id string, started, seen time.Duration, address string) *broker.Instance {
-		return &broker.Instance{ID: id, Started: now.Add(-started), Seen: now.Add(-seen), Address: address}
+	instance := func(id string, started, seen, scraped time.Duration) *broker.Instance {
+		i := &broker.Instance{ID: id, Started: now.Add(-started), Seen: now.Add(-seen), Address: "a:1"}
+		if scraped > 0 {
+			i.Scraped = now.Add(-scraped)
+		}
+		return i
 	}
 	const hour = time.Hour
 	for _, c := range []struct {
@@ -157,10 +161,10 @@ func TestTheFirstThatServesMetricsShowsTheFleet(t *testing.T) {
 		all  []*broker.Instance
 	}{
 		{"", nil},
-		{"", []*broker.Instance{instance("a", hour, 0, "")}},
-		{"b", []*broker.Instance{instance("a", 3*hour, 0, ""), instance("b", 2*hour, 0, ":1"), instance("c", hour, 0, ":1")}},
-		{"c", []*broker.Instance{instance("b", 2*hour, 21*time.Second, ":1"), instance("c", hour, 20*time.Second, ":1")}},
-		{"a", []*broker.Instance{instance("b", hour, 0, ":1"), instance("a", hour, 0, ":1")}},
+		{"", []*broker.Instance{instance("a", hour, 0, 0)}},
+		{"b", []*broker.Instance{instance("a", 3*hour, 0, 0), instance("b", hour, 0, 40*time.Minute), instance("c", 2*hour, 0, 30*time.Minute)}},
+		{"c", []*broker.Instance{instance("b", 2*hour, 21*time.Second, hour), instance("c", hour, 20*time.Second, time.Minute)}},
+		{"a", []*broker.Instance{instance("b", hour, 0, time.Minute), instance("a", hour, 0, time.Minute)}},
 	} {
 		f := &fleet.Fleet{Time: now, Instances: c.all}
 		id := ""

@@ -33,6 +33,7 @@ type instanceView struct {
 	Queues   []servedView `json:"queues"`
 	More     int          `json:"more_queues,omitempty"`
 	Address  string       `json:"address,omitempty"` // where it serves metrics
+	Scraped  *time.Time   `json:"scraped,omitempty"` // since when these are read regularly
 
 	Session  string     `json:"session,omitempty"`
 	IO       *slotsView `json:"io,omitempty"` // of a consumer
@@ -58,6 +59,9 @@ func newInstanceView(i *broker.Instance) instanceView {
 	}
 	for _, name := range slices.Sorted(maps.Keys(i.Queues)) {
 		v.Queues = append(v.Queues, servedView{name, i.Queues[name]})
+	}
+	if !i.Scraped.IsZero() {
+		v.Scraped = new(utc(i.Scraped))
 	}
 	if i.Role == broker.RoleConsumer {
 		io, cpu := i.Slots[broker.IO], i.Slots[broker.CPU]

@@ -44,7 +44,7 @@ for (const v of vectors("outbox.json")) {
 for (const v of vectors("instances.json")) {
   const map = {
     r: v.role, h: v.host, p: v.pid, v: v.version, s: BigInt(v.started), x: v.stopping, q: v.queues, m: v.more, a: v.address,
-    e: v.session, l: v.slots.flat(), c: v.children,
+    w: BigInt(v.scraped), e: v.session, l: v.slots.flat(), c: v.children,
   };
   assert.equal(Buffer.concat([Buffer.from(String(v.seen_ms)), pack(map)]).toString("hex"), v.hex, v.name);
   n++;

@@ -21,7 +21,7 @@ const LongestInstance = broker.MaxInstanceQueues*(broker.MaxName+12) + 4096
 // AppendInstance appends an instance as it is stored behind when it was last seen, without its
 // id. It is bounded.
 func AppendInstance(b []byte, i *broker.Instance) []byte {
-	b = codec.AppendMapLen(b, 12)
+	b = codec.AppendMapLen(b, 13)
 	b = codec.AppendString(codec.AppendString(b, "r"), string(i.Role))
 	b = codec.AppendString(codec.AppendString(b, "h"), i.Host)
 	b = codec.AppendInt(codec.AppendString(b, "p"), int64(i.PID))
@@ -34,6 +34,7 @@ func AppendInstance(b []byte, i *broker.Instance) []byte {
 	}
 	b = codec.AppendInt(codec.AppendString(b, "m"), int64(i.More))
 	b = codec.AppendString(codec.AppendString(b, "a"), i.Address)
+	b = codec.AppendInt(codec.AppendString(b, "w"), nanosOf(i.Scraped))
 	b = codec.AppendString(codec.AppendString(b, "e"), i.Session)
 	b = codec.AppendArrayLen(codec.AppendString(b, "l"), 2*len(i.Slots))
 	for _, s := range i.Slots {
@@ -69,6 +70,8 @@ func ParseInstance(id, stored string) (*broker.Instance, error) {
 			i.More = r.Int()
 		case "a":
 			i.Address = r.String()
+		case "w":
+			i.Scraped = fromNanos(r.Int64())
 		case "e":
 			i.Session = r.String()
 		case "l":
