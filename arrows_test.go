@@ -69,6 +69,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard/internal/access": nil,
 		"dashboard/internal/live":   nil,
 		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/live", "internal/text", "runtime"},
+		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
 
 		"otel":           {"broker", "runtime"},
 		"metrics":        {"broker", "internal/fleet", "runtime"},
