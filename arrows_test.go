@@ -58,6 +58,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/ulid":       nil,
 		"internal/worker":     {"broker", "broker/maintenance", "internal/backoff", "internal/measure", "internal/poison", "internal/text"},
 		"internal/suggest":    nil,
+		"internal/jsonform":   {"codec", "internal/schema", "internal/suggest"},
 		"internal/sigpipe":    nil,
 		"internal/redistest":  nil,
 		"internal/promtest":   nil,
