@@ -1,6 +1,7 @@
 package jsonform_test
 
 import (
+	"bytes"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
 	greeter "github.com/taskgen/taskgen/examples/greeter/tasks"
@@ -34,6 +36,7 @@ func TestAcceptedJSONIsOfTheTask(t *testing.T) {
 	for _, task := range tasks() {
 		t.Run(task.Name(), func(t *testing.T) {
 			f := params(t, task.Spec().Params)
+			read, written := schemas(t, f)
 			for seed := range uint64(300) {
 				g := &maker{rand.New(rand.NewPCG(seed, 1))}
 				text := g.value(f.Type(), 0)
@@ -41,14 +44,15 @@ func TestAcceptedJSONIsOfTheTask(t *testing.T) {
 				require.NoError(t, err, text)
 				value, err := task.DecodeParams(payload)
 				require.NoError(t, err, text)
-				sameBytes(t, f, task, value)
+				valid(t, read, text)
+				valid(t, written, sameBytes(t, f, task, value))
 			}
 		})
 	}
 }
 
 // sameBytes encodes a value by its task, and checks that its JSON is read as the same bytes.
-func sameBytes(t *testing.T, f *jsonform.Form, task taskrt.Task, value any) {
+func sameBytes(t *testing.T, f *jsonform.Form, task taskrt.Task, value any) string {
 	t.Helper()
 	payload, err := task.EncodeParams(value)
 	require.NoError(t, err)
@@ -58,6 +62,36 @@ func sameBytes(t *testing.T, f *jsonform.Form, task taskrt.Task, value any) {
 	again, err := f.Encode(written)
 	require.NoError(t, err, "%s", written)
 	require.Equal(t, payload, again, "%s", written)
+	return string(written)
+}
+
+// schemas returns the JSON Schemas of what a form reads and writes.
+func schemas(t testing.TB, f *jsonform.Form) (read, written *jsonschema.Schema) {
+	t.Helper()
+	compile := func(name string, text json.RawMessage, err error) *jsonschema.Schema {
+		require.NoError(t, err)
+		doc, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
+		require.NoError(t, err)
+		c := jsonschema.NewCompiler()
+		c.AssertFormat()
+		c.AssertContent()
+		require.NoError(t, c.AddResource(name, doc))
+		s, err := c.Compile(name)
+		require.NoError(t, err)
+		return s
+	}
+	text, err := schema.ParamsJSON(f.Fields())
+	read = compile("read.json", text, err)
+	text, err = f.Type().JSON()
+	return read, compile("written.json", text, err)
+}
+
+// valid checks a JSON text by a schema.
+func valid(t *testing.T, s *jsonschema.Schema, text string) {
+	t.Helper()
+	value, err := jsonschema.UnmarshalJSON(strings.NewReader(text))
+	require.NoError(t, err)
+	require.NoError(t, s.Validate(value), "%s", text)
 }
 
 // maker makes JSON of types.
@@ -216,13 +250,16 @@ func own(t *schema.Type, met map[*schema.Type]bool) bool {
 	return t.Kind == schema.Own || own(t.Key, met) || own(t.Elem, met)
 }
 
-// FuzzEncode checks that a task decodes what is made of any accepted JSON, and that no JSON
-// is accepted that encoding/json refuses.
+// FuzzEncode checks that a task decodes what is made of any accepted JSON, and that neither
+// encoding/json nor the JSON Schema of the task refuses that JSON.
 func FuzzEncode(f *testing.F) {
 	all := tasks()
+	var read []*jsonschema.Schema
 	for i, task := range all {
 		form, err := jsonform.Params(task.Spec().Params)
 		require.NoError(f, err)
+		s, _ := schemas(f, form)
+		read = append(read, s)
 		for seed := range uint64(3) {
 			f.Add(i, (&maker{rand.New(rand.NewPCG(seed, 2))}).value(form.Type(), 0))
 		}
@@ -240,6 +277,7 @@ func FuzzEncode(f *testing.F) {
 		}
 		require.True(t, json.Valid([]byte(text)), "%q", text)
 		require.LessOrEqual(t, len(payload), 5*len(text)+5)
+		valid(t, read[i], text)
 		value, err := task.DecodeParams(payload)
 		if own(form.Type(), map[*schema.Type]bool{}) {
 			return

@@ -6,30 +6,25 @@ import (
 	"fmt"
 	"math"
 	"net/url"
+	"slices"
 	"strings"
 )
 
 // draft is the dialect of the schemas.
 const draft = "https://json-schema.org/draft/2020-12/schema"
 
-// ParamsJSON returns a JSON Schema of the parameters as an object, on one line.
-// Binary is base64, and a duration a number of nanoseconds.
+// ParamsJSON returns a JSON Schema of the parameters as an object, on one line: what package
+// jsonform reads.
 func ParamsJSON(fields []Field) (json.RawMessage, error) {
-	return document(&Type{Kind: Struct, Fields: fields})
+	return document(&Type{Kind: Struct, Fields: fields}, false)
 }
 
-// JSON returns a JSON Schema of the type, on one line.
-func (t *Type) JSON() (json.RawMessage, error) { return document(t) }
+// JSON returns a JSON Schema of the type, on one line: what package jsonform writes.
+func (t *Type) JSON() (json.RawMessage, error) { return document(t, true) }
 
-func document(root *Type) (json.RawMessage, error) {
-	order, names := named(root)
-	d := &describer{names: names}
-	doc := object{{"$schema", draft}}
-	doc = append(doc, d.describe(root)...)
-	var defs object
-	for _, t := range order {
-		defs = append(defs, member{names[t], d.shape(t)})
-	}
+func document(root *Type, written bool) (json.RawMessage, error) {
+	shape, defs := describe(root, written, "#/$defs/")
+	doc := append(object{{"$schema", draft}}, shape...)
 	if defs != nil {
 		doc = append(doc, member{"$defs", defs})
 	}
@@ -38,6 +33,39 @@ func document(root *Type) (json.RawMessage, error) {
 		return nil, fmt.Errorf("write JSON Schema: %w", err)
 	}
 	return text, nil
+}
+
+// Definition is the JSON Schema of a named type.
+type Definition struct {
+	Name   string
+	Schema json.RawMessage
+}
+
+// Describe returns a JSON Schema of the type for a document that has others: of what
+// package jsonform reads, or of what it writes. defs are the types in it that occur several
+// times, to which it refers by prefix and name.
+func (t *Type) Describe(written bool, prefix string) (text json.RawMessage, defs []Definition, err error) {
+	shape, named := describe(t, written, prefix)
+	if text, err = json.Marshal(shape); err != nil {
+		return nil, nil, fmt.Errorf("write JSON Schema: %w", err)
+	}
+	for _, m := range named {
+		one, err := json.Marshal(m.value)
+		if err != nil {
+			return nil, nil, fmt.Errorf("write JSON Schema of %s: %w", m.name, err)
+		}
+		defs = append(defs, Definition{m.name, one})
+	}
+	return text, defs, nil
+}
+
+func describe(root *Type, written bool, prefix string) (shape, defs object) {
+	order, names := named(root)
+	d := &describer{names, written, prefix}
+	for _, t := range order {
+		defs = append(defs, member{names[t], d.shape(t)})
+	}
+	return d.describe(root), defs
 }
 
 // object is a JSON object with ordered members.
@@ -73,12 +101,16 @@ func (o object) MarshalJSON() ([]byte, error) {
 }
 
 // describer makes JSON Schemas of types.
-type describer struct{ names map[*Type]string }
+type describer struct {
+	names   map[*Type]string
+	written bool   // of what is written, not read
+	prefix  string // of references
+}
 
 // describe returns a reference to a named type, and the schema of any other.
 func (d *describer) describe(t *Type) object {
 	if name := d.names[t]; name != "" {
-		return object{{"$ref", "#/$defs/" + url.PathEscape(name)}}
+		return object{{"$ref", d.prefix + url.PathEscape(name)}}
 	}
 	return d.shape(t)
 }
@@ -86,7 +118,7 @@ func (d *describer) describe(t *Type) object {
 func (d *describer) shape(t *Type) object {
 	switch t.Kind {
 	case Scalar:
-		return scalar(t.Name)
+		return d.scalar(t.Name)
 	case Bytes:
 		return object{{"type", []string{"string", "null"}}, {"contentEncoding", "base64"}}
 	case FixedBytes:
@@ -110,11 +142,14 @@ func (d *describer) structOf(t *Type) object {
 	properties, required := object{}, []string{}
 	for _, f := range t.Fields {
 		properties = append(properties, member{f.Key, d.describe(f.Type)})
-		if !f.Dispensable() {
+		if d.written && !f.Optional || !f.Dispensable() {
 			required = append(required, f.Key)
 		}
 	}
 	o := object{{"type", "object"}, {"properties", properties}}
+	if !d.written { // a reader of what is written has to expect the fields of newer versions
+		o = append(o, member{"additionalProperties", false})
+	}
 	if len(required) > 0 {
 		o = append(o, member{"required", required})
 	}
@@ -126,60 +161,103 @@ func (d *describer) mapOf(t *Type) object {
 	switch {
 	case t.Key.Name == "string":
 	case strings.HasPrefix(t.Key.Name, "u"):
-		o = append(o, member{"propertyNames", object{{"pattern", "^[0-9]+$"}}})
+		o = append(o, member{"propertyNames", object{{"pattern", unsigned}}})
 	default:
-		o = append(o, member{"propertyNames", object{{"pattern", "^-?[0-9]+$"}}})
+		o = append(o, member{"propertyNames", object{{"pattern", signed}}})
 	}
 	return append(o, member{"additionalProperties", d.describe(t.Elem)})
 }
 
-func scalar(name string) object {
-	if low, high, ok := IntegerRange(name); ok {
-		o := object{{"type", "integer"}, {"minimum", low}, {"maximum", high}}
-		if name == "duration" {
-			o = append(o, member{"description", "nanoseconds"})
-		}
-		return o
-	}
+// The texts of integers, and of durations.
+const (
+	unsigned = "^(0|[1-9][0-9]*)$"
+	signed   = "^(0|-?[1-9][0-9]*)$"
+	goText   = "^[+-]?(0|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$"
+)
+
+func (d *describer) scalar(name string) object {
 	switch name {
 	case "bool":
 		return object{{"type", "boolean"}}
 	case "time":
 		return object{{"type", "string"}, {"format", "date-time"}}
 	case "float32", "float64":
-		return object{{"type", "number"}}
+		return object{{"anyOf", []object{{{"type", "number"}}, {{"enum", []string{"NaN", "Infinity", "-Infinity"}}}}}}
+	case "duration":
+		return d.duration()
 	}
-	return object{{"type", "string"}}
+	low, high, ok := IntegerRange(name)
+	if !ok {
+		return object{{"type", "string"}}
+	}
+	bounds := object{{"minimum", low}, {"maximum", high}}
+	if high <= maxSafe {
+		return append(object{{"type", "integer"}}, bounds...)
+	}
+	o := append(object{{"type", []string{"integer", "string"}}}, bounds...)
+	if low == 0 {
+		return append(o, member{"pattern", unsigned}, member{"format", "uint64"})
+	}
+	return append(o, member{"pattern", signed}, member{"format", "int64"})
+}
+
+// maxSafe is the largest integer that is always a number in JSON.
+const maxSafe = 1<<53 - 1
+
+// duration returns the schema of a duration: text, or also nanoseconds.
+func (d *describer) duration() object {
+	if d.written {
+		return object{{"type", "string"}, {"pattern", goText}, {"description", "a duration in Go's text, such as 1m30s"}}
+	}
+	low, high, _ := IntegerRange("duration")
+	return object{
+		{"type", []string{"string", "integer"}}, {"minimum", low}, {"maximum", high},
+		{"pattern", strings.TrimSuffix(goText, "$") + "$|" + signed},
+		{"description", "a duration in Go's text, such as 1m30s, or nanoseconds"},
+	}
 }
 
 // own returns the schema of a type that marshals itself. Only the form of text and
 // binary is known.
 func own(t *Type) object {
 	title := member{"title", t.Name}
+	nullable := member{"type", []string{"string", "null"}}
 	switch t.Method {
 	case "text":
-		return object{title, {"type", "string"}}
+		return object{title, nullable}
 	case "binary":
-		return object{title, {"type", "string"}, {"contentEncoding", "base64"}}
+		return object{title, nullable, {"contentEncoding", "base64"}}
 	}
-	return object{title}
+	return object{title, {"description", "the JSON of what the type writes as MessagePack"}}
 }
 
 // nullable also allows null.
 func nullable(o object) object {
 	for i, m := range o {
-		if m.name != "type" {
-			continue
+		switch value := m.value.(type) {
+		case string:
+			if m.name == "type" {
+				o[i].value = []string{value, "null"}
+				return o
+			}
+		case []string:
+			if m.name == "type" {
+				if !slices.Contains(value, "null") {
+					o[i].value = append(slices.Clone(value), "null")
+				}
+				return o
+			}
+		case []object:
+			if m.name == "anyOf" {
+				o[i].value = append(slices.Clone(value), object{{"type", "null"}})
+				return o
+			}
 		}
-		if one, ok := m.value.(string); ok {
-			o[i].value = []string{one, "null"}
-		}
-		return o
 	}
 	if o[0].name == "$ref" {
 		return object{{"anyOf", []object{o, {{"type", "null"}}}}}
 	}
-	return o // allows everything, or allows null already
+	return o // allows everything
 }
 
 // IntegerRange returns the bounds of an integer scalar, including duration; ok is

@@ -76,47 +76,80 @@ func TestParseRefuses(t *testing.T) {
 }
 
 func TestJSONSchema(t *testing.T) {
-	fields, err := schema.ParseParams("id string, n uint8=, note *string, raw bytes, hash bytes(16), at time, wait duration, " +
+	const line = "id string, n uint8=, note *string, raw bytes, hash bytes(16), at time, wait duration, " +
 		"f float32, ok bool, tags [string], pair [2]int8, counts map[string]uint16, byID map[int]bool, " +
-		"root @Node={value int8, next *@Node?}, ip text(net/netip.Addr), big binary(math/big.Int), own custom(a.B), kin *@Node")
+		"root @Node={value int8, next *@Node?}, ip text(net/netip.Addr), big binary(math/big.Int), own custom(a.B), kin *@Node, " +
+		"long *int64, ulong uint64, ratio *float64, rest map[uint8]int32"
+	fields, err := schema.ParseParams(line)
 	require.NoError(t, err)
 	text, err := schema.ParamsJSON(fields)
 	require.NoError(t, err)
-	require.JSONEq(t, `{
-		"$schema": "https://json-schema.org/draft/2020-12/schema",
-		"type": "object",
-		"properties": {
+	common := `
 			"id": {"type": "string"},
 			"n": {"type": "integer", "minimum": 0, "maximum": 255},
 			"note": {"type": ["string", "null"]},
 			"raw": {"type": ["string", "null"], "contentEncoding": "base64"},
 			"hash": {"type": "string", "contentEncoding": "base64", "minLength": 24, "maxLength": 24},
 			"at": {"type": "string", "format": "date-time"},
-			"wait": {"type": "integer", "minimum": -9223372036854775808, "maximum": 9223372036854775807, "description": "nanoseconds"},
-			"f": {"type": "number"},
+			"f": {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}]},
 			"ok": {"type": "boolean"},
 			"tags": {"type": ["array", "null"], "items": {"type": "string"}},
 			"pair": {"type": "array", "items": {"type": "integer", "minimum": -128, "maximum": 127}, "minItems": 2, "maxItems": 2},
 			"counts": {"type": ["object", "null"], "additionalProperties": {"type": "integer", "minimum": 0, "maximum": 65535}},
-			"byID": {"type": ["object", "null"], "propertyNames": {"pattern": "^-?[0-9]+$"}, "additionalProperties": {"type": "boolean"}},
+			"byID": {"type": ["object", "null"], "propertyNames": {"pattern": "^(0|-?[1-9][0-9]*)$"}, "additionalProperties": {"type": "boolean"}},
 			"root": {"$ref": "#/$defs/Node"},
-			"ip": {"title": "net/netip.Addr", "type": "string"},
-			"big": {"title": "math/big.Int", "type": "string", "contentEncoding": "base64"},
-			"own": {"title": "a.B"},
-			"kin": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}
-		},
-		"required": ["id", "raw", "hash", "at", "wait", "f", "ok", "tags", "pair", "counts", "byID", "root", "ip", "big", "own"],
-		"$defs": {"Node": {
-			"type": "object",
-			"properties": {
+			"ip": {"title": "net/netip.Addr", "type": ["string", "null"]},
+			"big": {"title": "math/big.Int", "type": ["string", "null"], "contentEncoding": "base64"},
+			"own": {"title": "a.B", "description": "the JSON of what the type writes as MessagePack"},
+			"kin": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]},
+			"long": {"type": ["integer", "string", "null"], "minimum": -9223372036854775808, "maximum": 9223372036854775807, "pattern": "^(0|-?[1-9][0-9]*)$", "format": "int64"},
+			"ulong": {"type": ["integer", "string"], "minimum": 0, "maximum": 18446744073709551615, "pattern": "^(0|[1-9][0-9]*)$", "format": "uint64"},
+			"ratio": {"anyOf": [{"type": "number"}, {"enum": ["NaN", "Infinity", "-Infinity"]}, {"type": "null"}]},
+			"rest": {"type": ["object", "null"], "propertyNames": {"pattern": "^(0|[1-9][0-9]*)$"}, "additionalProperties": {"type": "integer", "minimum": -2147483648, "maximum": 2147483647}}`
+	const goText = `^[+-]?(0|([0-9]+(\\.[0-9]*)?|\\.[0-9]+)(ns|us|µs|μs|ms|s|m|h))+$`
+	node := `"type": "object", "properties": {
 				"value": {"type": "integer", "minimum": -128, "maximum": 127},
 				"next": {"anyOf": [{"$ref": "#/$defs/Node"}, {"type": "null"}]}
-			},
-			"required": ["value"]
-		}}
+			}, "required": ["value"]`
+	require.JSONEq(t, `{
+		"$schema": "https://json-schema.org/draft/2020-12/schema",
+		"type": "object",
+		"properties": {`+common+`,
+			"wait": {"type": ["string", "integer"], "minimum": -9223372036854775808, "maximum": 9223372036854775807,
+				"pattern": "`+goText+`|^(0|-?[1-9][0-9]*)$", "description": "a duration in Go's text, such as 1m30s, or nanoseconds"}
+		},
+		"additionalProperties": false,
+		"required": ["id", "raw", "hash", "at", "wait", "f", "ok", "tags", "pair", "counts", "byID", "root", "ip", "big", "own", "ulong", "rest"],
+		"$defs": {"Node": {`+node+`, "additionalProperties": false}}
 	}`, string(text))
 	require.Less(t, strings.Index(string(text), `"tags"`), strings.Index(string(text), `"pair"`), "properties keep their order")
 	resolves(t, text)
+
+	// What is written has all fields but those left out if empty, and perhaps more.
+	text, err = (&schema.Type{Kind: schema.Struct, Fields: fields}).JSON()
+	require.NoError(t, err)
+	require.JSONEq(t, `{
+		"$schema": "https://json-schema.org/draft/2020-12/schema",
+		"type": "object",
+		"properties": {`+common+`,
+			"wait": {"type": "string", "pattern": "`+goText+`", "description": "a duration in Go's text, such as 1m30s"}
+		},
+		"required": ["id", "n", "note", "raw", "hash", "at", "wait", "f", "ok", "tags", "pair", "counts", "byID", "root", "ip", "big", "own", "kin", "long", "ulong", "ratio", "rest"],
+		"$defs": {"Node": {`+node+`}}
+	}`, string(text))
+	resolves(t, text)
+}
+
+// TestDescribeRefersElsewhere checks the schemas for a larger document.
+func TestDescribeRefersElsewhere(t *testing.T) {
+	typ, err := schema.Parse("[@Node={next *@Node}]")
+	require.NoError(t, err)
+	text, defs, err := typ.Describe(true, "#/components/schemas/a.")
+	require.NoError(t, err)
+	require.JSONEq(t, `{"type": ["array", "null"], "items": {"$ref": "#/components/schemas/a.Node"}}`, string(text))
+	require.Len(t, defs, 1)
+	require.Equal(t, "Node", defs[0].Name)
+	require.JSONEq(t, `{"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/components/schemas/a.Node"}, {"type": "null"}]}}, "required": ["next"]}`, string(defs[0].Schema))
 }
 
 // resolves holds a schema against what every JSON Schema is: known types, and
@@ -138,6 +171,12 @@ func resolves(t *testing.T, text []byte) {
 			require.Contains(t, known, typ)
 		default:
 			require.Nil(t, typ)
+		}
+		for _, nested := range []string{"anyOf"} {
+			list, _ := s[nested].([]any)
+			for _, inner := range list {
+				visit(inner.(map[string]any))
+			}
 		}
 		for _, nested := range []string{"items", "additionalProperties", "propertyNames"} {
 			if inner, ok := s[nested].(map[string]any); ok {
