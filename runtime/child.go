@@ -202,7 +202,7 @@ func (s taskSet) serve(ctx context.Context, run *broker.TaskRun, parent *subproc
 	deadline, _ := ctx.Deadline()
 	client := newClient(relay.NewBroker(parent), broker.AllPolicies, ClientConfig{MaxPayload: math.MaxInt}) // the parent checks
 	x := newRunContext(ctx, run, deadline, client, slog.New(parent.Handler()))
-	x.info.Trace = task.spec.Trace
+	x.trace = task.spec.Trace
 	x.secrets = task.secretsOf(run.Payload)
 	progress := relay.NewProgress(ctx, parent, x.progress.Load)
 	x.offers.progressed = progress.Changed
@@ -228,7 +228,7 @@ func serveWithin(middleware []Middleware, x *runContext, task *Task, payload []b
 		called = true
 		a, err = protect(ctx, task, payload, memory)
 		return err
-	})(x, &x.info)
+	})(x, x.asked())
 	if err == nil && !called && task.hasResult {
 		err = errNotCalled
 	}
@@ -249,8 +249,8 @@ func protect(ctx context.Context, task *Task, payload []byte, memory int) (a ans
 // respond asks the error what it is, as execution.outcome does in the parent.
 func respond(ctx context.Context, secrets *secret.Run, a answer, err error) (r *subprocess.Response) {
 	var call []byte
-	if err == nil && a.first != nil {
-		call, err = a.first.MarshalBinary()
+	if err == nil && a.call != nil {
+		call, err = a.call.first.MarshalBinary()
 	}
 	if err == nil {
 		return &subprocess.Response{Result: a.result, Call: call}
@@ -278,7 +278,7 @@ func answerOf(r *subprocess.Response) (answer, error) {
 	if err := first.UnmarshalBinary(r.Call); err != nil {
 		return answer{}, returnedError(err)
 	}
-	return answer{first: first}, nil
+	return answer{call: &returned{first: first}}, nil
 }
 
 // surround gives the child process the environment that the task asks for, and

@@ -159,13 +159,13 @@ func (n *notifier) started(x *execution) {
 }
 
 func (n *notifier) startOf(x *execution) Event {
-	return Event{Kind: RunStarted, Outcome: RunStarted, Run: &x.info, Began: x.Started(), Waited: x.Waited()}
+	return Event{Kind: RunStarted, Outcome: RunStarted, Run: x.asked(), Began: x.Started(), Waited: x.Waited()}
 }
 
 // ended notifies of what becomes of a run after an attempt.
 func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
 	if n.isUsed(x) {
-		n.end(o, runEnd{Event{Run: &x.info, Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
+		n.end(o, runEnd{Event{Run: x.asked(), Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
 	}
 }
 
@@ -174,9 +174,7 @@ func (n *notifier) notStarted(o *broker.Outcome) {
 	if !n.isUsed(nil) {
 		return
 	}
-	run := new(Run)
-	run.init(o.Run, time.Time{})
-	n.end(o, runEnd{Event: Event{Run: run}})
+	n.end(o, runEnd{Event: Event{Run: newRun(o.Run)}})
 }
 
 // end notifies of an end, and keeps its event until the broker has replied.
@@ -279,9 +277,7 @@ func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
 		return
 	}
 	for _, d := range skipped {
-		run := new(Run)
-		run.init(d.Run, time.Time{})
-		e := Event{Kind: RunDropped, Outcome: RunDropped, Run: run, Err: &RunError{
+		e := Event{Kind: RunDropped, Outcome: RunDropped, Run: newRun(d.Run), Err: &RunError{
 			Task: d.Run.Task, ID: d.Run.ID, Kind: Duplicate,
 			Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: d.LiveID}}}).Error(),
 		}}

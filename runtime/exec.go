@@ -108,7 +108,7 @@ func (x *exec) run(ctx context.Context) *ExecResult {
 	defer cancel()
 	runCtx := newRunContext(ctx, x.stored, x.deadline, x.client, x.cfg.Logger)
 	defer runCtx.end()
-	runCtx.info.Trace = x.task.spec.Trace
+	runCtx.trace = x.task.spec.Trace
 	runCtx.secrets = x.secrets
 	err := x.handle(runCtx)
 	response := respond(runCtx, x.secrets, answer{result: x.answer.result}, err)
@@ -143,12 +143,12 @@ func (x *exec) handle(ctx *runContext) (err error) {
 		called := false
 		handler := func(within context.Context, _ *Run) error {
 			called = true
-			if err := x.call(within, ctx.info.Headers); err != nil || x.answer.first == nil {
+			if err := x.call(within, ctx.headers()); err != nil || x.answer.call == nil {
 				return err
 			}
 			return x.queueCall(within)
 		}
-		err = wrap(x.cfg.Middleware, handler)(ctx, &ctx.info)
+		err = wrap(x.cfg.Middleware, handler)(ctx, ctx.asked())
 		if err == nil && !called && x.task.hasResult {
 			err = errNotCalled
 		}
@@ -177,7 +177,7 @@ func (x *exec) call(ctx context.Context, headers map[string]string) (err error) 
 
 // queueCall queues the call that the task returned.
 func (x *exec) queueCall(ctx context.Context) error {
-	first := childOf(x.stored, x.answer.first, time.Now())
+	first := childOf(x.stored, x.answer.call.first, time.Now())
 	last := first
 	for next := first; next != nil; next = follower(next) {
 		last = next

@@ -40,8 +40,8 @@ type execution struct {
 // Begin implements [worker.Execution].
 func (x *execution) Begin(base context.Context, started time.Time) {
 	x.base, x.deadline = base, started.Add(x.task.spec.Timeout)
-	x.info.init(x.Run(), x.deadline)
-	x.info.Trace = x.task.spec.Trace
+	x.setRun(x.Run())
+	x.trace = x.task.spec.Trace
 }
 
 // Execute implements [worker.Execution].
@@ -53,7 +53,7 @@ func (x *execution) Execute() {
 		x.answer, x.err = x.call(x)
 		return
 	}
-	x.err = c.handler(x, &x.info)
+	x.err = c.handler(x, x.asked())
 	if x.err == nil && !x.called && x.task.hasResult {
 		x.err = errNotCalled
 	}
@@ -142,7 +142,7 @@ func (x *execution) handle(ctx context.Context) (err error) {
 // call executes a run, and accepts the call that it returns.
 func (x *execution) call(ctx context.Context) (answer, error) {
 	a, err := x.execute(ctx)
-	if err != nil || a.first == nil {
+	if err != nil || a.call == nil {
 		return a, err
 	}
 	return x.accept(ctx, a)
@@ -166,7 +166,7 @@ func (x *execution) execute(ctx context.Context) (answer, error) {
 	if x.task.spec.Kind == IO {
 		return x.task.run(ctx, run.Payload, memory)
 	}
-	run = withHeaders(run, x.info.Headers)
+	run = withHeaders(run, x.headers())
 	response, err := x.executor.pool.Run(ctx, &subprocess.Request{Run: run, Deadline: x.deadline, Memory: x.task.spec.Memory, DecodeMemory: memory, Hide: x.secrets.InChild()})
 	if err != nil {
 		return answer{}, err
@@ -293,17 +293,17 @@ func (x *execution) took(ended time.Time) []any {
 func (c *Consumer) succeed(x *execution, a answer) (broker.Outcome, error) {
 	run := x.Run()
 	o := broker.Outcome{Run: run, Verdict: broker.Succeeded}
-	if a.first != nil {
+	if a.call != nil {
 		if run.Keep > 0 {
 			run.Keep = max(run.Keep, returnedKept)
 		}
-		o.Next, o.Successors = []*broker.TaskRun{a.first}, a.successors
+		o.Next, o.Successors = []*broker.TaskRun{a.call.first}, a.call.successors
 		return o, nil
 	}
 	if len(a.result) > c.cfg.MaxResult {
 		return o, Permanent(fmt.Errorf("the result takes %d bytes, at most %d are kept", len(a.result), c.cfg.MaxResult))
 	}
-	next, err := c.tasks.next(run, a.result, x.info.NextHeaders)
+	next, err := c.tasks.next(run, a.result, x.nextHeaders())
 	o.Result, o.Next = a.result, next
 	return o, Permanent(err)
 }
@@ -403,7 +403,7 @@ func (x *execution) logCut() {
 	cut, size := l.budget.Cut()
 	l.mu.Unlock()
 	if cut > 0 {
-		x.executor.logger.WarnContext(x.logContext(), subprocess.TooManyRecords, "run", x.info.ID, "task", x.info.Task, "records_cut", cut, "bytes_cut", size)
+		x.executor.logger.WarnContext(x.logContext(), subprocess.TooManyRecords, "run", x.stored.ID, "task", x.stored.Task, "records_cut", cut, "bytes_cut", size)
 	}
 }
 
@@ -416,10 +416,10 @@ func (c *Consumer) ask(x *execution, err error) (wait time.Duration, again, aske
 	defer func() {
 		if v := recover(); v != nil {
 			f := failureOf(x, x.secrets, &panicError{v, debug.Stack()})
-			c.logger.ErrorContext(x.logContext(), "Retry panicked", "run", x.info.ID, "panic", f.Message, "stack", f.Stack)
+			c.logger.ErrorContext(x.logContext(), "Retry panicked", "run", x.stored.ID, "panic", f.Message, "stack", f.Stack)
 			asked = false
 		}
 	}()
-	wait, again = c.cfg.Retry(&x.info, err)
+	wait, again = c.cfg.Retry(x.asked(), err)
 	return wait, again, true
 }

@@ -24,7 +24,7 @@ func AttemptError(ctx context.Context, err error) *RunError {
 	if x == nil { // outside of a run
 		return attemptError(ctx, new(Run), nil, err)
 	}
-	return attemptError(x, &x.info, x.secrets, err)
+	return attemptError(x, x.asked(), x.secrets, err)
 }
 
 // attemptError calls methods of the error, which are the application's: if one panics, the

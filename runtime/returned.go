@@ -23,9 +23,15 @@ const (
 
 // answer is what a task returned: a result or a call.
 type answer struct {
-	result     []byte          // encoded; nil: the task has none
-	first      *broker.TaskRun // of the call, with the others within it; nil: a result was returned
-	successors []broker.RunRef // the runs of the call that follow each other, once it is accepted
+	result []byte    // encoded; nil: the task has none
+	call   *returned // nil: a result was returned
+}
+
+// returned is a call that a task returned. Few tasks return one, and each execution has the
+// memory for an answer, so it is apart.
+type returned struct {
+	first      *broker.TaskRun // with the others within it
+	successors []broker.RunRef // the runs that follow each other, once the call is accepted
 }
 
 // returnCall makes the runs of a call that a task returned, and returns the first.
@@ -64,12 +70,12 @@ func (x *execution) accept(ctx context.Context, a answer) (answer, error) {
 	if err := c.client.checkUsable(); err != nil {
 		return answer{}, fmt.Errorf("queue the call that the task returned: %w", err)
 	}
-	first, err := c.passOn(ctx, newEnqueueCall(childOf(run, a.first, time.Now())))
+	first, err := c.passOn(ctx, newEnqueueCall(childOf(run, a.call.first, time.Now())))
 	if err != nil {
 		return answer{}, err
 	}
-	a = replace(run, first)
-	return a, returnedError(c.checkReplaced(run, a))
+	call := replace(run, first)
+	return answer{call: call}, returnedError(c.checkReplaced(run, call))
 }
 
 // passOn checks the runs of a returned call, and has the client's middleware see them. It
@@ -124,8 +130,8 @@ func follower(run *broker.TaskRun) *broker.TaskRun {
 }
 
 // replace has the runs of a call stand for the run that returned it.
-func replace(run, first *broker.TaskRun) answer {
-	a, of, last := answer{first: first}, run.Links.OrZero(), first
+func replace(run, first *broker.TaskRun) *returned {
+	c, of, last := &returned{first: first}, run.Links.OrZero(), first
 	if (broker.RunRef{Queue: first.Queue, ID: first.ID}) == (broker.RunRef{Queue: run.Queue, ID: run.ID}) {
 		first.ParentID = run.ParentID // it continues the run: who waits for that knows it by its parent
 	}
@@ -133,11 +139,11 @@ func replace(run, first *broker.TaskRun) answer {
 	for next := first; next != nil; next = follower(next) {
 		setMember(next, run.GroupQueue(), of.Group, of.Member)
 		next.Keep = max(next.Keep, run.Keep)
-		a.successors = append(a.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
+		c.successors = append(c.successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
 		last = next
 	}
 	last.Links.Then = slices.Concat(last.Links.Then, of.Then)
-	return a
+	return c
 }
 
 // countReturned tells all runs of a returned call how many were returned before they came.
@@ -154,12 +160,12 @@ func countReturned(run *broker.TaskRun, n int) {
 
 // checkReplaced refuses a call that cannot be stored in the place of the run that returned
 // it, with what follows that run.
-func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
-	if a.isInTheWay(broker.RunRef{Queue: run.Queue, ID: run.ID}) {
+func (e *executor) checkReplaced(run *broker.TaskRun, c *returned) error {
+	if c.isInTheWay(broker.RunRef{Queue: run.Queue, ID: run.ID}) {
 		return fmt.Errorf("the id %s is that of the run that returns the call: only a call of one run, or the run that gathers its one group, may have it; give that run another id", run.ID)
 	}
-	own, all := len(a.successors)-1, 0
-	for next := follower(a.first); next != nil; next = follower(next) {
+	own, all := len(c.successors)-1, 0
+	for next := follower(c.first); next != nil; next = follower(next) {
 		all++
 	}
 	if all > broker.MaxThen {
@@ -167,23 +173,23 @@ func (e *executor) checkReplaced(run *broker.TaskRun, a answer) error {
 			"let one of them queue the rest", own, all-own, broker.MaxThen)
 	}
 	most := max(e.cfg.Codec.Payload, e.client.maxPayload)
-	if size := totalPayload(a.first); size > most {
+	if size := totalPayload(c.first); size > most {
 		return fmt.Errorf("%w: the parameters of its runs and of what follows this run take %d bytes, at most %d are allowed", ErrPayloadTooLarge, size, most)
 	}
-	if err := a.first.Validate(); err != nil {
+	if err := c.first.Validate(); err != nil {
 		return err
 	}
-	return broker.CheckBatch([]*broker.TaskRun{a.first})
+	return broker.CheckBatch([]*broker.TaskRun{c.first})
 }
 
 // isInTheWay reports whether the record of a run of the call would take the place of the one
 // that names the runs of the call. That of the only run in its place may: it has the result.
 // That of the last of several may not, as its parent is the run before it: who follows the
 // call could take its record for that of a duplicate.
-func (a answer) isInTheWay(returned broker.RunRef) bool {
-	run := a.first
-	for _, ref := range a.successors {
-		if ref == returned && len(a.successors) > 1 || slices.ContainsFunc(run.Links.OrZero().Members, func(m *broker.TaskRun) bool { return holds(m, returned) }) {
+func (c *returned) isInTheWay(of broker.RunRef) bool {
+	run := c.first
+	for _, ref := range c.successors {
+		if ref == of && len(c.successors) > 1 || slices.ContainsFunc(run.Links.OrZero().Members, func(m *broker.TaskRun) bool { return holds(m, of) }) {
 			return true
 		}
 		run = follower(run)

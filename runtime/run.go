@@ -52,15 +52,14 @@ func wrap(middleware []Middleware, handler Handler) Handler {
 	return handler
 }
 
-// init sets r to what is known of a run that is about to start.
-func (r *Run) init(run *broker.TaskRun, deadline time.Time) {
-	*r = Run{
+// newRun returns what is known of a run that is about to start.
+func newRun(run *broker.TaskRun) *Run {
+	return &Run{
 		ID:       run.ID,
 		Task:     run.Task,
 		Queue:    run.Queue,
 		Attempt:  run.Attempt + 1,
 		Delivery: run.Deliveries,
-		Deadline: deadline,
 		QueuedAt: run.QueuedAt,
 		ParentID: run.ParentID,
 		RootID:   rootID(run),
@@ -88,13 +87,19 @@ type loggerKey struct{}
 type progressKey struct{}
 
 // runContext is the context of a task. It ends with its session's or at the run's deadline,
-// and carries the run, the client and the logger. Few tasks wait for its end, so the timer
-// and the channel for that are made when they are first asked for.
+// and carries the run, the client and the logger. Few tasks wait for its end, or ask for their
+// run, so the timer and the channel for the one, and the [Run] for the other, are made when
+// they are first asked for.
 type runContext struct {
 	base     context.Context // the session's
 	deadline time.Time       // zero: only the base's
-	info     Run
 	offers   *offers
+
+	stored   *broker.TaskRun     // the run; what changes in it is below, as at the start
+	attempt  int32               // from 1
+	delivery int32               // from 1
+	trace    Trace               // of the task
+	info     atomic.Pointer[Run] // nil: not asked for; see asked
 
 	execution *execution             // nil: in a child process
 	secrets   *secret.Run            // nil: the task has none
@@ -126,8 +131,40 @@ type lazyContext struct {
 
 func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time, client *Client, logger *slog.Logger) *runContext {
 	c := &runContext{base: base, deadline: deadline, offers: &offers{client: client, broker: client.broker, logger: logger}}
-	c.info.init(run, deadline)
+	c.setRun(run)
 	return c
+}
+
+// setRun sets the run that is about to start.
+func (c *runContext) setRun(run *broker.TaskRun) {
+	c.stored, c.attempt, c.delivery = run, int32(run.Attempt+1), int32(run.Deliveries)
+}
+
+// asked returns the run as its task and middleware see it.
+func (c *runContext) asked() *Run {
+	if run := c.info.Load(); run != nil {
+		return run
+	}
+	run := newRun(c.stored)
+	run.Attempt, run.Delivery, run.Deadline, run.Trace = int(c.attempt), int(c.delivery), c.deadline, c.trace
+	c.info.CompareAndSwap(nil, run) // others may ask at the same time
+	return c.info.Load()
+}
+
+// headers returns the headers of the run, as middleware has changed them.
+func (c *runContext) headers() map[string]string {
+	if run := c.info.Load(); run != nil {
+		return run.Headers
+	}
+	return c.stored.Headers
+}
+
+// nextHeaders returns what middleware has set as the headers of the runs that follow.
+func (c *runContext) nextHeaders() map[string]string {
+	if run := c.info.Load(); run != nil {
+		return run.NextHeaders
+	}
+	return nil
 }
 
 // end ends the context for what outlives the task.
@@ -189,7 +226,7 @@ func (c *runContext) Err() error {
 func (c *runContext) Value(key any) any {
 	switch key.(type) {
 	case runKey:
-		return &c.info
+		return c.asked()
 	case clientKey:
 		return c.offers.client
 	case loggerKey:

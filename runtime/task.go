@@ -67,7 +67,7 @@ func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) 
 			return answer{}, err
 		}
 		first, err := returnCall(ctx, call.orInvalid())
-		return answer{first: first}, err
+		return answer{call: &returned{first: first}}, err
 	})
 }
 
