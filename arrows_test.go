@@ -54,6 +54,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/measure", "internal/text", "internal/ulid"},
 		"internal/measure":    nil,
+		"internal/counting":   {"broker"},
 		"internal/instance":   {"broker"},
 		"internal/ulid":       nil,
 		"internal/worker":     {"broker", "broker/maintenance", "internal/backoff", "internal/measure", "internal/poison", "internal/text"},
@@ -64,7 +65,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/counting", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,
@@ -73,7 +74,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
 
 		"otel":           {"broker", "runtime"},
-		"metrics":        {"broker", "internal/fleet", "runtime"},
+		"metrics":        {"broker", "internal/counting", "internal/fleet", "runtime"},
 		"internal/fleet": {"broker", "broker/maintenance"},
 
 		"internal/subprocess/cgroup": nil,

@@ -2,6 +2,7 @@ package metrics_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync/atomic"
@@ -145,4 +146,60 @@ func BenchmarkConsumer(b *testing.B) {
 			require.NoError(b, <-stopped)
 		})
 	}
+}
+
+// byEvents hides that a recorder counts by itself, so that its consumer tells it of each event.
+type byEvents struct{ r *metrics.Recorder }
+
+func (b byEvents) Observe(e taskrt.Event) { b.r.Observe(e) }
+
+// TestARecorderCountsTheSameByEvents has one of two recorders of a consumer told of events.
+func TestARecorderCountsTheSameByEvents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := memory.New()
+		defer b.Close()
+		attempts := make(map[string]int)
+		spec := taskrt.Spec{Queue: "default", Timeout: time.Second, Retry: taskrt.RetryPolicy{Attempts: 2, Min: time.Second, Max: time.Second}}
+		tasks := make([]taskrt.Task, 0, 7)
+		for name, do := range map[string]func(ctx context.Context, n int) error{
+			"fine":    func(context.Context, int) error { return nil },
+			"expires": func(context.Context, int) error { return nil },
+			"again":   func(_ context.Context, n int) error { return map[int]error{1: errors.New("not yet")}[n] },
+			"bad":     func(context.Context, int) error { return taskrt.Permanent(errors.New("bad")) },
+			"panics":  func(context.Context, int) error { panic("at the disco") },
+			"slow":    func(ctx context.Context, _ int) error { <-ctx.Done(); return ctx.Err() },
+			"snoozes": func(_ context.Context, n int) error { return map[int]error{1: taskrt.Snooze(time.Second)}[n] },
+		} {
+			spec.Name, spec.Expire = name, map[string]time.Duration{"expires": time.Second}[name]
+			tasks = append(tasks, taskrt.Bind(define(spec), func(ctx context.Context, _ *params) (taskrt.None, error) {
+				attempts[name]++
+				return taskrt.None{}, do(ctx, attempts[name])
+			}))
+		}
+		direct, told := newRecorder(t, metrics.Config{}), newRecorder(t, metrics.Config{})
+		client := taskrt.NewClient(b, taskrt.ClientConfig{})
+		for _, task := range tasks {
+			_, err := client.QueueTask(t.Context(), task, []byte{0x80})
+			require.NoError(t, err)
+		}
+		require.NoError(t, b.Pause(t.Context(), "default", true))
+		time.AfterFunc(5*time.Second, func() { require.NoError(t, b.Pause(t.Context(), "default", false)) })
+		consumer, err := taskrt.NewConsumer(b, taskrt.ConsumerConfig{
+			Logger: slog.New(slog.DiscardHandler), Concurrency: 1, Observers: []taskrt.Observer{direct, byEvents{told}},
+		}, tasks)
+		require.NoError(t, err)
+		ctx, stop := context.WithCancel(t.Context())
+		stopped := make(chan error, 1)
+		go func() { stopped <- consumer.Run(ctx) }()
+		time.Sleep(time.Minute)
+		stop()
+		require.NoError(t, <-stopped)
+		got, want := gather(t, direct.NewCollector(b, tasks)), gather(t, told.NewCollector(b, tasks))
+		for _, name := range []string{"attempts_total", "attempt_duration_seconds", "wait_seconds", "total_seconds", "runs_refused_total"} {
+			require.Equal(t, series(want["taskgen_"+name]), series(got["taskgen_"+name]), name)
+		}
+		require.EqualValues(t, 1, series(got["taskgen_attempts_total"])["outcome=given_back queue=default task=snoozes"])
+		require.EqualValues(t, 1, series(got["taskgen_attempts_total"])["outcome=expired queue=default task=expires"])
+		require.EqualValues(t, 2, series(got["taskgen_attempts_total"])["outcome=retried queue=default task=panics"]+series(got["taskgen_attempts_total"])["outcome=failed queue=default task=panics"])
+	})
 }

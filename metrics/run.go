@@ -3,7 +3,10 @@ package metrics
 import (
 	"context"
 	"sync"
+	"time"
 
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/counting"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -26,6 +29,21 @@ var outcomes = [...]string{
 	oom: "oom", cancelled: "cancelled", expired: "expired", schema: "schema", givenBack: "given_back",
 }
 
+// verdictOutcome returns what became of an attempt whose outcome the broker has recorded.
+func verdictOutcome(o *broker.Outcome) int {
+	switch {
+	case o.Verdict == broker.Succeeded:
+		return succeeded
+	case o.Verdict == broker.Retry && o.Failure == nil:
+		return givenBack
+	case o.Verdict == broker.Retry:
+		return retried
+	case o.Failure == nil:
+		return failed
+	}
+	return failure(o.Failure.Kind)
+}
+
 // outcome returns what became of an attempt.
 func outcome(e *taskrt.Event) int {
 	switch e.Outcome {
@@ -39,7 +57,12 @@ func outcome(e *taskrt.Event) int {
 	if e.Err == nil {
 		return failed
 	}
-	switch e.Err.Kind {
+	return failure(e.Err.Kind)
+}
+
+// failure returns the outcome of an attempt with which its run failed for good.
+func failure(kind taskrt.FailureKind) int {
+	switch kind {
 	case taskrt.Timeout:
 		return timedOut
 	case taskrt.Crashed, taskrt.Lost:
@@ -84,6 +107,49 @@ func (r *Recorder) Observe(e taskrt.Event) {
 			s.refused[refusedDuplicate]++
 			s.mu.Unlock()
 		}
+	}
+}
+
+// Counter has package runtime count runs without an [taskrt.Event] for each, if the recorder
+// is in Observers of [taskrt.ConsumerConfig]. Only that package calls it.
+func (r *Recorder) Counter() counting.Counter { return runCounter{r} }
+
+// runCounter counts the runs of a consumer.
+type runCounter struct{ *Recorder }
+
+func (c runCounter) Series(task, queue string) counting.Series {
+	return &runSeries{c.of(task, queue), c.Recorder}
+}
+
+// runSeries counts the runs of a task in a queue.
+type runSeries struct {
+	*series
+	recorder *Recorder
+}
+
+func (s *runSeries) Started(waited time.Duration) {
+	s.mu.Lock()
+	s.wait.observe(waited, s.recorder.bounds)
+	s.mu.Unlock()
+}
+
+func (s *runSeries) Ended(took time.Duration) {
+	s.mu.Lock()
+	s.took.observe(took, s.recorder.bounds)
+	s.mu.Unlock()
+}
+
+func (s *runSeries) Recorded(o *broker.Outcome, at time.Time) {
+	became := verdictOutcome(o)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.attempts[became]++
+	if became == retried || became == givenBack {
+		return
+	}
+	s.total.observe(at.Sub(o.Run.QueuedAt), s.recorder.bounds)
+	if became == succeeded && at.After(s.success) {
+		s.success = at
 	}
 }
 

@@ -175,7 +175,7 @@ type Consumer struct {
 	client  *Client
 	worker  *worker.Worker
 	logger  *slog.Logger
-	events  notifier
+	events  *notifier
 	running atomic.Bool
 
 	children children
@@ -214,7 +214,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		client:  NewClient(b, ClientConfig{MaxPayload: cfg.MaxPayload}),
 		logger:  cfg.Logger,
 		changes: make(chan struct{}, 1),
-		events:  notifier{onEvent: cfg.OnEvent, observers: cfg.Observers, logger: cfg.Logger},
+		events:  newNotifier(&cfg),
 
 		risksEvery: risksEvery,
 	}

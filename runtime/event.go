@@ -87,8 +87,8 @@ func Observe(ctx context.Context, o Observer) {
 		return
 	}
 	x := c.execution
-	n := &x.executor.events
-	if !canCompare(o) || !slices.Contains(n.observers, o) && !x.observers.has(o) {
+	n := x.executor.events
+	if !canCompare(o) || !slices.Contains(n.all, o) && !x.observers.has(o) {
 		x.observers.add(o)
 		n.tell([]Observer{o}, n.startOf(x))
 	}
@@ -125,7 +125,9 @@ const maxEvents = 10_000
 // notifier calls OnEvent and the observers. Its methods may be called concurrently.
 type notifier struct {
 	onEvent   func(Event) // nil: nobody asks for events
-	observers []Observer  // of all runs
+	all       []Observer  // of all runs
+	observers []Observer  // those of them that do not count by themselves
+	counters  []*counter  // of the others
 	logger    *slog.Logger
 
 	mu   sync.Mutex
@@ -146,6 +148,12 @@ type runEnd struct {
 	x *execution // nil: there was no attempt
 }
 
+func newNotifier(cfg *ConsumerConfig) *notifier {
+	n := &notifier{onEvent: cfg.OnEvent, all: cfg.Observers, logger: cfg.Logger}
+	n.counters, n.observers = split(cfg.Observers)
+	return n
+}
+
 // isUsed reports whether anybody asks for the events of a run.
 func (n *notifier) isUsed(x *execution) bool {
 	return n.onEvent != nil || len(n.observers) > 0 || x != nil && x.observers.first != nil
@@ -153,6 +161,7 @@ func (n *notifier) isUsed(x *execution) bool {
 
 // started notifies of the start of an attempt.
 func (n *notifier) started(x *execution) {
+	n.countStart(x)
 	if n.isUsed(nil) {
 		n.notify(n.startOf(x), nil)
 	}
@@ -164,6 +173,7 @@ func (n *notifier) startOf(x *execution) Event {
 
 // ended notifies of what becomes of a run after an attempt.
 func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
+	n.countEnd(o, x, took)
 	if n.isUsed(x) {
 		n.end(o, runEnd{Event{Run: x.asked(), Began: x.Started(), Took: max(took, 0), Waited: x.Waited()}, x})
 	}
@@ -216,6 +226,7 @@ func (e *Event) setOutcome(o *broker.Outcome) {
 
 // recorded notifies of what the broker has done with outcomes. It does not block.
 func (n *notifier) recorded(outcomes []broker.Outcome, how func(*broker.TaskRun) worker.Reply) {
+	n.countRecorded(outcomes, how)
 	n.mu.Lock()
 	if len(n.ends) == 0 {
 		n.mu.Unlock()
@@ -273,7 +284,7 @@ func (e *Event) fits(o *broker.Outcome) bool {
 
 // skip notifies of runs that were skipped as duplicates. It does not block.
 func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
-	if !n.isUsed(nil) {
+	if n.onEvent == nil && len(n.all) == 0 {
 		return
 	}
 	for _, d := range skipped {
@@ -281,7 +292,7 @@ func (n *notifier) skip(skipped []broker.SkippedDuplicate) {
 			Task: d.Run.Task, ID: d.Run.ID, Kind: Duplicate,
 			Message: (&DuplicateError{Runs: []broker.Duplicate{{ID: d.LiveID}}}).Error(),
 		}}
-		n.tell(n.observers, e)
+		n.tell(n.all, e)
 		if n.onEvent != nil {
 			n.mu.Lock()
 			n.queue(e)

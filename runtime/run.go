@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"maps"
+	"math"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -137,7 +138,7 @@ func newRunContext(base context.Context, run *broker.TaskRun, deadline time.Time
 
 // setRun sets the run that is about to start.
 func (c *runContext) setRun(run *broker.TaskRun) {
-	c.stored, c.attempt, c.delivery = run, int32(run.Attempt+1), int32(run.Deliveries)
+	c.stored, c.attempt, c.delivery = run, int32(min(run.Attempt, math.MaxInt32-1)+1), int32(min(run.Deliveries, math.MaxInt32))
 }
 
 // asked returns the run as its task and middleware see it.
