@@ -42,6 +42,14 @@ func (h *History) OrZero() History {
 // Add returns a history with one attempt more, which is cut to the limits. It does not
 // change h, which may be nil.
 func (h *History) Add(a Attempt) *History {
+	if h == nil { // most runs need no second attempt: one allocation
+		first := &struct {
+			History
+			attempts [1]Attempt
+		}{attempts: [1]Attempt{a.bounded()}}
+		first.Attempts = first.attempts[:]
+		return &first.History
+	}
 	before := h.OrZero().Attempts
 	before = before[max(0, len(before)-MaxHistory+1):]
 	attempts := make([]Attempt, len(before), len(before)+1)

@@ -215,7 +215,7 @@ func (out *outcome) ifCancelled(q *queue, at *receipt, run *broker.TaskRun) {
 	var end outcome
 	end.freeHeld(q, run)
 	now := time.Now()
-	if run.Links.OrZero().Group != "" {
+	if run.Links != nil && run.Links.Group != "" {
 		end.endMemberOf(q, run, wire.OpenRecord(wire.StartRecordAt(nil, broker.StateFailed, now), wire.AsMember(run)))
 	}
 	end.gathered(q, run, broker.Dropped)

@@ -224,7 +224,7 @@ func (s *sending) add(from *queue, entry string, run *broker.TaskRun) error {
 // outbox, or else a key by which the queue knows that it has got the entry. A member stays in
 // the outbox if it is a duplicate, for skipMember.
 func (s *sending) setSource(call *enqueueCall, from *queue, entry string, run *broker.TaskRun) {
-	isMember := run.Links.OrZero().Group != ""
+	isMember := run.Links != nil && run.Links.Group != ""
 	plain, gathers := strings.CutPrefix(entry, wire.GatheringOpens)
 	switch {
 	case gathers && s.to == from:

@@ -57,7 +57,7 @@ func StartRecord(b []byte, state broker.State) []byte {
 // StartRecordAt appends the beginning of a record with the time of its state: when the run
 // ended, or when an attempt began.
 func StartRecordAt(b []byte, state broker.State, at time.Time) []byte {
-	b = slices.Grow(b, 80)
+	b = slices.Grow(b, 160) // with an attempt
 	return AppendDigits(append(b, state[0]), at.UnixMilli())
 }
 
@@ -179,7 +179,7 @@ func appendMap(b []byte, run *broker.TaskRun, n int) []byte {
 	if run.ParentID != "" {
 		n++
 	}
-	elsewhere := run.Links.OrZero().GroupQueue != "" // the record is kept by the group, in another queue
+	elsewhere := run.Links != nil && run.Links.GroupQueue != "" // the record is kept by the group, in another queue
 	if elsewhere {
 		n++
 	}
