@@ -95,8 +95,8 @@ func (b *Broker) DeleteSchedule(ctx context.Context, queueName, id string) error
 	return nil
 }
 
-// Schedules returns the schedules of the queues, of all queues if none is named. It reads
-// them in pages: one that is put or deleted meanwhile may be among them or not, and then
+// Schedules returns the schedules of the queues, of all queues if none is named. On a server that
+// is no cluster it needs two commands for all queues of few schedules. It reads others in pages: one that is put or deleted meanwhile may be among them or not, and then
 // counts as a change that came later. If some queues cannot be read, it returns an error,
 // and beside it the schedules of the others.
 func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Schedule, error) {
@@ -111,20 +111,97 @@ func (b *Broker) Schedules(ctx context.Context, queues ...string) ([]*broker.Sch
 	if err != nil {
 		return nil, fmt.Errorf("read schedules: %w", err)
 	}
-	found := make([][]*broker.Schedule, len(list))
-	errs := b.eachQueue(ctx, list, func(i int, q *queue) (err error) {
+	all, rest := b.fewSchedules(ctx, list)
+	found := make([][]*broker.Schedule, len(rest))
+	errs := b.eachQueue(ctx, rest, func(i int, q *queue) (err error) {
 		found[i], err = b.appendEntries(ctx, nil, q)
 		return err
 	})
 	var failed failures
-	for i, q := range list {
+	for i, q := range rest {
 		failed.note(q, errs[i])
 	}
-	all := slices.Concat(found...)
+	all = append(all, slices.Concat(found...)...)
 	slices.SortFunc(all, func(a, b *broker.Schedule) int {
 		return cmp.Or(cmp.Compare(a.Run.Queue, b.Run.Queue), cmp.Compare(a.ID, b.ID))
 	})
 	return all, failed.join(ctx, b, "read schedules")
+}
+
+// What is read of the schedules of several queues together.
+const (
+	fewSchedules    = 200     // of a queue
+	largeSchedules  = 1 << 18 // bytes of those of a queue
+	schedulesAtOnce = 2_000   // of all queues, in one command
+	scheduleBytes   = 1 << 20 // of these
+)
+
+// fewSchedules reads the schedules of those of several queues that have few, together, and returns
+// the other queues. On a cluster it reads none. It returns queues that cannot be read among the
+// others: these then have their errors.
+func (b *Broker) fewSchedules(ctx context.Context, queues []*queue) (all []*broker.Schedule, rest []*queue) {
+	if b.clients.Cluster || len(queues) < 2 {
+		return nil, queues
+	}
+	for page := queues; len(page) > 0; {
+		some := page[:min(len(page), surveyQueues)]
+		read, found, err := b.schedulesOfFew(ctx, some)
+		if err != nil {
+			return all, append(rest, page...)
+		}
+		for i, s := range read {
+			if s.apart {
+				rest = append(rest, s.queue)
+			} else {
+				all = append(all, found[i]...)
+			}
+		}
+		page = page[len(read):]
+	}
+	return all, rest
+}
+
+// schedulesOfFew reads the schedules of the first of some queues, with their last ticks. It returns the
+// queues that it looked at, and their schedules.
+func (b *Broker) schedulesOfFew(ctx context.Context, queues []*queue) (looked []*surveyed, found [][]*broker.Schedule, err error) {
+	keys := make([]string, len(queues))
+	for i, q := range queues {
+		keys[i] = q.Schedules
+	}
+	args := &script.SchedulesArgs{Most: fewSchedules, Large: largeSchedules, Total: schedulesAtOnce, Bytes: scheduleBytes}
+	v, err := b.repeat(ctx, b.scripts.Schedules, b.clients.Work, keys, args.Append(nil)...)
+	if err != nil {
+		return nil, nil, err
+	}
+	stored, err := script.ParseSchedules(v, len(queues))
+	if err != nil {
+		return nil, nil, err
+	}
+	looked, found = make([]*surveyed, len(stored)), make([][]*broker.Schedule, len(stored))
+	ticks, fields := make([]string, len(stored)), make(script.LastTicksArgs, len(stored))
+	for i, entries := range stored {
+		q := queues[i]
+		looked[i], ticks[i] = &surveyed{queue: q, apart: entries == nil}, q.Ticks
+		for pair := range slices.Chunk(entries, 2) {
+			schedule := wire.ReadSchedule(q.Name, pair[0], pair[1])
+			found[i] = append(found[i], schedule)
+			fields[i] = append(fields[i], wire.TicksField(schedule.Run.Task, schedule.ID))
+		}
+	}
+	if v, err = b.repeat(ctx, b.scripts.LastTicks, b.clients.Work, ticks, fields.Append(nil)...); err != nil {
+		return nil, nil, err
+	}
+	values, err := script.ParseLastTicks(v, fields)
+	if err != nil {
+		return nil, nil, err
+	}
+	for i, s := range looked {
+		s.apart = s.apart || values[i] == nil && len(fields[i]) > 0
+		for n, field := range values[i] {
+			setLastTick(found[i][n], field)
+		}
+	}
+	return looked, found, nil
 }
 
 // appendEntries appends the schedules of one queue.
@@ -168,11 +245,17 @@ func (b *Broker) readTicks(ctx context.Context, q *queue, schedules []*broker.Sc
 		return err
 	}
 	for i, schedule := range schedules {
-		if text, ok := ticks[i].(string); ok && len(text) > wire.TickDigits && wire.IsTick(text[:wire.TickDigits]) {
-			schedule.Last, _ = wire.ParseTick(text[:wire.TickDigits])
-		}
+		text, _ := ticks[i].(string)
+		setLastTick(schedule, text)
 	}
 	return nil
+}
+
+// setLastTick sets the last tick of a schedule by its field, if that has one.
+func setLastTick(schedule *broker.Schedule, field string) {
+	if len(field) > wire.TickDigits && wire.IsTick(field[:wire.TickDigits]) {
+		schedule.Last, _ = wire.ParseTick(field[:wire.TickDigits])
+	}
 }
 
 // ScheduleChanges returns how often schedules of each queue were put or deleted. On a

@@ -118,4 +118,70 @@ func TestManyQueuesCostFewCommands(t *testing.T) {
 		require.Len(t, page.Runs, 50)
 		require.Equal(t, int64(each-3), page.Total)
 	})
+	putSchedules(t, b, names)
+	survey("schedules", 6, func() {
+		list, err := b.Schedules(ctx, names...)
+		require.NoError(t, err)
+		require.Len(t, list, queues)
+		require.ElementsMatch(t, names, queuesOf(list))
+		require.WithinDuration(t, time.Now(), list[0].Last, time.Hour)
+	})
+}
+
+// putSchedules puts a schedule into each of the queues.
+func putSchedules(t *testing.T, b *redis.Broker, queues []string) {
+	t.Helper()
+	for _, name := range queues {
+		s := &broker.Schedule{ID: "s", Spec: "@every 1h", Run: &broker.TaskRun{ID: "s", Task: "report", Queue: name}}
+		require.NoError(t, b.PutSchedule(t.Context(), s))
+		tick := time.Now().Truncate(time.Second)
+		require.NoError(t, b.QueueScheduleTick(t.Context(), s, &broker.TaskRun{ID: "tick", Task: "report", Queue: name, QueuedAt: tick}, tick))
+	}
+}
+
+func queuesOf(list []*broker.Schedule) (names []string) {
+	for _, s := range list {
+		names = append(names, s.Run.Queue)
+	}
+	return names
+}
+
+// TestSchedulesOfOddQueuesAreReadBesideOthers has one queue with many schedules, one with large
+// ones, and some whose keys are of a wrong type.
+func TestSchedulesOfOddQueuesAreReadBesideOthers(t *testing.T) {
+	t.Parallel()
+	s := redistest.Start(t)
+	b := open(t, s, redis.Config{})
+	put := func(queue string, n, bytes int) {
+		for i := range n {
+			id := fmt.Sprint("s", i)
+			require.NoError(t, b.PutSchedule(t.Context(), &broker.Schedule{ID: id, Spec: "@every 1h", Run: &broker.TaskRun{ID: id, Task: "report", Queue: queue, Payload: make([]byte, bytes)}}))
+		}
+	}
+	put("few", 3, 10)
+	put("many", 1500, 10)
+	put("large", 3, 200_000)
+	put("odd", 1, 10)
+	put("oddticks", 1, 10)
+	c := raw(t, s)
+	for _, key := range []string{prefix(t) + ":{odd}:schedules", prefix(t) + ":{oddticks}:ticks"} {
+		require.NoError(t, c.Del(t.Context(), key).Err())
+		require.NoError(t, c.Set(t.Context(), key, "odd", 0).Err())
+	}
+	list, err := b.Schedules(t.Context(), "few", "many", "large", "none", "odd", "oddticks")
+	require.ErrorContains(t, err, "read schedules of queue odd: ")
+	count := map[string]int{}
+	for _, s := range list {
+		require.Equal(t, "@every 1h", s.Spec)
+		require.NotZero(t, s.Since)
+		count[s.Run.Queue]++
+	}
+	require.Equal(t, map[string]int{"few": 3, "many": 1500, "large": 3, "oddticks": 1}, count)
+	for _, queue := range []string{"few", "many"} {
+		alone, err := b.Schedules(t.Context(), queue)
+		require.NoError(t, err)
+		for _, s := range alone {
+			require.Contains(t, list, s)
+		}
+	}
 }

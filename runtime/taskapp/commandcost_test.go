@@ -22,7 +22,7 @@ import (
 )
 
 // TestCommandsOfManyQueuesSendFewCommands has 200 queues, each with a task that has a schedule,
-// with runs and dead letters, and 100 consumers.
+// a schedule made at run time, runs and dead letters, and 100 consumers.
 func TestCommandsOfManyQueuesSendFewCommands(t *testing.T) {
 	const queues, consumers = 200, 100
 	server := redistest.Start(t)
@@ -43,6 +43,8 @@ func TestCommandsOfManyQueuesSendFewCommands(t *testing.T) {
 		_, err := b.(broker.Ticks).BeginTicks(t.Context(), spec.Queue, spec.Name, tick)
 		require.NoError(t, err)
 		fillQueue(t, b, spec)
+		run := &broker.TaskRun{ID: "made", Task: spec.Name, Queue: spec.Queue}
+		require.NoError(t, b.(broker.ScheduleStore).PutSchedule(t.Context(), &broker.Schedule{ID: "made", Spec: "@every 1h", Run: run}))
 	}
 	for i := range consumers {
 		require.NoError(t, b.(broker.Instances).Announce(t.Context(), &broker.Instance{ID: fmt.Sprint(i), Role: broker.RoleConsumer, Queues: map[string]int{"q000": 1}}))

@@ -22,7 +22,7 @@ type Scripts struct {
 	MarkBegun, FreeUnique, RecordRunning, Spare                            Script
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
 	Group, ForgetGroup, Pending, Stage, Commit, Unstage                    Script
-	PutSchedule, DeleteSchedule, RestoreTick, Rewind, LastTicks            Script
+	PutSchedule, DeleteSchedule, RestoreTick, Rewind, LastTicks, Schedules Script
 	Announce, Instances, Tally                                             Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
@@ -79,6 +79,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Renew, "renew", RenewKeys(q, ""), new(RenewArgs), repairable},
 		{&s.Rewind, "rewind", []string{q.Ticks}, new(RewindArgs), !repairable},
 		{&s.LastTicks, "lastticks", nil, none, !repairable},
+		{&s.Schedules, "schedules", nil, new(SchedulesArgs), !repairable},
 		{&s.QueueInfo, "queueinfo", nil, new(QueueInfoArgs), !repairable},
 		{&s.CancelRuns, "cancelruns", nil, new(CancelRunsArgs), !repairable},
 		{&s.EndRuns, "endruns", EndWaitingKeys(q, "place"), new(EndRunsArgs), !repairable},

@@ -123,3 +123,33 @@ func ParseLastTicks(v any, asked LastTicksArgs) ([][]string, error) {
 	}
 	return ticks, nil
 }
+
+// SchedulesArgs are the named arguments of schedules.lua.
+type SchedulesArgs struct {
+	Most, Large, Total, Bytes int
+}
+
+// Append appends them in their order.
+func (a *SchedulesArgs) Append(args []any) []any {
+	return append(args, a.Most, a.Large, a.Total, a.Bytes)
+}
+
+// ParseSchedules parses the reply of schedules.lua for n queues. It can have fewer. It returns for
+// each queue in turn the id of a schedule and what is stored of it, nil if they are to be read
+// by themselves.
+func ParseSchedules(v any, n int) ([][]string, error) {
+	reply, ok := v.([]any)
+	if !ok || len(reply) == 0 || len(reply) > n {
+		return nil, fmt.Errorf("unexpected reply %T of schedules.lua", v)
+	}
+	queues := make([][]string, len(reply))
+	for i, found := range reply {
+		if list := texts(found); found != nil && len(list)%2 == 0 {
+			queues[i] = append([]string{}, list...)
+		}
+		if _, why := found.(string); why {
+			queues[i] = nil
+		}
+	}
+	return queues, nil
+}
