@@ -57,9 +57,12 @@ func (e *AmbiguousError) Error() string {
 }
 
 // Run returns all that is known of a run in some queues, or in all if none is named. It finds
-// those that have a record or a dead letter, and of the others the first 10,000 that are
-// running, queued and delayed in each queue. It returns an error that wraps [ErrNoRecord] if
-// it does not find the run, and an [*AmbiguousError].
+// each that has a record. Others it looks for among the runs that are delayed, queued and
+// running, and the dead letters, up to some 100,000 in all and for some five seconds: name the queue
+// to have all of it go there. A pending run, one that waits for a group or is to follow another,
+// is found by its record alone. Run returns an error that wraps [ErrNoRecord] and names the
+// queues that it has not searched to their ends if it does not find the run, and an
+// [*AmbiguousError].
 func (i *Inspector) Run(ctx context.Context, id string, queues ...string) (*RunDetail, error) {
 	d, err := i.run(ctx, id, queues)
 	if err != nil && !errors.Is(err, ErrNoRecord) {
@@ -79,13 +82,14 @@ func (i *Inspector) run(ctx context.Context, id string, queues []string) (*RunDe
 		d.addRecord(records[0])
 		queues = []string{d.Queue}
 	}
-	found, err := i.addStored(ctx, l, d, queues)
+	search := l.Search(queues, id)
+	found, err := addStored(ctx, search, d)
 	if err != nil {
 		return nil, err
 	}
 	d.Skipped = skippedOf(l)
 	if !found && d.Record == nil {
-		return nil, notFound(l, id, d.Skipped)
+		return nil, notFound(l, id, search.Cut(), d.Skipped)
 	}
 	if d.Session != "" && d.Host == "" {
 		if hosts, err := i.Hosts(ctx); err == nil { // else it stays unknown
@@ -97,9 +101,9 @@ func (i *Inspector) run(ctx context.Context, id string, queues []string) (*RunDe
 }
 
 // addStored adds the run as it is stored, live or dead, if it is.
-func (i *Inspector) addStored(ctx context.Context, l *inspect.Look, d *RunDetail, queues []string) (found bool, err error) {
+func addStored(ctx context.Context, search *inspect.Search, d *RunDetail) (found bool, err error) {
 	if !d.State.Ended() {
-		info, err := l.Live(ctx, queues, d.ID, d.State)
+		info, err := search.Live(ctx, d.State)
 		if err != nil || info != nil {
 			return info != nil, d.addInfo(info, err)
 		}
@@ -107,7 +111,7 @@ func (i *Inspector) addStored(ctx context.Context, l *inspect.Look, d *RunDetail
 	if d.State != "" && d.State != broker.StateFailed {
 		return false, nil
 	}
-	letter, err := l.Letter(ctx, queues, d.ID)
+	letter, err := search.Letter(ctx)
 	if err != nil || letter == nil {
 		return false, err
 	}
@@ -153,14 +157,20 @@ func (e *notFoundError) Is(target error) bool { return target == ErrNoRecord }
 // follow-ups (Then) only as a part of it.
 const notYet = "one that is to follow another is not known before that has succeeded"
 
-// notFound returns the error of a run that is nowhere among the records, the dead letters
-// and the first live runs.
-func notFound(l *inspect.Look, id string, skipped []Skipped) error {
+// noRecord is a reason why a run is not shown: brokers do not list pending runs.
+const noRecord = "one that waits for a group is shown only if it has a record"
+
+// notFound returns the error of a run that is nowhere among the records, and the dead letters
+// and live runs that were looked at: of some queues not all.
+func notFound(l *inspect.Look, id string, cut []string, skipped []Skipped) error {
 	if len(l.Queues) == 1 && len(skipped) > 0 {
 		return skipped[0].Err
 	}
-	what := fmt.Sprintf("no run %s in %s: not among the records and dead letters, nor the first %d that run, are queued and are delayed in each; %s",
-		id, places(l), broker.MaxLook, notYet)
+	what := fmt.Sprintf("no run %s in %s: not among the records, the dead letters and the runs that are running, queued and delayed", id, places(l))
+	if len(cut) > 0 {
+		what += fmt.Sprintf(", as far as these were searched: %s not to the end", queuesText(cut))
+	}
+	what += "; " + noRecord + ", and " + notYet
 	return unlessSkipped(&notFoundError{what}, skipped)
 }
 
@@ -177,11 +187,13 @@ func unlessSkipped(err error, skipped []Skipped) error {
 }
 
 // places names the queues of a look.
-func places(l *inspect.Look) string {
-	if len(l.Queues) == 1 {
-		return "queue " + l.Queues[0]
+func places(l *inspect.Look) string { return queuesText(l.Queues) }
+
+func queuesText(names []string) string {
+	if len(names) == 1 {
+		return "queue " + names[0]
 	}
-	return "the queues " + text.List(l.Queues, 20)
+	return "the queues " + text.List(names, 20)
 }
 
 func (d *RunDetail) addRecord(r *broker.Record) {
