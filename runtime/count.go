@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -33,6 +34,66 @@ func (c *counter) of(run *broker.TaskRun) counting.Series {
 	return s.Series
 }
 
+// Observe implements [Observer], and does nothing: a counter is called for what it counts.
+func (c *counter) Observe(Event) {}
+
+// runCounters are the counters of runs whose middleware asks for that. Their methods may be
+// called concurrently.
+type runCounters struct {
+	mu    sync.Mutex
+	made  map[counting.Observer]*counter
+	ended map[*broker.TaskRun]runObservers // of which the broker has not replied yet
+}
+
+// of returns the counter of an observer.
+func (r *runCounters) of(by counting.Observer) *counter {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	c := r.made[by]
+	if c == nil {
+		if r.made == nil {
+			r.made = make(map[counting.Observer]*counter)
+		}
+		c = &counter{Counter: by.Counter()}
+		r.made[by] = c
+	}
+	return c
+}
+
+// end keeps what counts a run until the broker has replied.
+func (r *runCounters) end(run *broker.TaskRun, by runObservers) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ended == nil {
+		r.ended = make(map[*broker.TaskRun]runObservers)
+	}
+	r.ended[run] = by
+}
+
+// take removes what counts each of some runs, and calls do with it. do does not block.
+func (r *runCounters) take(outcomes []broker.Outcome, do func(i int, by runObservers)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := range outcomes {
+		if len(r.ended) == 0 {
+			return
+		}
+		if by, ok := r.ended[outcomes[i].Run]; ok {
+			delete(r.ended, outcomes[i].Run)
+			do(i, by)
+		}
+	}
+}
+
+// countRun has an observer that counts by itself count a run whose middleware asks for that.
+func (n *notifier) countRun(x *execution, by counting.Observer) {
+	c := n.ofRuns.of(by)
+	if !x.observers.has(c) {
+		x.observers.add(c)
+		c.of(x.stored).Started(x.Waited())
+	}
+}
+
 // split returns the counters of those observers that count by themselves, and the others.
 func split(observers []Observer) (counters []*counter, others []Observer) {
 	for _, o := range observers {
@@ -52,23 +113,53 @@ func (n *notifier) countStart(x *execution) {
 }
 
 func (n *notifier) countEnd(o *broker.Outcome, x *execution, took time.Duration) {
-	if o.Verdict == broker.Retry && o.Failure == nil {
-		return // it goes back
+	if goesBack(o) {
+		n.countGoingBack(o, &x.observers)
+		return
+	}
+	asked := false
+	x.observers.counters(func(*counter) { asked = true })
+	if asked {
+		n.ofRuns.end(o.Run, x.observers)
 	}
 	for _, c := range n.counters {
 		c.of(x.stored).Ended(took)
+	}
+	x.observers.counters(func(c *counter) { c.of(x.stored).Ended(took) })
+}
+
+// goesBack reports whether a run goes back as if it had not started.
+func goesBack(o *broker.Outcome) bool { return o.Verdict == broker.Retry && o.Failure == nil }
+
+// countGoingBack has a run counted that goes back after it began, or was to begin. Those that are
+// taken and go back before that are not counted. of are the observers of the run; it may be nil.
+func (n *notifier) countGoingBack(o *broker.Outcome, of *runObservers) {
+	var all runObservers
+	for _, c := range n.counters {
+		all.add(c)
+	}
+	if of != nil {
+		of.counters(func(c *counter) { all.add(c) })
+	}
+	if all.first != nil {
+		n.ofRuns.end(o.Run, all)
 	}
 }
 
 // countRecorded counts the outcomes that the broker has recorded.
 func (n *notifier) countRecorded(outcomes []broker.Outcome, how func(*broker.TaskRun) worker.Reply) {
-	if len(n.counters) == 0 || len(outcomes) == 0 {
+	now := time.Now()
+	n.ofRuns.take(outcomes, func(i int, by runObservers) {
+		if o := &outcomes[i]; how(o.Run) == worker.Recorded {
+			by.counters(func(c *counter) { c.of(o.Run).Recorded(o, now) })
+		}
+	})
+	if len(n.counters) == 0 {
 		return
 	}
-	now := time.Now()
 	for i := range outcomes {
 		o := &outcomes[i]
-		if how(o.Run) != worker.Recorded {
+		if goesBack(o) || how(o.Run) != worker.Recorded {
 			continue
 		}
 		for _, c := range n.counters {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/counting"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -88,7 +89,14 @@ func Observe(ctx context.Context, o Observer) {
 	}
 	x := c.execution
 	n := x.executor.events
-	if !canCompare(o) || !slices.Contains(n.all, o) && !x.observers.has(o) {
+	if canCompare(o) && slices.Contains(n.all, o) {
+		return
+	}
+	if by, ok := o.(counting.Observer); ok {
+		n.countRun(x, by)
+		return
+	}
+	if !canCompare(o) || !x.observers.has(o) {
 		x.observers.add(o)
 		n.tell([]Observer{o}, n.startOf(x))
 	}
@@ -119,6 +127,33 @@ func (r *runObservers) has(o Observer) bool {
 	return r.first == o || r.more != nil && slices.Contains(*r.more, o)
 }
 
+// told reports whether there is an observer that does not count by itself.
+func (r *runObservers) told() bool {
+	if r.first == nil {
+		return false
+	}
+	_, counts := r.first.(*counter)
+	return !counts || r.more != nil && slices.ContainsFunc(*r.more, func(o Observer) bool {
+		_, counts := o.(*counter)
+		return !counts
+	})
+}
+
+// counters calls do for each of those that count by themselves.
+func (r *runObservers) counters(do func(*counter)) {
+	if c, ok := r.first.(*counter); ok {
+		do(c)
+	}
+	if r.more == nil {
+		return
+	}
+	for _, o := range *r.more {
+		if c, ok := o.(*counter); ok {
+			do(c)
+		}
+	}
+}
+
 // maxEvents bounds the events that wait for an OnEvent that is slow.
 const maxEvents = 10_000
 
@@ -128,6 +163,7 @@ type notifier struct {
 	all       []Observer  // of all runs
 	observers []Observer  // those of them that do not count by themselves
 	counters  []*counter  // of the others
+	ofRuns    runCounters // of runs whose middleware asks for it
 	logger    *slog.Logger
 
 	mu   sync.Mutex
@@ -156,7 +192,7 @@ func newNotifier(cfg *ConsumerConfig) *notifier {
 
 // isUsed reports whether anybody asks for the events of a run.
 func (n *notifier) isUsed(x *execution) bool {
-	return n.onEvent != nil || len(n.observers) > 0 || x != nil && x.observers.first != nil
+	return n.onEvent != nil || len(n.observers) > 0 || x != nil && x.observers.told()
 }
 
 // started notifies of the start of an attempt.
@@ -181,6 +217,9 @@ func (n *notifier) ended(o *broker.Outcome, x *execution, took time.Duration) {
 
 // notStarted notifies of what becomes of a run without an attempt.
 func (n *notifier) notStarted(o *broker.Outcome) {
+	if goesBack(o) {
+		n.countGoingBack(o, nil)
+	}
 	if !n.isUsed(nil) {
 		return
 	}
