@@ -12,7 +12,7 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 # The packages that are tested without the race detector: they start no goroutines, or
 # are examples, whose goroutines are those of packages that are tested with it.
 PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive ./internal/jsonform $\
-	./internal/naming ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
+	./internal/naming ./internal/openapi ./internal/ordered ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
 .PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck
 

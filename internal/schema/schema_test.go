@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/internal/ordered"
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
@@ -144,12 +145,13 @@ func TestJSONSchema(t *testing.T) {
 func TestDescribeRefersElsewhere(t *testing.T) {
 	typ, err := schema.Parse("[@Node={next *@Node}]")
 	require.NoError(t, err)
-	text, defs, err := typ.Describe(true, "#/components/schemas/a.")
+	shape, defs := typ.Describe(true, func(name string) string { return "#/components/schemas/a." + name })
+	text, err := json.Marshal(ordered.Object{{"shape", shape}, {"defs", defs}})
 	require.NoError(t, err)
-	require.JSONEq(t, `{"type": ["array", "null"], "items": {"$ref": "#/components/schemas/a.Node"}}`, string(text))
-	require.Len(t, defs, 1)
-	require.Equal(t, "Node", defs[0].Name)
-	require.JSONEq(t, `{"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/components/schemas/a.Node"}, {"type": "null"}]}}, "required": ["next"]}`, string(defs[0].Schema))
+	require.JSONEq(t, `{
+		"shape": {"type": ["array", "null"], "items": {"$ref": "#/components/schemas/a.Node"}},
+		"defs": {"Node": {"type": "object", "properties": {"next": {"anyOf": [{"$ref": "#/components/schemas/a.Node"}, {"type": "null"}]}}, "required": ["next"]}}
+	}`, string(text))
 }
 
 // resolves holds a schema against what every JSON Schema is: known types, and
