@@ -41,6 +41,7 @@ Flags:
 type options struct {
 	mode     mode
 	json     bool
+	asyncAPI bool
 	version  bool
 	verbose  bool
 	dir      string
@@ -79,6 +80,7 @@ func (opts *options) declareFlags() *flagSet {
 		list:     set.Bool("list", false, "write nothing; print each task: name, kind, queue, schedule, stub, position; whether it\nreturns a call; and for each schedule its words, its next instants and the effects of this\nyear's clock changes"),
 	}
 	set.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
+	set.BoolVar(&opts.asyncAPI, "asyncapi", false, "with -list: print the catalogue as an AsyncAPI 3.0 document: a channel for each queue, an\noperation for each task")
 	set.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")
 	f.client = set.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
 	f.name = set.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
@@ -142,6 +144,10 @@ func (opts *options) checkMode(modeFlag string, given map[string]bool) error {
 	switch {
 	case opts.json && opts.mode != list:
 		return errors.New("-json goes with -list")
+	case opts.asyncAPI && opts.mode != list:
+		return errors.New("-asyncapi goes with -list")
+	case opts.json && opts.asyncAPI:
+		return errors.New("-json and -asyncapi exclude each other")
 	case given["against"] && (opts.against == "" || strings.HasPrefix(opts.against, "-")):
 		return fmt.Errorf("-against %q: not a git ref", opts.against)
 	case given["client"] && (opts.mode == list || opts.mode == compare):

@@ -12,11 +12,14 @@ import (
 )
 
 // printTasks prints a line for each task and an explanation of its schedule, or the
-// whole catalogue as JSON.
-func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, asJSON bool) int {
+// whole catalogue as JSON or AsyncAPI.
+func printTasks(stdout, stderr io.Writer, tasks []taskgen.Task, opts options) int {
 	write := writeTable
-	if asJSON {
+	switch {
+	case opts.json:
 		write = writeJSON
+	case opts.asyncAPI:
+		write = writeAsyncAPI
 	}
 	if err := write(stdout, tasks); err != nil {
 		fmt.Fprintln(stderr, "taskgen: write catalogue:", err)
@@ -33,6 +36,15 @@ func writeJSON(w io.Writer, tasks []taskgen.Task) error {
 	out.SetIndent("", "  ")
 	out.SetEscapeHTML(false)
 	return out.Encode(tasks)
+}
+
+func writeAsyncAPI(w io.Writer, tasks []taskgen.Task) error {
+	doc, err := taskgen.AsyncAPI(tasks)
+	if err != nil {
+		return err
+	}
+	_, err = w.Write(doc)
+	return err
 }
 
 func writeTable(w io.Writer, tasks []taskgen.Task) error {

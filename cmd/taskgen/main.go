@@ -86,7 +86,7 @@ func act(opts options, result *taskgen.Result) int {
 	case compare:
 		return exitOK
 	case list:
-		return printTasks(os.Stdout, os.Stderr, result.Tasks, opts.json)
+		return printTasks(os.Stdout, os.Stderr, result.Tasks, opts)
 	case check:
 		return stale(os.Stderr, opts, result.Files)
 	case showDiff:

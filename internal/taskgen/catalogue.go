@@ -41,6 +41,8 @@ type Task struct {
 	Params      json.RawMessage `json:"params"`                 // a JSON Schema
 	Result      json.RawMessage `json:"result,omitempty"`       // a JSON Schema; empty without a result
 	ReturnsCall bool            `json:"returns_call,omitempty"` // the function returns a call, whose result is Result
+
+	wireParams, wireResult string // in the grammar of package schema
 }
 
 // Schedule is the schedule of a task.
@@ -151,11 +153,14 @@ func (t *Task) explainSchedule(o *directive.Options, now time.Time) (err error) 
 
 // addSchemas adds the JSON Schemas of the parameters and the result.
 func (t *Task) addSchemas(source *scan.Task) (err error) {
-	if t.Params, err = schema.ParamsJSON(source.WireParams()); err != nil {
+	params := source.WireParams()
+	t.wireParams = schema.Params(params)
+	if t.Params, err = schema.ParamsJSON(params); err != nil {
 		return err
 	}
-	if source.Result != nil {
-		t.Result, err = source.WireResult().JSON()
+	if result := source.WireResult(); result != nil {
+		t.wireResult = result.String()
+		t.Result, err = result.JSON()
 	}
 	return err
 }
