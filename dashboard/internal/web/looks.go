@@ -16,7 +16,9 @@ const (
 
 // looks are what pages share.
 type looks struct {
-	overview *live.Shared[*fleet]
+	overview  *live.Shared[*fleet]
+	dead      *live.Shared[*taskrt.DeadPage] // the newest
+	histories *live.Keyed[historyKey, *history]
 }
 
 // fleet is what the broker knew of queues, schedules and instances at one time.
@@ -28,6 +30,10 @@ type fleet struct {
 
 func newLooks(cfg Config) looks {
 	return looks{
+		dead: live.NewShared(deadLookAge, lookTimeout, func(ctx context.Context) (*taskrt.DeadPage, error) {
+			return cfg.Inspector.Dead(ctx, taskrt.RunFilter{}, taskrt.PageOptions{Max: lastDead, Look: lastDead})
+		}),
+		histories: newHistories(cfg),
 		overview: live.NewShared(lookAge, lookTimeout, func(ctx context.Context) (*fleet, error) {
 			o, err := cfg.Inspector.Overview(ctx)
 			if err != nil {
@@ -41,7 +47,10 @@ func newLooks(cfg Config) looks {
 }
 
 // forget has the next page read anew, as something was changed.
-func (l *looks) forget() { l.overview.Forget() }
+func (l *looks) forget() {
+	l.overview.Forget()
+	l.dead.Forget()
+}
 
 // fleet returns the queues, schedules and instances, which all pages share. If the broker
 // cannot be read it returns those of before, if any, and the page says how old they are.

@@ -170,7 +170,7 @@ func TestTheQueuesAreShown(t *testing.T) {
 	require.NotContains(t, html, "queue-100")
 	require.Contains(t, readable(get(t, h, "queues?from=100&sort=name", http.StatusOK)), "queue-149 no consumer paused")
 	found := readable(get(t, h, "queues?name=UE-14", http.StatusOK))
-	require.Contains(t, found, "All 10")
+	require.Contains(t, found, "10 of 150 queues with 10 queued")
 	require.NotContains(t, found, "queue-000")
 	require.Contains(t, readable(get(t, h, "queues?name=none", http.StatusOK)), "None of the 150 queues does.")
 }

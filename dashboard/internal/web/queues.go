@@ -92,7 +92,7 @@ var queueSorts = []struct {
 	name, title string
 	compare     func(a, b queueRow) int
 }{
-	{"", "What needs a person", func(a, b queueRow) int {
+	{"", "Needs attention", func(a, b queueRow) int {
 		return cmp.Or(cmp.Compare(b.urgency(), a.urgency()), cmp.Compare(a.Name, b.Name))
 	}},
 	{"name", "Name", func(a, b queueRow) int { return cmp.Compare(a.Name, b.Name) }},
