@@ -21,6 +21,7 @@ const mostForm = 4 << 20
 // act is something that a person does by a form of one button.
 type act struct {
 	action  access.Action
+	ofRuns  bool   // it is done to runs, and checks for the task of each whether the user may
 	danger  bool   // it cannot be taken back
 	confirm string // asked before it is done, if there is a script
 	done    string // shown once it is done; %s is the form's n: how many
@@ -34,10 +35,15 @@ var acts = map[string]act{
 	"pause":  {action: access.Pause, done: "The queue is paused: consumers take no more runs of it. Runs that were taken before go on.", do: pauseQueue},
 	"resume": {action: access.Pause, done: "The queue is resumed.", do: resumeQueue},
 	"cancel": {
-		action: access.Cancel, danger: true, confirm: "Cancel this run?", do: cancelRuns,
+		action: access.Cancel, ofRuns: true, danger: true, confirm: "Cancel this run?", do: eachRun(access.Cancel, cancelRun),
 		done: "Cancelled: %s. One that runs ends once its consumer has learned of it, within about a second.",
 	},
-	"retry": {action: access.Retry, done: "Queued again: %s.", do: retryRuns},
+	"run-now": {action: access.RunNow, ofRuns: true, done: "Made due now: %s.", do: eachRun(access.RunNow, runNow)},
+	"retry":   {action: access.Retry, ofRuns: true, done: "Queued again: %s, with all attempts.", do: eachRun(access.Retry, retryRun)},
+	"delete": {
+		action: access.Delete, ofRuns: true, danger: true, confirm: "Delete this dead letter for good?", done: "Deleted for good: %s.",
+		do: eachRun(access.Delete, deleteRun),
+	},
 }
 
 // doneText returns what a form did, from the address that it sent people to.
@@ -84,13 +90,16 @@ func (s *site) act(w http.ResponseWriter, r *http.Request) {
 // do does what the user may do, and has it logged.
 func (s *site) do(ctx context.Context, a act, form url.Values) (n int, err error) {
 	entry, task := access.EntryOf(ctx), form.Get("task")
-	ids := form["id"]
+	ids := append(form["id"], form["run"]...)
 	if len(ids) == 0 {
 		ids = form["queue"]
 	}
 	entry.Set(a.action, task, ids...)
 	entry.Add("do", form.Get("do"), "queue", strings.Join(form["queue"], " "))
-	if err = access.Check(ctx, a.action, task); err == nil {
+	if !a.ofRuns {
+		err = access.Check(ctx, a.action, task)
+	}
+	if err == nil {
 		n, err = a.do(ctx, s, form)
 	}
 	if err != nil {

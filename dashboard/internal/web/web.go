@@ -68,6 +68,7 @@ type page struct {
 // pages are all pages, in the order of the navigation.
 var pages = []page{
 	{"", "Overview", "Now", overviewPage},
+	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
 }
 
