@@ -44,6 +44,11 @@ var acts = map[string]act{
 		action: access.Delete, ofRuns: true, danger: true, confirm: "Delete this dead letter for good?", done: "Deleted for good: %s.",
 		do: eachRun(access.Delete, deleteRun),
 	},
+
+	"queue":   {action: access.Queue, done: "The run is queued.", do: queueRun},
+	"preview": {action: access.Queue, do: previewRun},
+	"disable": {action: access.Disable, danger: true, done: "The task is disabled: no consumer takes its runs, and no tick is queued. Runs that were taken before go on.", do: disableTask},
+	"enable":  {action: access.Disable, done: "The task is enabled.", do: enableTask},
 }
 
 // doneText returns what a form did, from the address that it sent people to.
@@ -79,6 +84,11 @@ func (s *site) act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	n, err := s.do(r.Context(), a, form)
+	var again *againError
+	if errors.As(err, &again) {
+		s.showAgain(w, r, again)
+		return
+	}
 	if err != nil {
 		s.fail(w, r, err)
 		return

@@ -131,6 +131,7 @@ var statusOfEmpty = func() map[string]int {
 		all[p.name] = http.StatusOK
 	}
 	all["run"] = http.StatusNotFound
+	all["task"] = http.StatusNotFound
 	return all
 }()
 

@@ -19,7 +19,8 @@ import (
 var functions = template.FuncMap{
 	"link": link, "when": when, "span": span, "num": number, "brief": brief, "shown": shown, "bytes": bytesText,
 	"pretty": pretty, "plural": plural, "rate": ratePerMinute, "join": strings.Join, "ref": newRef,
-	"add": func(a, b int) int { return a + b },
+	"add":  func(a, b int) int { return a + b },
+	"list": func(all ...string) []string { return all },
 }
 
 // pageTemplate is the layout with the content of one page.

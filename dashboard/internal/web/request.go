@@ -20,6 +20,7 @@ type request struct {
 	page  *servedPage
 	path  string     // of the page
 	query url.Values // filters and names
+	form  *formState // of a form that was sent and is shown again
 
 	asOf     time.Time // of what is shown, if it was read before
 	warnings []warning

@@ -44,6 +44,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/dashboard/internal/live"
+	"github.com/taskgen/taskgen/internal/jsonform"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -70,6 +71,8 @@ var pages = []page{
 	{"", "Overview", "Now", overviewPage},
 	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
+	{"tasks", "Tasks", "Program", tasksPage},
+	{"task", "Task", "", taskPage},
 }
 
 //go:embed templates assets
@@ -82,6 +85,7 @@ type site struct {
 	assets map[string]asset
 	looks  looks
 	hub    *live.Hub
+	forms  jsonform.Forms
 }
 
 // servedPage is a page with its template.
@@ -136,12 +140,16 @@ func readOnly(r *http.Request) bool { return r.Method == http.MethodGet || r.Met
 
 // show writes a page.
 func (s *site) show(w http.ResponseWriter, r *http.Request, p *servedPage) {
+	s.showAs(w, r, newRequest(s, r, p), http.StatusOK)
+}
+
+func (s *site) showAs(w http.ResponseWriter, r *http.Request, req *request, status int) {
 	var out bytes.Buffer
-	if err := s.render(r.Context(), &out, newRequest(s, r, p)); err != nil {
+	if err := s.render(r.Context(), &out, req); err != nil {
 		s.fail(w, r, err)
 		return
 	}
-	s.write(w, r, http.StatusOK, out.Bytes())
+	s.write(w, r, status, out.Bytes())
 }
 
 // render makes the view of a page and writes it.

@@ -141,6 +141,7 @@
     const themes = document.querySelector('[data-themes]');
     if (themes) themes.hidden = false;
     for (const e of document.querySelectorAll('[data-script]')) e.hidden = false;
+    for (const e of document.querySelectorAll('[data-here]')) e.textContent = new URL('.', location).href.replace(/\/$/, '');
     localTimes(document);
     countChosen();
     document.addEventListener('click', (e) => {
