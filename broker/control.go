@@ -79,8 +79,9 @@ const MaxLimitInfos = 100
 // LimitInfo is a limit that keeps runs back.
 type LimitInfo struct {
 	Limit
-	Used    int   // runs with it that are in flight; with Per: that started within that time
-	Waiting int64 // runs that it keeps back; a run with several limits counts for one
+	Used    int      // runs with it that are in flight; with Per: that started within that time
+	Waiting int64    // runs that it keeps back; a run with several limits counts for one
+	Run     *TaskRun // one of these; nil: unknown, as if it is large
 }
 
 // LastRun is how the latest run of a task ended.

@@ -124,6 +124,7 @@ func newQueueInfo(q *queue, found *script.QueueInfo, now time.Time) *broker.Queu
 	for _, l := range found.Limits {
 		info.Limits = append(info.Limits, broker.LimitInfo{
 			Limit: broker.Limit{Key: l.Key, Max: int(l.Max), Per: time.Duration(l.Per) * time.Microsecond}, Used: int(l.Used), Waiting: l.Waiting,
+			Run: heldRun(l.Stored),
 		})
 	}
 	slices.SortFunc(info.Limits, func(a, b broker.LimitInfo) int {
@@ -131,6 +132,15 @@ func newQueueInfo(q *queue, found *script.QueueInfo, now time.Time) *broker.Queu
 	})
 	info.Limits = info.Limits[:min(len(info.Limits), broker.MaxLimitInfos)]
 	return info
+}
+
+// heldRun returns a run that waits for a limit, nil if it is large or cannot be read.
+func heldRun(stored string) *broker.TaskRun {
+	run := new(broker.TaskRun)
+	if err := wire.ParseRun(new(broker.Decoder), []byte(stored), run); err != nil {
+		return nil
+	}
+	return run
 }
 
 // countRunning counts the runs of batches in flight. It skips a key of a wrong type, and names it by

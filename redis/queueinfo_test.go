@@ -90,6 +90,10 @@ func TestAQueueSaysWhatALimitHoldsBack(t *testing.T) {
 	}, 10*time.Second, time.Millisecond)
 	info, err := b.Queue(t.Context(), "q")
 	require.NoError(t, err)
+	for i := range info.Limits {
+		require.NotNil(t, info.Limits[i].Run)
+		info.Limits[i].Run = nil
+	}
 	require.Equal(t, []broker.LimitInfo{
 		{Limit: broker.Limit{Key: "rate", Max: 1, Per: time.Hour}, Used: 1, Waiting: 3},
 		{Limit: broker.Limit{Key: "slots", Max: 2}, Used: 2, Waiting: 3},

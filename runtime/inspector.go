@@ -82,6 +82,8 @@ type QueueStatus struct {
 	Consumers int
 	// NoConsumer is set if the queue has runs and no consumer takes from it.
 	NoConsumer bool
+	// Limits are those of QueueInfo, and whose they are.
+	Limits []HeldLimit
 }
 
 // QueueList is what [Inspector.Queues] found.
@@ -96,7 +98,7 @@ func (i *Inspector) Queues(ctx context.Context, queues ...string) (*QueueList, e
 	if err != nil {
 		return nil, fmt.Errorf("show queues: %w", err)
 	}
-	return g.queues()
+	return i.queueList(g)
 }
 
 // Overview is what [Inspector.Overview] found.
@@ -113,7 +115,7 @@ func (i *Inspector) Overview(ctx context.Context, queues ...string) (*Overview, 
 		return nil, fmt.Errorf("show queues: %w", err)
 	}
 	o := new(Overview)
-	if o.Queues, err = g.queues(); err != nil {
+	if o.Queues, err = i.queueList(g); err != nil {
 		return nil, err
 	}
 	if o.Schedules, err = i.schedules(ctx, g); err != nil {
@@ -145,7 +147,7 @@ func (i *Inspector) snapshot(ctx context.Context, queues []string) (*snapshot, e
 	return g, nil
 }
 
-func (g *snapshot) queues() (*QueueList, error) {
+func (i *Inspector) queueList(g *snapshot) (*QueueList, error) {
 	list := &QueueList{Skipped: skippedOf(g.Look)}
 	if g.unknown != nil && !errors.Is(g.unknown, errNoInstances) {
 		list.Skipped = append(list.Skipped, Skipped{Err: g.unknown})
@@ -158,6 +160,9 @@ func (g *snapshot) queues() (*QueueList, error) {
 		if g.unknown == nil {
 			s.Consumers = serving(g.instances, broker.RoleConsumer, info.Queue)
 			s.NoConsumer = s.Consumers == 0 && info.Queued+info.Delayed+info.Running > 0
+		}
+		for _, l := range info.Limits {
+			s.Limits = append(s.Limits, i.heldLimit(l))
 		}
 		list.Queues = append(list.Queues, s)
 	}

@@ -2,7 +2,9 @@ package runtime_test
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -12,6 +14,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -94,4 +97,46 @@ func TestASearchInOneQueueGoesOnInPages(t *testing.T) {
 	d, err := i.Run(t.Context(), "mine", "q000")
 	require.NoError(t, err)
 	require.Equal(t, "q000", d.Queue)
+}
+
+// TestALimitIsShownWithItsTaskAndValues has runs of two tenants wait, of which one has only large
+// ones, and asks an inspector that knows the task, and one that does not.
+func TestALimitIsShownWithItsTaskAndValues(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		for n := range 4 {
+			_, err := tasks.QueueRecorderLimited(ctx, "acme <x>", n)
+			require.NoError(t, err)
+		}
+		for n := range 3 {
+			_, err := tasks.QueueRecorderLimited(ctx, strings.Repeat("long", 1000), n)
+			require.NoError(t, err)
+		}
+		s, err := b.(broker.Leaser).OpenSession(ctx, time.Minute)
+		require.NoError(t, err)
+		for taken := 0; taken < 4; {
+			runs, err := s.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 10})
+			require.NoError(t, err)
+			taken += len(runs)
+		}
+		held := func(i *taskrt.Inspector) []taskrt.HeldLimit {
+			list, err := i.Queues(ctx, "default")
+			require.NoError(t, err)
+			require.Len(t, list.Queues[0].Limits, 2)
+			require.EqualValues(t, 2, list.Queues[0].Limits[0].Waiting)
+			return list.Queues[0].Limits
+		}
+		limits := held(i)
+		require.Equal(t, "recorder_limited", limits[0].Task)
+		require.Equal(t, []json.RawMessage{json.RawMessage(`"acme <x>"`)}, limits[0].Values)
+		require.True(t, strings.HasSuffix(limits[1].Key, "/"+limits[1].Digest), limits[1].Key)
+		if limits[1].Run == nil { // a large one, on Redis
+			require.Nil(t, limits[1].Values)
+		}
+		other, err := taskrt.NewInspector(b)
+		require.NoError(t, err)
+		limits = held(other)
+		require.Equal(t, "recorder_limited", limits[0].Task)
+		require.Nil(t, limits[0].Values)
+		require.Len(t, limits[0].Digest, 22)
+	})
 }

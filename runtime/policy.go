@@ -63,8 +63,12 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 	if appendKey == nil {
 		return name
 	}
-	sum := sha256.Sum256(appendKey(p, nil))
-	return name + "/" + base64.RawURLEncoding.EncodeToString(sum[:16])
+	return name + "/" + digestOf(appendKey(p, nil))
+}
+
+func digestOf(values []byte) string {
+	sum := sha256.Sum256(values)
+	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 
 // policiesOf returns the policies of a broker.

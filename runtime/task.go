@@ -31,6 +31,9 @@ type Task struct {
 	hasResult    bool
 	// applyPolicies sets the rules of a run from the task's policies and its payload.
 	applyPolicies func(run *broker.TaskRun) error
+	// limitValues appends the values of the parameters of a payload that its limits depend on: of
+	// concurrency, or of rate.
+	limitValues func(payload []byte, rate bool) ([]byte, error)
 }
 
 // Name returns the task's name on the wire.
@@ -97,6 +100,16 @@ func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (ans
 			}
 			d.applyPolicies(p, run)
 			return nil
+		},
+		limitValues: func(payload []byte, rate bool) ([]byte, error) {
+			p, appendKey := new(P), d.Keys.Concurrency
+			if rate {
+				appendKey = d.Keys.Rate
+			}
+			if err := d.decodeParams(new(codec.Reader), payload, 0, p); err != nil || appendKey == nil {
+				return nil, err
+			}
+			return appendKey(p, nil), nil
 		},
 		params: reflect.TypeFor[P](),
 		encode: func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },

@@ -102,6 +102,12 @@ func limitsHeld(f *fixture) {
 		{Limit: broker.Limit{Key: "rate", Max: 1, Per: time.Hour}, Used: 1, Waiting: 9},
 		{Limit: broker.Limit{Key: "key", Max: 2}, Used: 2, Waiting: 4},
 	}
+	for i := range info.Limits {
+		if run := info.Limits[i].Run; run != nil {
+			require.Equal(f, want[i].Key, run.Rules.OrZero().Limits[0].Key, "the limit of a run that it holds back")
+		}
+		info.Limits[i].Run = nil
+	}
 	require.Equal(f, want, info.Limits, "limits that hold runs back")
 
 	f.finish(s, succeeded(held...)...)

@@ -75,7 +75,11 @@ func (q *queue) limitInfos(now clock) (infos []broker.LimitInfo, held int64) {
 	slices.SortFunc(infos, func(a, b broker.LimitInfo) int {
 		return cmp.Or(cmp.Compare(b.Waiting, a.Waiting), cmp.Compare(a.Key, b.Key))
 	})
-	return infos[:min(len(infos), broker.MaxLimitInfos)], held
+	infos = infos[:min(len(infos), broker.MaxLimitInfos)]
+	for i := range infos {
+		infos[i].Run = cloneRun(infos[i].Run)
+	}
+	return infos, held
 }
 
 // info describes a limit, as the run asks for it that was queued first of those it keeps back.
@@ -88,7 +92,7 @@ func (l *limit) info(now clock) broker.LimitInfo {
 			next = e
 		}
 	}
-	info := broker.LimitInfo{Used: l.running, Waiting: waiting}
+	info := broker.LimitInfo{Used: l.running, Waiting: waiting, Run: &next.run}
 	for _, asked := range next.limits() {
 		if asked.Key != l.key {
 			continue

@@ -1,6 +1,8 @@
 package taskapp
 
 import (
+	"encoding/json"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,5 +19,23 @@ func TestSpansAreForPeople(t *testing.T) {
 		{119 * time.Minute, "119m"}, {3*time.Hour - time.Second, "3h"}, {47 * time.Hour, "47h"}, {50 * time.Hour, "2d"}, {240 * time.Hour, "10d"},
 	} {
 		require.Equal(t, c.want, span(c.d), c.d)
+	}
+}
+
+// TestALimitIsNamedByItsTask and by the values that it depends on, or by their digest.
+func TestALimitIsNamedByItsTask(t *testing.T) {
+	key := "mail/rate/" + strings.Repeat("d", 22)
+	for want, l := range map[string]limitView{
+		"other":                                {Key: "other"},
+		"mail":                                 {Key: "mail/rate", Task: "mail"},
+		`mail "acme", 3`:                       {Key: key, Task: "mail", Values: []json.RawMessage{json.RawMessage(`"acme"`), json.RawMessage("3")}, digest: strings.Repeat("d", 22)},
+		"mail (digest dddddddddddddddddddddd)": {Key: key, Task: "mail", digest: strings.Repeat("d", 22)},
+		`mail "` + strings.Repeat("x", 54) + "… (truncated)": {Key: key, Task: "mail", Values: []json.RawMessage{json.RawMessage(`"` + strings.Repeat("x", 99) + `"`)}, digest: "d"},
+	} {
+		var b strings.Builder
+		printLimits(&b, &statusView{Queues: []queueView{{Queue: "q", Limits: []limitView{l}}}})
+		lines := strings.Split(b.String(), "\n")
+		require.Equal(t, "HELD BACK BY\tQUEUE\tLIMIT\tUSED\tWAITING", lines[1])
+		require.True(t, strings.HasPrefix(lines[2], want+"\tq\t"), lines[2])
 	}
 }

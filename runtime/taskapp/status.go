@@ -3,6 +3,7 @@ package taskapp
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"fmt"
 	"io"
 	"slices"
@@ -35,11 +36,32 @@ type queueView struct {
 
 // limitView is a limit that keeps runs back.
 type limitView struct {
-	Key     string `json:"key"`
-	Max     int    `json:"max"`
-	Per     string `json:"per,omitempty"` // empty: at once
-	Used    int    `json:"used"`
-	Waiting int64  `json:"waiting"`
+	Key     string            `json:"key"`
+	Task    string            `json:"task,omitempty"`
+	Values  []json.RawMessage `json:"values,omitempty"` // of the parameters that the limit depends on
+	Max     int               `json:"max"`
+	Per     string            `json:"per,omitempty"` // empty: at once
+	Used    int               `json:"used"`
+	Waiting int64             `json:"waiting"`
+
+	digest string
+}
+
+// whose describes the limit by its task, and by the values that it depends on or their digest.
+func (l *limitView) whose() string {
+	switch {
+	case l.Task == "":
+		return l.Key
+	case l.digest == "":
+		return l.Task
+	case l.Values == nil:
+		return l.Task + " (digest " + l.digest + ")"
+	}
+	values := make([]string, len(l.Values))
+	for i, v := range l.Values {
+		values[i] = string(v)
+	}
+	return l.Task + " " + strings.Join(values, ", ")
 }
 
 func newQueueView(q *taskrt.QueueStatus) queueView {
@@ -51,7 +73,7 @@ func newQueueView(q *taskrt.QueueStatus) queueView {
 		v.Consumers = &q.Consumers
 	}
 	for _, l := range q.Limits {
-		limit := limitView{Key: l.Key, Max: l.Max, Used: l.Used, Waiting: l.Waiting}
+		limit := limitView{Key: l.Key, Task: l.Task, Values: l.Values, Max: l.Max, Used: l.Used, Waiting: l.Waiting, digest: l.Digest}
 		if l.Per > 0 {
 			limit.Per = l.Per.String()
 		}
@@ -244,7 +266,7 @@ func printLimits(w io.Writer, view *statusView) {
 			if l.Per != "" {
 				limit = fmt.Sprintf("%d in %s", l.Max, l.Per)
 			}
-			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", text.Printable(l.Key), text.Printable(q.Queue), limit, l.Used, l.Waiting)
+			fmt.Fprintf(w, "%s\t%s\t%s\t%d\t%d\n", text.Printable(text.Truncate(l.whose(), 60)), text.Printable(q.Queue), limit, l.Used, l.Waiting)
 		}
 	}
 }

@@ -50,7 +50,8 @@ func (q *QueueInfo) Queued() int64 {
 // HeldLimit is a limit that keeps runs back.
 type HeldLimit struct {
 	Key                     string
-	Max, Per, Used, Waiting int64 // Per in microseconds
+	Max, Per, Used, Waiting int64  // Per in microseconds
+	Stored                  string // one of the runs that wait; empty: it is large
 }
 
 // ParseQueueInfos parses the reply of queueinfo.lua for n queues.
@@ -91,8 +92,10 @@ func (q *QueueInfo) parse(v any) error {
 		q.Last[last[i]] = last[i+1]
 	}
 	limits, _ := parts[4].([]any)
-	for i := 0; i+4 < len(limits); i += 5 {
-		q.Limits = append(q.Limits, HeldLimit{text(limits[i]), number(limits[i+1]), number(limits[i+2]), number(limits[i+3]), number(limits[i+4])})
+	for i := 0; i+5 < len(limits); i += 6 {
+		q.Limits = append(q.Limits, HeldLimit{
+			text(limits[i]), number(limits[i+1]), number(limits[i+2]), number(limits[i+3]), number(limits[i+4]), text(limits[i+5]),
+		})
 	}
 	return nil
 }

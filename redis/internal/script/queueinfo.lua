@@ -17,8 +17,8 @@
 --       2. the tasks that are disabled
 --       3. in turn a task, and how its latest run ended
 --       4. what opens the first runs of ready lists and backlogs, and of deferred
---       5. of each limit that holds back backlogs: key, maximum, time in µs, how many runs count, and
---          how many wait
+--       5. of each limit that holds back backlogs: key, maximum, time in µs, how many runs count, how
+--          many wait, and one of these, '' if it is large
 --       6. the errors of what cannot be read
 -- include clock.lua
 local bytes, batches, looks = tonumber(A.bytes), tonumber(A.batches), tonumber(A.backlogs)
@@ -128,10 +128,10 @@ local function describe(from)
         else
           used = tonumber(read('0', 'HGET', running, limit)) or 0
         end
-        for _, value in ipairs({limit, max, per, used, n}) do
+        for _, value in ipairs({limit, max, per, used, n, #entry < 2048 and string.sub(entry, 50) or ''}) do
           limits[#limits + 1] = value
         end
-        atHash[hash] = #limits
+        atHash[hash] = #limits - 1
       end
     end
   end
