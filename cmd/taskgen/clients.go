@@ -65,7 +65,7 @@ func (e *lineError) Unwrap() error { return e.error }
 // generateLines returns the arguments of the package's go:generate lines that run
 // taskgen.
 func generateLines(dir string) (lines [][]string, err error) {
-	paths, err := filepath.Glob(filepath.Join(dir, "*.go"))
+	paths, err := goFiles(dir)
 	if err != nil {
 		return nil, fmt.Errorf("find go:generate lines: %w", err)
 	}
@@ -85,6 +85,27 @@ func generateLines(dir string) (lines [][]string, err error) {
 		}
 	}
 	return lines, nil
+}
+
+// goFiles returns the Go files of a package's folder. As for the go command, folders,
+// links to folders, and names that begin with a dot or an underscore are none: an editor's
+// lock file is a link to nothing.
+func goFiles(dir string) (paths []string, err error) {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	for _, e := range entries {
+		name, path := e.Name(), filepath.Join(dir, e.Name())
+		if filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_' {
+			continue
+		}
+		if info, err := os.Stat(path); err == nil && info.IsDir() {
+			continue
+		}
+		paths = append(paths, path)
+	}
+	return paths, nil
 }
 
 // taskgenArgs returns the arguments of a go:generate line that runs taskgen. It

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/tools/imports"
 )
 
 func TestMain(m *testing.M) {
@@ -18,7 +20,22 @@ func TestMain(m *testing.M) {
 		"taskgen-then": func() {
 			os.Exit(run(func() time.Time { return time.Date(2026, 2, 1, 12, 0, 0, 0, time.UTC) }))
 		},
+		// goimports of one file, in place.
+		"goimports": func() {
+			if err := goimports(os.Args[1]); err != nil {
+				fmt.Fprintln(os.Stderr, err)
+				os.Exit(1)
+			}
+		},
 	})
+}
+
+func goimports(path string) error {
+	formatted, err := imports.Process(path, nil, nil)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, formatted, 0o644)
 }
 
 // TestScripts runs the scenarios of testdata/taskgen with the real command. Each is a

@@ -3,6 +3,7 @@ package render
 import (
 	"go/types"
 	"maps"
+	"path"
 	"strconv"
 	"strings"
 	"unicode"
@@ -122,11 +123,27 @@ func (n *names) importAs(path, name string) {
 		return !shadowed && !n.declared[name] && !n.used[name] && !n.isLocal(name) && types.Universe.Lookup(name) == nil
 	}, name, longer(path, name))
 	n.imports[path], n.used[local] = local, true
-	if local == name && path != runtimePath {
-		n.file.ImportName(path, name)
+	if local == name && name == expectedName(path) && path != runtimePath {
+		n.file.ImportName(path, local)
 		return
 	}
 	n.file.ImportAlias(path, local)
+}
+
+// expectedName returns the name that goimports expects a package of a path to have. It
+// writes any other name in front of the path, and so would change a file without it.
+func expectedName(importPath string) string {
+	base := path.Base(importPath)
+	if version, ok := strings.CutPrefix(base, "v"); ok && strings.Contains(importPath, "/") {
+		if _, err := strconv.Atoi(version); err == nil {
+			base = path.Base(path.Dir(importPath))
+		}
+	}
+	base = strings.TrimPrefix(base, "go-")
+	if i := strings.IndexFunc(base, func(r rune) bool { return r != '_' && !unicode.IsLetter(r) && !unicode.IsDigit(r) }); i >= 0 {
+		base = base[:i]
+	}
+	return base
 }
 
 // longer returns a second name for an import: gotime for the standard library's time,

@@ -62,7 +62,7 @@ func (s *pass) list(ctx context.Context) error {
 			return err
 		}
 	}
-	return nil
+	return s.excludedPackages(found)
 }
 
 // goMessage returns the go command's own message from an error of go/packages.

@@ -30,7 +30,7 @@ func Regular(path string) error {
 // checkRegular returns an error if a Go file that the go command may read is not a
 // regular file: reading a pipe could block forever. It checks the packages of the
 // patterns and the rest of their module. Elsewhere, as in the module cache, only the
-// go command writes.
+// go command writes. It notes the directories that have Go files.
 func (s *pass) checkRegular() error {
 	looked := map[string]bool{}
 	patterns := s.cfg.Patterns
@@ -91,7 +91,10 @@ func (s *pass) regularIn(root string, below bool) error {
 			return nil
 		case d.IsDir() && (!below || excluded(path, name)):
 			return fs.SkipDir
-		case d.IsDir() || d.Type().IsRegular() || filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_':
+		case d.IsDir() || filepath.Ext(name) != ".go" || name[0] == '.' || name[0] == '_':
+			return nil
+		case d.Type().IsRegular():
+			s.goDirs[filepath.Dir(path)] = true
 			return nil
 		}
 		return s.regularTarget(path)

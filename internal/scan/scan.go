@@ -192,6 +192,7 @@ type pass struct {
 	files    map[string][]string  // the Go files of each imported package, also of indirectly imported ones
 	broken   map[string][]located // errors of other packages by import path
 	unparsed map[string]located   // the first syntax error of each package that has one
+	goDirs   map[string]bool      // directories with Go files, of the module and of the patterns
 }
 
 // Scan loads the packages of cfg and returns them sorted by path, and every problem
@@ -201,7 +202,7 @@ func Scan(ctx context.Context, cfg Config) ([]*Package, []Problem, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
 	}
-	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, files: map[string][]string{}, broken: map[string][]located{}, unparsed: map[string]located{}}
+	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, files: map[string][]string{}, broken: map[string][]located{}, unparsed: map[string]located{}, goDirs: map[string]bool{}}
 	if err := s.list(ctx); err != nil {
 		return nil, nil, err
 	}

@@ -40,7 +40,7 @@ type Result struct {
 type File struct {
 	Path    string // for messages: relative to Dir if it is below Dir
 	Target  string // absolute
-	Old     []byte // current content; nil if the file does not exist
+	Old     []byte // current content, with lines that end in \n; nil if the file does not exist
 	Content []byte // new content; nil if the file must be removed
 	Change  Change
 	Tasks   int
@@ -194,7 +194,7 @@ func compare(dir, target string, content []byte, tasks int) (*File, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("read output: %w", err)
 	}
-	file.Old = old
+	file.Old = unixLines(old)
 	switch {
 	case content == nil && (!exists || !scan.IsOutput(old)):
 		return nil, nil
@@ -202,10 +202,16 @@ func compare(dir, target string, content []byte, tasks int) (*File, error) {
 		file.Change = Orphan
 	case !exists:
 		file.Change = Missing
-	case !bytes.Equal(old, content):
+	case !bytes.Equal(file.Old, content):
 		file.Change = Stale
 	}
 	return file, nil
+}
+
+// unixLines returns a file without the carriage returns that git puts before the ends of
+// lines in some checkouts. Generated code has none of its own.
+func unixLines(content []byte) []byte {
+	return bytes.ReplaceAll(content, []byte("\r\n"), []byte("\n"))
 }
 
 // relative returns a path for messages.
