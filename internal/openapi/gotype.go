@@ -4,6 +4,7 @@ import (
 	"encoding"
 	"encoding/json"
 	"reflect"
+	"slices"
 	"strings"
 	"time"
 
@@ -146,6 +147,8 @@ func (c *components) object(typ reflect.Type, t *taskRefs) ordered.Object {
 	return o
 }
 
+// fields adds those of a struct. A field replaces one of the same name before it: a struct that
+// embeds another has its own fields behind it.
 func (c *components) fields(typ reflect.Type, t *taskRefs, properties *ordered.Object, required *[]string) {
 	for f := range typ.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
@@ -165,6 +168,8 @@ func (c *components) fields(typ reflect.Type, t *taskRefs, properties *ordered.O
 		if missing && f.Type.Kind() == reflect.Pointer {
 			f.Type = f.Type.Elem()
 		}
+		*properties = slices.DeleteFunc(*properties, func(m ordered.Member) bool { return m[0] == name })
+		*required = slices.DeleteFunc(*required, func(known string) bool { return known == name })
 		properties.Add(name, described(c.schema(f.Type, t), f.Tag))
 		if !missing {
 			*required = append(*required, name)

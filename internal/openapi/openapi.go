@@ -296,7 +296,7 @@ func problemReply(status int, problems []Problem) ordered.Object {
 	}
 	o.Add("content", ordered.Object{{"application/problem+json", ordered.Object{{"schema", ordered.Object{{"allOf", []ordered.Object{
 		{{"$ref", refPrefix + "Problem"}},
-		{{"type", "object"}, {"properties", ordered.Object{{"code", ordered.Object{{"enum", codes}}}}}},
+		{{"type", "object"}, {"properties", ordered.Object{{"code", ordered.Object{{"type", "string"}, {"enum", codes}}}}}},
 	}}}}}}})
 	return o
 }

@@ -63,8 +63,13 @@ type base struct {
 }
 
 type outcome struct {
-	ID     string         `json:"id"`
+	untyped
 	Result openapi.Result `json:"result,omitempty"`
+}
+
+type untyped struct {
+	ID     string          `json:"id"`
+	Result json.RawMessage `json:"result"`
 }
 
 func operations() []openapi.Operation {
@@ -158,6 +163,7 @@ func TestOperations(t *testing.T) {
 	require.Equal(t, "#/components/schemas/SendMailOutcome", at(send, "responses", "201", "content", "application/json", "schema", "$ref"))
 	schemas := at(doc, "components", "schemas").(map[string]any)
 	require.Equal(t, "#/components/schemas/SendMailResult", at(schemas, "SendMailOutcome", "properties", "result", "$ref"))
+	require.Equal(t, []any{"id"}, at(schemas, "SendMailOutcome", "required"))
 	require.Equal(t, false, at(schemas, "SendMailParamsLetter", "additionalProperties"))
 	require.Equal(t, []any{"duplicate", "ambiguous"}, at(send, "responses", "409", "content", "application/problem+json", "schema", "allOf").([]any)[1].(map[string]any)["properties"].(map[string]any)["code"].(map[string]any)["enum"])
 	require.NotNil(t, at(doc, "paths", "/runs", "get", "responses", "503", "headers", "Retry-After"))
