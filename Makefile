@@ -14,7 +14,7 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive ./internal/jsonform $\
 	./internal/naming ./internal/openapi ./internal/ordered ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
-.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck
+.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck chromium
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,7 +33,7 @@ build: ## compile everything, for Linux and for the other systems, there the tes
 test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
 test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
 test: raced = $(filter-out $(plain),$(tested))
-test: redis-server prometheus ## run all tests, with the race detector where there are goroutines
+test: redis-server prometheus chromium ## run all tests, with the race detector where there are goroutines
 	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GORACE=atexit_sleep_ms=0 GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
 	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
 	cd bench && $(GO) test -vet=off ./...
@@ -112,3 +112,10 @@ prometheus:
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; \
 	} || { echo "prometheus (2.42 or newer, with promtool) is needed: install it, for example with: sudo apt-get install prometheus"; exit 1; }
+
+# The browser of the dashboard's tests, and fonts, without which it shows no text.
+chromium:
+	@command -v chromium >/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-liberation fonts-dejavu-core >/dev/null; \
+	} || { echo "chromium is needed: install it, for example with: sudo apt-get install chromium"; exit 1; }

@@ -20,7 +20,13 @@ type Hub struct {
 	mu      sync.Mutex
 	watched map[string]*watched
 	turns   []string // the keys, the next to render first
-	running bool
+	loop    *loop    // nil: nobody watches
+}
+
+// loop is the goroutine that renders.
+type loop struct {
+	stop  context.CancelFunc
+	ended chan struct{}
 }
 
 // watched is a page that somebody watches.
@@ -80,37 +86,67 @@ func (h *Hub) add(ctx context.Context, key string) *watched {
 		h.turns = append(h.turns, key)
 	}
 	w.viewers++
-	if !h.running {
-		h.running = true
-		go h.run()
+	if h.loop == nil {
+		ctx, cancel := context.WithCancel(context.Background())
+		h.loop = &loop{stop: cancel, ended: make(chan struct{})}
+		go h.run(ctx, h.loop.ended)
 	}
 	return w
 }
 
+// remove ends the watch of one viewer. The last one waits for the end of the loop.
 func (h *Hub) remove(key string, w *watched) {
+	if l := h.leave(key, w); l != nil {
+		l.stop()
+		<-l.ended
+	}
+}
+
+// leave returns the loop if nobody watches any more.
+func (h *Hub) leave(key string, w *watched) (last *loop) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if w.viewers--; w.viewers == 0 {
 		delete(h.watched, key)
 		h.turns = slices.DeleteFunc(h.turns, func(turn string) bool { return turn == key })
 	}
+	if len(h.watched) == 0 {
+		last, h.loop = h.loop, nil
+	}
+	return last
 }
 
-// run renders pages in turn, until nobody watches any more.
-func (h *Hub) run() {
+// run renders pages in turn, until ctx ends.
+func (h *Hub) run(ctx context.Context, ended chan struct{}) {
+	defer close(ended)
+	turns := time.NewTicker(h.interval)
+	defer turns.Stop()
 	for {
-		time.Sleep(h.interval)
+		select {
+		case <-ctx.Done():
+			return
+		case <-turns.C:
+		}
 		key, w := h.next()
 		if w == nil {
-			return
+			continue
 		}
-		parts, err := h.render(w.ctx, key)
+		parts, err := h.renderUntil(ctx, w, key)
 		h.mu.Lock()
 		w.parts, w.err = parts, err
 		close(w.changed)
 		w.changed = make(chan struct{})
 		h.mu.Unlock()
 	}
+}
+
+// renderUntil renders a page with the values of the context of one of its viewers, until ctx
+// ends.
+func (h *Hub) renderUntil(ctx context.Context, w *watched, key string) (Parts, error) {
+	inner, cancel := context.WithCancel(w.ctx)
+	defer cancel()
+	defer context.AfterFunc(ctx, cancel)()
+	return h.render(inner, key)
 }
 
 // next returns the page whose turn it is, nil if nobody watches any.
@@ -125,6 +161,5 @@ func (h *Hub) next() (string, *watched) {
 			return key, w
 		}
 	}
-	h.running = false
 	return "", nil
 }
