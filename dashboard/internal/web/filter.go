@@ -25,7 +25,9 @@ var runStates = []broker.State{
 }
 
 // runFilter returns the filter of the query.
-func (r *request) runFilter() (taskrt.RunFilter, error) { return runFilterOf(r.site, r.query, time.Now()) }
+func (r *request) runFilter() (taskrt.RunFilter, error) {
+	return runFilterOf(r.site, r.query, time.Now())
+}
 
 // runFilterOf returns the filter of a query or a form.
 func runFilterOf(s *site, q url.Values, now time.Time) (f taskrt.RunFilter, err error) {

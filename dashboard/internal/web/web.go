@@ -71,6 +71,7 @@ var pages = []page{
 	{"", "Overview", "Now", overviewPage},
 	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
+	{"run", "Run", "", runPage},
 	{"tasks", "Tasks", "Program", tasksPage},
 	{"task", "Task", "", taskPage},
 }
@@ -124,6 +125,8 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		redirect(w, r, lastSegment(r)+"/")
 	case name == "act":
 		s.act(w, r)
+	case name == "payload" && readOnly(r):
+		s.payload(w, r)
 	case name == "events" && readOnly(r):
 		s.events(w, r)
 	case p == nil || name == errorPage.name:
