@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -124,9 +125,10 @@ type ChangeOptions struct {
 
 // Changes are what a change did so far.
 type Changes struct {
-	Changed int    // of a dry run: that match
-	Stayed  int    // that match, and could not be changed
-	Stays   []Stay // the first 100 of these
+	Changed int          // of a dry run: that match
+	Stayed  int          // that match, and could not be changed
+	Stays   []Stay       // the first 100 of these
+	Reasons []StayReason // why they stayed, the most frequent first; at most 100
 	Looked  int
 	Total   int64 // how many there were to look at, about
 }
@@ -135,6 +137,12 @@ type Changes struct {
 type Stay struct {
 	Queue, ID string
 	Why       string // such as "its id is that of a live run"
+}
+
+// StayReason is for how many runs or dead letters a change has found the same Why.
+type StayReason struct {
+	Why   string
+	Count int
 }
 
 // ChangeResult is what a change did in all.
@@ -198,6 +206,10 @@ func changesOf(done inspect.Changed) Changes {
 	for _, s := range done.Stays {
 		c.Stays = append(c.Stays, Stay(s))
 	}
+	for why, n := range done.Whys {
+		c.Reasons = append(c.Reasons, StayReason{why, n})
+	}
+	slices.SortFunc(c.Reasons, func(a, b StayReason) int { return cmp.Or(b.Count-a.Count, cmp.Compare(a.Why, b.Why)) })
 	return c
 }
 

@@ -26,7 +26,8 @@ type ChangeQuery struct {
 type Changed struct {
 	Changed int // of a dry run: match
 	Stayed  int
-	Stays   []Stay // the first MaxStays of these
+	Stays   []Stay         // the first MaxStays of these
+	Whys    map[string]int // how many stayed for which reason, for the first MaxStays reasons
 	Looked  int
 	Total   int64 // runs or dead letters there were at the start, about
 }
@@ -42,7 +43,7 @@ type Stay struct {
 // Change changes all that match, queue by queue and page by page, until ctx ends. It returns
 // what it did beside an error too.
 func (l *Look) Change(ctx context.Context, c ChangeQuery) (Changed, error) {
-	w := &changeSearch{l: l, c: c, began: time.Now()}
+	w := &changeSearch{l: l, c: c, began: time.Now(), done: Changed{Whys: make(map[string]int)}}
 	var err error
 	if w.searcher, err = l.fleet.searcher(); err == nil && !c.DryRun {
 		w.changer, err = l.fleet.changer()
@@ -163,6 +164,11 @@ func (w *changeSearch) endQueue(queue string) {
 	w.done.Stayed += len(w.stays)
 	for _, s := range w.stays[:min(len(w.stays), MaxStays-len(w.done.Stays))] {
 		w.done.Stays = append(w.done.Stays, Stay{queue, s.ID, s.Why})
+	}
+	for _, s := range w.stays {
+		if _, known := w.done.Whys[s.Why]; known || len(w.done.Whys) < MaxStays {
+			w.done.Whys[s.Why]++
+		}
 	}
 	w.stays = nil
 }

@@ -78,6 +78,7 @@ type changeView struct {
 	Deleted  *int         `json:"deleted,omitempty"`
 	Stayed   int          `json:"stayed"`          // chosen, and not changed
 	Stays    []stayView   `json:"stays,omitempty"` // the first of these
+	Reasons  []reasonView `json:"reasons,omitempty"`
 	Looked   int          `json:"looked"`
 	Outcomes []cancelView `json:"outcomes,omitempty"`
 }
@@ -87,6 +88,12 @@ type stayView struct {
 	ID    string `json:"id"`
 	Queue string `json:"queue,omitempty"`
 	Why   string `json:"why"`
+}
+
+// reasonView is why some stayed.
+type reasonView struct {
+	Why   string `json:"why"`
+	Count int    `json:"count"`
 }
 
 // change changes what ids or flags choose.
@@ -162,11 +169,20 @@ func newChangeView(what *changeKind, r *taskrt.ChangeResult, dry bool) *changeVi
 	for _, id := range r.Missing {
 		view.Stays = append(view.Stays, stayView{ID: id, Why: what.why})
 	}
+	for _, reason := range r.Reasons {
+		view.Reasons = append(view.Reasons, reasonView(reason))
+	}
+	if n := len(r.Missing); n > 0 {
+		view.Reasons = append(view.Reasons, reasonView{what.why, n})
+	}
 	return view
 }
 
-// mostStays is how many of those that stayed are named for people.
-const mostStays = 20
+// What people see of those that stayed.
+const (
+	mostReasons = 20
+	mostStays   = 3 // ids of each reason
+)
 
 func (c *control) printChange(what *changeKind, view *changeView, o *changeOptions) error {
 	if o.json {
@@ -187,18 +203,41 @@ func (c *control) printChange(what *changeKind, view *changeView, o *changeOptio
 		}
 		b.WriteString("\n")
 	}
-	for _, s := range view.Stays[:min(len(view.Stays), mostStays)] {
-		fmt.Fprintf(&b, "  %s", text.Printable(s.ID))
-		if s.Queue != "" {
-			fmt.Fprintf(&b, " (queue %s)", text.Printable(s.Queue))
-		}
-		fmt.Fprintf(&b, ": %s\n", text.Printable(s.Why))
-	}
-	if more := view.Stayed - mostStays; more > 0 {
-		fmt.Fprintf(&b, "  and %d more\n", more)
-	}
+	view.printStays(&b)
 	_, err := io.WriteString(c.line.stdout, b.String())
 	return err
+}
+
+// printStays prints why some stayed, a line for each reason, with the first ids.
+func (v *changeView) printStays(w io.Writer) {
+	more := v.Stayed
+	for _, r := range v.Reasons[:min(len(v.Reasons), mostReasons)] {
+		more -= r.Count
+		var ids []string
+		for _, s := range v.Stays {
+			if s.Why != r.Why || len(ids) == mostStays {
+				continue
+			}
+			id := text.Printable(s.ID)
+			if s.Queue != "" {
+				id += " (queue " + text.Printable(s.Queue) + ")"
+			}
+			ids = append(ids, id)
+		}
+		switch why := text.Printable(r.Why); {
+		case len(ids) == 0:
+			fmt.Fprintf(w, "  %d: %s\n", r.Count, why)
+		case r.Count == 1:
+			fmt.Fprintf(w, "  %s: %s\n", ids[0], why)
+		case r.Count == len(ids):
+			fmt.Fprintf(w, "  %d: %s: %s\n", r.Count, why, strings.Join(ids, ", "))
+		default:
+			fmt.Fprintf(w, "  %d: %s, such as %s\n", r.Count, why, strings.Join(ids, ", "))
+		}
+	}
+	if more > 0 {
+		fmt.Fprintf(w, "  and %d more\n", more)
+	}
 }
 
 // ask counts what would be changed, and asks whether it may be.

@@ -179,7 +179,7 @@ func TestADeadLetterInWhoseWayARunIsStays(t *testing.T) {
 	require.Equal(t, "0 dead letters queued again, 1 stayed:\n"+why, f.stays(1, "dead", "retry", "--yes", "--task", "misbehave"))
 	a := f.app("dead", "retry", "--yes", "--all", "--json")
 	require.Equal(t, 1, a.code)
-	require.JSONEq(t, `{"retried":0,"stayed":1,"looked":1,"stays":[{"id":"mine","queue":"default","why":"its id is that of a live run"}]}`, a.stdout)
+	require.JSONEq(t, `{"retried":0,"stayed":1,"looked":1,"stays":[{"id":"mine","queue":"default","why":"its id is that of a live run"}],"reasons":[{"why":"its id is that of a live run","count":1}]}`, a.stdout)
 	require.Equal(t, "0 dead letters queued again, 1 stayed:\n"+why, f.stays(1, "dead", "retry", "mine"))
 	require.Contains(t, f.stays(2, "dead", "retry", "mine", "nobody"), why+"  nobody: no dead letter has this id\n")
 	require.Equal(t, "1 dead letter deleted\n", f.says("dead", "delete", "mine"))

@@ -2,11 +2,14 @@ package taskapp
 
 import (
 	"encoding/json"
+	"fmt"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 func TestSpansAreForPeople(t *testing.T) {
@@ -38,4 +41,18 @@ func TestALimitIsNamedByItsTask(t *testing.T) {
 		require.Equal(t, "HELD BACK BY\tQUEUE\tLIMIT\tUSED\tWAITING", lines[1])
 		require.True(t, strings.HasPrefix(lines[2], want+"\tq\t"), lines[2])
 	}
+}
+
+// TestThoseThatStayedAreGroupedByTheReason has more of them than are listed.
+func TestThoseThatStayedAreGroupedByTheReason(t *testing.T) {
+	const moved, ended, missing = "it was taken or changed meanwhile", "it ended meanwhile", "no run has this id"
+	r := &taskrt.ChangeResult{Changes: taskrt.Changes{Changed: 7, Stayed: 4013, Reasons: []taskrt.StayReason{{Why: moved, Count: 4000}, {Why: ended, Count: 2}, {Why: "a", Count: 1}}}, Missing: []string{"m"}}
+	for i := range 100 {
+		r.Stays = append(r.Stays, taskrt.Stay{Queue: "q", ID: fmt.Sprint(i), Why: moved})
+	}
+	r.Stays[1].Why, r.Stays[3].Why = ended, ended
+	var b strings.Builder
+	newChangeView(&changeKind{key: "cancelled", why: missing}, r, false).printStays(&b)
+	require.Equal(t, "  4000: it was taken or changed meanwhile, such as 0 (queue q), 2 (queue q), 4 (queue q)\n"+
+		"  2: it ended meanwhile: 1 (queue q), 3 (queue q)\n  1: a\n  m: no run has this id\n  and 10 more\n", b.String())
 }
