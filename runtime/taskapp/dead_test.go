@@ -47,7 +47,7 @@ func TestWhatIsNoDeadLetterIsListedAndDeleted(t *testing.T) {
 	require.Contains(t, out, "\n4 of these cannot be read, and can only be deleted.\n")
 	require.NotContains(t, f.says("dead", "list", "--kind", "timeout"), "cannot be read")
 	require.Contains(t, f.says("run", list[1].ID), "failure   the stored entry is no dead letter: ")
-	require.Contains(t, f.stays(2, "dead", "retry", rawIDOfNothing), "  "+rawIDOfNothing+" (queue default): ")
+	require.Contains(t, f.stays(2, "dead", "retry", rawIDOfNothing), ": "+rawIDOfNothing+" (queue default), "+rawIDOfNothing+" (queue default)\n")
 	require.Regexp(t, `^1 dead letter queued again, 4 stayed:\n`, f.stays(4, "dead", "retry", "--all", "--yes"))
 	f.kill(1, "timeout")
 
