@@ -130,7 +130,7 @@ var statusOfEmpty = func() map[string]int {
 	for _, p := range pages {
 		all[p.name] = http.StatusOK
 	}
-	all["run"] = http.StatusNotFound
+	all["run"], all["queue"] = http.StatusNotFound, http.StatusNotFound
 	all["task"] = http.StatusNotFound
 	return all
 }()

@@ -71,7 +71,9 @@ var pages = []page{
 	{"", "Overview", "Now", overviewPage},
 	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
+	{"consumers", "Consumers", "Now", consumersPage},
 	{"run", "Run", "", runPage},
+	{"queue", "Queue", "", queuePage},
 	{"tasks", "Tasks", "Program", tasksPage},
 	{"task", "Task", "", taskPage},
 }
