@@ -33,7 +33,7 @@ build: ## compile everything, for Linux and for the other systems, there the tes
 test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
 test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
 test: raced = $(filter-out $(plain),$(tested))
-test: redis-server prometheus chromium ## run all tests, with the race detector where there are goroutines
+test: redis-server prometheus chromium bin/axe/.fetched ## run all tests, with the race detector where there are goroutines
 	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GORACE=atexit_sleep_ms=0 GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
 	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
 	cd bench && $(GO) test -vet=off ./...
@@ -119,3 +119,9 @@ chromium:
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium fonts-liberation fonts-dejavu-core >/dev/null; \
 	} || { echo "chromium is needed: install it, for example with: sudo apt-get install chromium"; exit 1; }
+
+# Its licence, MPL 2.0, is another than this module's: it is fetched, and in no commit.
+bin/axe/.fetched: tools/axe/package.json tools/axe/package-lock.json
+	@command -v npm >/dev/null || { echo "npm is needed, which fetches axe-core: install Node.js 18 or newer"; exit 1; }
+	@mkdir -p bin/axe && cp tools/axe/*.json bin/axe && cd bin/axe && npm ci --ignore-scripts --no-audit --no-fund --silent
+	@touch $@

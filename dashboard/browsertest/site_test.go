@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -28,6 +29,8 @@ type site struct {
 	look   *taskrt.Inspector
 	http   *httptest.Server
 	base   string // address of the dashboard, with a slash at its end
+
+	letGo func() // ends all runs of Hold
 }
 
 // newSite starts a dashboard over the server of all tests.
@@ -43,6 +46,7 @@ func newSiteOn(t *testing.T, server *redistest.Server, cfg redis.Config) *site {
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, b.Close()) })
 	s := &site{t: t, desk: &desk.Desk{Open: make(chan struct{})}, broker: b}
+	s.letGo = sync.OnceFunc(func() { close(s.desk.Open) })
 	s.tasks = desk.Tasks(s.desk)
 	s.look, err = taskrt.NewInspector(b, s.tasks)
 	require.NoError(t, err)
@@ -85,6 +89,7 @@ func (s *site) consume(cfg taskrt.ConsumerConfig) (stop func()) {
 	stop = func() {
 		if !stopped {
 			stopped = true
+			s.letGo()
 			cancel()
 			require.NoError(s.t, <-ended)
 		}

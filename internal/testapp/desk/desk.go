@@ -46,10 +46,11 @@ func GreetGuest(ctx context.Context, name string, times int64, at time.Time, pau
 	return strings.TrimSpace(strings.Repeat("hello "+name+" ", int(times))), nil
 }
 
-// Hold goes on until the desk is open, and says how far it is.
+// Hold goes on until the desk is open, and says how far it is: two of a label at once.
 //
 //task:io
 //task:queue lobby
+//task:concurrency 2 by=label
 //task:retry 0
 //task:timeout 10m
 //task:result 1h params

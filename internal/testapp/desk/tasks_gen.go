@@ -77,7 +77,7 @@ type GreetGuestParams struct {
 	Pin   string
 }
 
-// QueueDeskHold queues [Desk.Hold]: it goes on until the desk is open, and says how far it is.
+// QueueDeskHold queues [Desk.Hold]: it goes on until the desk is open, and says how far it is: two of a label at once.
 func QueueDeskHold(ctx context.Context, label string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
 	return taskrt.Queue(ctx, deskHoldTask, &DeskHoldParams{Label: label}, opts...)
 }
@@ -306,17 +306,24 @@ func (p *GreetGuestParams) DecodeMsgpack(d *msgpack.Decoder) error { return code
 var deskHoldTask = &taskrt.Definition[DeskHoldParams, taskrt.None]{
 	Spec: taskrt.Spec{
 		Name:       "desk_hold",
-		Doc:        "Hold goes on until the desk is open, and says how far it is.",
+		Doc:        "Hold goes on until the desk is open, and says how far it is: two of a label at once.",
 		Kind:       taskrt.IO,
 		Queue:      "lobby",
 		Retry:      taskrt.RetryPolicy{Attempts: 1},
 		Timeout:    10 * time.Minute,
 		Keep:       time.Hour,
 		KeepParams: true,
+		Limit:      taskrt.Limit{Concurrency: 2},
 		Params:     "label string",
 	},
 	AppendParams: (*DeskHoldParams).AppendMsgpack,
 	ReadParams:   (*DeskHoldParams).ReadMsgpack,
+	Keys: taskrt.Keys[DeskHoldParams]{
+		Concurrency: func(p *DeskHoldParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Label)
+			return b
+		},
+	},
 }
 
 func (p *DeskHoldParams) AppendMsgpack(b []byte) ([]byte, error) {
