@@ -23,7 +23,7 @@ import (
 //task:io
 //task:result 1m
 //task:alias send_letter
-//task:rename to address
+//task:rename to from=address
 //task:default language "en"
 func SendMail(ctx context.Context, to, language string) (string, error) {
 	return fmt.Sprintf("a mail to %s, in %s", to, language), nil

@@ -178,7 +178,7 @@ func (r *reading) removed(path string, o schema.Field, old, present []schema.Fie
 	}
 	hint := "keep it, unused, until no such run is left"
 	if successors := successors(o, old, present); path == "" && len(successors) == 1 {
-		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s %s", successors[0], successors[0], o.Key)
+		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s from=%s", successors[0], successors[0], o.Key)
 	}
 	r.add("%s is gone: its values in %s would be dropped; %s", what, r.written, hint)
 }

@@ -94,7 +94,7 @@ func TestBreakingChanges(t *testing.T) {
 		"removed from a struct": {"a: x *{y int}", "a: x *{}",
 			"task a: field x.y is gone: its values in runs queued by v1 would be dropped; keep it, unused, until no such run is left"},
 		"renamed parameter": {"a: x int", "a: y int=",
-			`task a: parameter "x" is gone: its values in runs queued by v1 would be dropped; if its new name is y, add //task:rename y x`},
+			`task a: parameter "x" is gone: its values in runs queued by v1 would be dropped; if its new name is y, add //task:rename y from=x`},
 		"narrower":        {"a: x int64", "a: x int32", `task a: parameter "x" was int64 and is int32: ` + unread + beside},
 		"no sign":         {"a: x int8", "a: x uint64", `task a: parameter "x" was int8 and is uint64: ` + unread + beside},
 		"too large":       {"a: x uint64", "a: x int64", `task a: parameter "x" was uint64 and is int64: ` + unread + beside},

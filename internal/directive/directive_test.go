@@ -53,7 +53,7 @@ func TestOptionsOfADocComment(t *testing.T) {
 		"//task:env `B= d `",
 		"//task:secret b",
 		"//task:default a  []string{`x`, \"y z\"} ",
-		"//task:rename a was",
+		"//task:rename a from=was,once",
 		"//task:tags a b  c",
 	)
 	options.NamePos, options.SchedulePos = 0, 0
@@ -74,7 +74,7 @@ func TestOptionsOfADocComment(t *testing.T) {
 		Env:         []string{"A=b=c", "B= d "},
 		Secrets:     []directive.Word{word("b", 15)},
 		Defaults:    []directive.Default{{Param: word("a", 16), Value: word("[]string{`x`, \"y z\"}", 19)}},
-		Renames:     []directive.Rename{{Param: word("a", 15), Old: word("was", 17)}},
+		Renames:     []directive.Rename{{Param: word("a", 15), Old: word("was", 22)}, {Param: word("a", 15), Old: word("once", 26)}},
 		Tags:        []string{"a", "b", "c"},
 	}, options)
 }
@@ -154,7 +154,7 @@ func FuzzDirective(f *testing.F) {
 		"//task:unique 1h by=a,b.C,,a", "//task:concurrency 4 by=.", "//task:rate 100/1m by=a", "//task:fair a.b",
 		"//task:memory 512MiB", "//task:memory 99999999999999999999TiB", `//task:env "A=b c"`, "//task:env A=", "//task:secret p",
 		"/*\n * task:io now\n */", "// +task：retry 5", "// task: memory is scarce", "///taskgen : default a b c",
-		"//task:default a \t []string{\"x\"}", "//task:default", "//task:rename a b", "//task:alias old.name",
+		"//task:default a \t []string{\"x\"}", "//task:default", "//task:rename a b", "//task:rename a from=b,,c", "//task:alias old.name",
 	} {
 		f.Add(seed)
 	}

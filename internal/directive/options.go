@@ -82,9 +82,11 @@ type Default struct {
 	Param, Value Word
 }
 
-// Rename is //task:rename: a parameter's name and an old one.
+// Rename is //task:rename: a parameter's name and an old one. Bare is one without from=,
+// whose two names could be meant in either order.
 type Rename struct {
 	Param, Old Word
+	Bare       bool
 }
 
 // Retry is //task:retry. Zero fields mean the runtime's defaults.

@@ -68,9 +68,27 @@ func applySecret(b *builder, p *parts) {
 }
 
 func applyRename(b *builder, p *parts) {
-	param, old := p.words[0], p.words[1]
-	if b.parameter(p, param) && b.parameter(p, old) {
-		b.options.Renames = append(b.options.Renames, Rename{param, old})
+	from, ok := p.keys["from"]
+	switch {
+	case len(p.words) == 2 && ok:
+		b.problem(p.words[1].Pos, "%s: unexpected argument %q", p, p.words[1].Text)
+		return
+	case len(p.words) == 2:
+		if b.parameter(p, p.words[0]) && b.parameter(p, p.words[1]) {
+			b.options.Renames = append(b.options.Renames, Rename{Param: p.words[0], Old: p.words[1], Bare: true})
+		}
+		return
+	case !ok:
+		b.problem(p.Pos, "%s needs from= with the old name, as in %s", p, p.usage)
+		return
+	}
+	pos := from.Pos
+	for _, text := range strings.Split(from.Text, ",") {
+		old := Word{text, pos}
+		pos += tokenPos(text + ",")
+		if b.parameter(p, p.words[0]) && b.parameter(p, old) {
+			b.options.Renames = append(b.options.Renames, Rename{Param: p.words[0], Old: old})
+		}
 	}
 }
 

@@ -52,7 +52,7 @@ var table = map[string]rule{
 
 	"secret":  {option: true, repeatable: true, min: 1, max: 1, usage: "//task:secret password", apply: applySecret},
 	"default": {option: true, repeatable: true, source: true, usage: `//task:default tenantID "none"`, apply: applyDefault},
-	"rename":  {option: true, repeatable: true, min: 2, max: 2, usage: "//task:rename tenantID tenant", apply: applyRename},
+	"rename":  {option: true, repeatable: true, min: 1, max: 2, keys: []string{"from"}, usage: "//task:rename tenantID from=tenant", apply: applyRename},
 }
 
 // names returns the names of all directives, sorted.

@@ -1,7 +1,9 @@
 package scan
 
 import (
+	"fmt"
 	"go/token"
+	"maps"
 	"slices"
 	"strings"
 
@@ -84,6 +86,9 @@ func (b *builder) renames(renames []directive.Rename) {
 		keys[p.Name] = p.Name
 	}
 	for _, r := range renames {
+		if b.reversed(r, keys) {
+			continue
+		}
 		p := b.lookup("rename", r.Param)
 		if p == nil {
 			continue
@@ -99,6 +104,23 @@ func (b *builder) renames(renames []directive.Rename) {
 		keys[r.Old.Text] = p.Name
 		p.Old = append(p.Old, r.Old.Text)
 	}
+}
+
+// reversed reports a rename without from=, or one whose old name is the parameter, and how
+// to write it.
+func (b *builder) reversed(r directive.Rename, params map[string]string) bool {
+	name, old, pos := r.Param.Text, r.Old.Text, r.Old.Pos
+	if params[name] != name && params[old] == old {
+		name, old, pos = old, name, r.Param.Pos
+	} else if !r.Bare {
+		return false
+	}
+	why := "the old name follows from="
+	if params[name] != name {
+		why = fmt.Sprintf("%s has no parameter %q%s, and the old name follows from=", b.made.Func, name, directive.Suggest(name, slices.Collect(maps.Values(params))))
+	}
+	b.fail(pos, "//task:rename: %s; write //task:rename %s from=%s", why, name, old)
+	return true
 }
 
 func (b *builder) keys(directiveName string, paths []directive.Word) []*Key {
