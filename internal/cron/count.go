@@ -1,6 +1,7 @@
 package cron
 
 import (
+	"fmt"
 	"math/bits"
 	"time"
 )
@@ -37,6 +38,45 @@ func (s *Schedule) TimesADay(year int, loc *time.Location) (least, greatest int)
 		least, greatest = min(least, count), max(greatest, count)
 	}
 	return least, greatest
+}
+
+// RareDay is a day of the month that an expression names and that does not come in each
+// month.
+type RareDay struct {
+	Day        int
+	Months, Of int // in how many months of a year it comes, of those that the expression names
+}
+
+// String describes the day in English: "the 31st in 7 months of 12".
+func (d RareDay) String() string {
+	return fmt.Sprintf("the %s in %d %s of %d", ordinal(d.Day), d.Months, plural(d.Months, "month"), d.Of)
+}
+
+// RareDays returns the days after the 28th that an expression names and that do not come
+// in each of its months of a year. A range that begins before them does not name them.
+func (s *Schedule) RareDays(year int) []RareDay {
+	if s.starDay {
+		return nil
+	}
+	var rare []RareDay
+	ranged := s.days&(1<<28) != 0
+	for day := 29; day <= 31; day++ {
+		has := s.days&(1<<day) != 0
+		ranged = ranged && has
+		if !has || ranged || day == 31 && s.days&lastDay != 0 {
+			continue
+		}
+		r := RareDay{Day: day, Of: bits.OnesCount64(s.months)}
+		for month := range values(s.months) {
+			if day <= monthLength(year, time.Month(month)) {
+				r.Months++
+			}
+		}
+		if r.Months < r.Of {
+			rare = append(rare, r)
+		}
+	}
+	return rare
 }
 
 // countOn returns the number of instants on the day that starts at the given wall

@@ -7,7 +7,8 @@
 // (0-23), day of month (1-31), month (1-12 or jan-dec) and day of week (0-7 or
 // sun-sat; 0 and 7 are Sunday). A field is a list of elements, separated by
 // commas; an element is a value, a range (9-17, mon-fri, sat-sun), or * for all
-// values. A range or * takes a step: */15, 10-50/20. Names are the first three
+// values. A range or * takes a step: */15, 10-50/20. The value L of the day of
+// month is its last: "59 23 L * *", "0 12 15,L * *". Names are the first three
 // letters of the English ones, in either case. @yearly, @annually, @monthly,
 // @weekly, @daily, @midnight and @hourly stand for a whole expression.
 //
@@ -19,7 +20,7 @@
 // More narrow than some crons, for what is accepted should do what it seems to
 // say: a step after a single value (5/15: write 5-59/15), a range that runs
 // backwards (22-2: write 22-23,0-2), a step longer than its range, a day that
-// never comes (the 30th of February), seconds, years, ?, L, W, #, @every,
+// never comes (the 30th of February), seconds, years, ?, L of a weekday or in a range, W, #, @every,
 // @reboot and a zone inside the expression are refused, with a hint.
 //
 // # Clock changes

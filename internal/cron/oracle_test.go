@@ -25,6 +25,10 @@ func newOracle(spec string) *oracle {
 	words := strings.Fields(spec)
 	for i, bounds := range [5][2]int{{0, 59}, {0, 23}, {1, 31}, {1, 12}, {0, 6}} {
 		for elem := range strings.SplitSeq(words[i], ",") {
+			if elem == "L" {
+				o.fields[i][lastDay] = true
+				continue
+			}
 			span, step, _ := strings.Cut(elem, "/")
 			lo, hi := bounds[0], bounds[1]
 			if span != "*" {
@@ -48,6 +52,9 @@ func newOracle(spec string) *oracle {
 	o.either = words[2][0] != '*' && words[4][0] != '*'
 	return o
 }
+
+// lastDay is the value L of the third field.
+const lastDay = 40
 
 // crowd asks many oracles at once, or five years of minutes would take minutes.
 // For each field and value it has the set of the oracles that hold it.
@@ -93,6 +100,9 @@ func (c *crowd) read(wall int64) uint64 {
 func (c *crowd) date(day int64) uint64 {
 	at := time.Unix(day*86400, 0).UTC()
 	monthDay, weekday := c.fields[2][at.Day()], c.fields[4][at.Weekday()]
+	if at.AddDate(0, 0, 1).Day() == 1 {
+		monthDay |= c.fields[2][lastDay]
+	}
 	return c.fields[3][at.Month()] & (monthDay&weekday | c.either&(monthDay|weekday))
 }
 
@@ -147,7 +157,7 @@ var oracleSpecs = []string{
 	"59 2 * * *", "0 3 * * *", "30 23 * * *", "59 23 * * *",
 	"* 1 * * *", "* 2 * * *", "*/15 1,2 * * *", "*/20 0-3 * * *", "0 0-23 * * *", "*/30 0-23/2 * * *",
 	"15,30,45 2 * * *", "0 0,12 * * *", "7 23,0 * * *", "0 9-17 * * 1-5",
-	"0 2 * * 0", "30 1 * * 7", "0 0 1 * *", "30 2 31 * *", "0 0 13 * 5", "0 1 1-7 * 0", "0 1 * * 0,6",
+	"0 2 * * 0", "30 1 * * 7", "0 0 1 * *", "30 2 31 * *", "30 2 L * *", "0 * L * *", "0 0 15,L 2,4 *", "15 1 L * 5", "0 0 *,L * 5", "0 0 13 * 5", "0 1 1-7 * 0", "0 1 * * 0,6",
 	"0 0 */2 * 1", "0 0 1-7 * */2", "0 9 30 12 *", "0 12 29 2 *", "30 2 10 3 *", "0 0 8 9 *", "1 0 * 3,4,9,10 *",
 	"0 0 1 1 *",
 }

@@ -95,10 +95,11 @@ func parseFields(parts []part) (*Schedule, *Error) {
 		text:    strings.Join(text, " "),
 		minutes: set[0], hours: set[1], days: set[2], months: set[3], weekdays: set[4],
 		realTime:  star[1],
+		starDay:   star[2],
 		eitherDay: !star[2] && !star[4],
 	}
 	if !s.possible() {
-		return nil, parts[2].errorf("day of month %q never comes in month %q", text[2], text[3])
+		return nil, parts[2].errorf("day of month %q never comes in month %q; write L for its last day", text[2], text[3])
 	}
 	return s, nil
 }
@@ -175,6 +176,10 @@ func (f *field) parse(p part) (uint64, *Error) {
 	for rest, more := p, true; more; {
 		var elem part
 		elem, rest, more = rest.cut(",")
+		if f.hasLast() && strings.EqualFold(elem.text, "l") {
+			set |= lastDay
+			continue
+		}
 		lo, hi, step, err := f.parseElement(elem, p)
 		if err != nil {
 			return 0, err
@@ -188,6 +193,9 @@ func (f *field) parse(p part) (uint64, *Error) {
 	}
 	return set, nil
 }
+
+// hasLast reports whether L is a value of the field: the last day of a month.
+func (f *field) hasLast() bool { return f.max == 31 }
 
 // parseElement parses one element of the list in the whole field.
 func (f *field) parseElement(elem, whole part) (lo, hi, step int, err *Error) {
@@ -269,6 +277,9 @@ func (f *field) parseValue(p part) (int, *Error) {
 
 func (f *field) allowed() string {
 	s := fmt.Sprintf("a number in %d-%d", f.min, f.max)
+	if f.hasLast() {
+		s += " or L"
+	}
 	if n := len(f.names); n > 0 {
 		s += fmt.Sprintf(" or a name in %s-%s", f.names[0], f.names[n-1])
 	}
@@ -280,8 +291,11 @@ func (f *field) hint(name string) string {
 	switch {
 	case name == "?":
 		return "; write *"
-	case strings.Contains(name, "#"), strings.Trim(name, "0123456789lw") == "":
-		return "; L, W and # are not supported"
+	case strings.Contains(name, "#"), strings.Trim(name, "0123456789lw") == "", name == "last":
+		if f.hasLast() {
+			return "; L, the last day of the month, stands alone or in a list; W and # are not supported"
+		}
+		return "; L is for the day of month; W and # are not supported"
 	case len(name) > 3 && slices.Contains(f.names, name[:3]):
 		return "; write " + name[:3]
 	}
@@ -301,7 +315,7 @@ func number(s string) (n int, ok bool) {
 
 // possible reports whether any day matches the day and month fields.
 func (s *Schedule) possible() bool {
-	if s.eitherDay {
+	if s.eitherDay || s.days&lastDay != 0 {
 		return true
 	}
 	// If a day must match both fields, each weekday falls on each day of a month at

@@ -6,12 +6,16 @@ import "time"
 // concurrently.
 type Schedule struct {
 	text string
-	// Sets of values: bit v is value v.
+	// Sets of values: bit v is value v. That of days may have lastDay, too.
 	minutes, hours, days, months, weekdays uint64
 
 	realTime  bool // the hour field starts with *
+	starDay   bool // the day field starts with *
 	eitherDay bool // a day need match only one of the day fields
 }
+
+// lastDay is in a set of days the last of whatever month.
+const lastDay = 1 << 32
 
 // String returns the expression with one space between its fields.
 func (s *Schedule) String() string { return s.text }

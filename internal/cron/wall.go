@@ -105,17 +105,25 @@ func (s *Schedule) daysIn(year int, month time.Month) uint64 {
 		return 0
 	}
 	first := time.Date(year, month, 1, 0, 0, 0, 0, time.UTC).Weekday()
-	length := time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day()
+	length := monthLength(year, month)
 
 	// Bit 0 of week is the weekday of the 1st; five weeks hold any month.
 	week := (s.weekdays>>first | s.weekdays<<(7-first)) & 0x7f
 	onWeekday := (week | week<<7 | week<<14 | week<<21 | week<<28) << 1
 
-	days := s.days & onWeekday
+	named := s.days
+	if named&lastDay != 0 {
+		named |= 1 << length
+	}
+	days := named & onWeekday
 	if s.eitherDay {
-		days = s.days | onWeekday
+		days = named | onWeekday
 	}
 	return days & upTo(length)
+}
+
+func monthLength(year int, month time.Month) int {
+	return time.Date(year, month+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
 func wall(year int, month time.Month, day, hour, minute int) int64 {

@@ -116,11 +116,23 @@ func (s *Schedule) dayWords() string {
 
 // dates describes the day-of-month field.
 func (s *Schedule) dates() string {
+	numbered := s.days &^ lastDay
+	if numbered != s.days {
+		return "the " + join(append(elements(numbered, ordinal), "last day")) + s.ofTheMonth()
+	}
 	p := progressionOf(s.days)
 	if p.count > 3 && p.step > 1 {
 		return fmt.Sprintf("every %s day from the %s to the %s", ordinal(p.step), ordinal(p.first), ordinal(p.last))
 	}
 	return "the " + join(elements(s.days, ordinal))
+}
+
+// ofTheMonth follows the last day, unless the names of months do.
+func (s *Schedule) ofTheMonth() string {
+	if all(s.months, 1, 12) || s.eitherDay || !all(s.weekdays, 0, 6) {
+		return " of the month"
+	}
+	return ""
 }
 
 // weekdayWords describes the day-of-week field, or "" for all days.
@@ -230,7 +242,14 @@ func units(n int, unit string) string {
 	if n == 1 {
 		return unit
 	}
-	return fmt.Sprintf("%d %ss", n, unit)
+	return fmt.Sprintf("%d %s", n, plural(n, unit))
+}
+
+func plural(n int, unit string) string {
+	if n == 1 {
+		return unit
+	}
+	return unit + "s"
 }
 
 // ordinal returns 1st for 1.

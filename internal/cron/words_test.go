@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/internal/cron"
 )
 
 func TestWords(t *testing.T) {
@@ -56,6 +58,14 @@ func TestWords(t *testing.T) {
 		"0 0 * 1-3,6 *":      "at 00:00 every day in January to March and June",
 		"*/30 * * 5 1-5":     "every 30 minutes on weekdays in May",
 		"0 0 29 feb *":       "at 00:00 on the 29th of February",
+		"59 23 L * *":        "at 23:59 on the last day of the month",
+		"0 0 l 2 *":          "at 00:00 on the last day of February",
+		"0 0 15,L * *":       "at 00:00 on the 15th and last day of the month",
+		"0 0 L,1-3,9 1,4 *":  "at 00:00 on the 1st to 3rd, 9th and last day of January and April",
+		"0 0 L * fri":        "at 00:00 on the last day of the month, and on Fridays",
+		"0 0 L 6 fri":        "at 00:00 on the last day of the month, and on Fridays, in June",
+		"*/5 * L * */2":      "every 5 minutes on Tuesdays, Thursdays, Saturdays and Sundays that fall on the last day of the month",
+		"0 0 *,L * 1":        "at 00:00 on Mondays",
 	} {
 		require.Equal(t, want, parse(t, spec).Words(), "%q", spec)
 	}
@@ -188,4 +198,29 @@ func days(spec string) []bool {
 		fit = append(fit, c.date(day) != 0)
 	}
 	return fit
+}
+
+func TestRareDays(t *testing.T) {
+	for spec, want := range map[string][]cron.RareDay{
+		"59 23 31 * *":      {{Day: 31, Months: 7, Of: 12}},
+		"0 0 30 * *":        {{Day: 30, Months: 11, Of: 12}},
+		"0 0 29 * *":        {{Day: 29, Months: 11, Of: 12}},
+		"0 0 1,29,31 * *":   {{Day: 29, Months: 11, Of: 12}, {Day: 31, Months: 7, Of: 12}},
+		"0 0 29-31 * *":     {{Day: 29, Months: 11, Of: 12}, {Day: 30, Months: 11, Of: 12}, {Day: 31, Months: 7, Of: 12}},
+		"0 0 31 1,4,6 *":    {{Day: 31, Months: 1, Of: 3}},
+		"0 0 29 2 *":        {{Day: 29, Months: 0, Of: 1}},
+		"0 0 31 * fri":      {{Day: 31, Months: 7, Of: 12}},
+		"0 0 25-31 * *":     nil,
+		"0 0 28,29,31 * *":  {{Day: 31, Months: 7, Of: 12}},
+		"0 0 31 1,3,12 *":   nil,
+		"0 0 */2 * *":       nil,
+		"0 0 28 * *":        nil,
+		"0 0 L * *":         nil,
+		"0 0 31,L * *":      nil,
+		"0 0 30,31,L 2-4 *": {{Day: 30, Months: 2, Of: 3}},
+		"@daily":            nil,
+	} {
+		require.Equal(t, want, parse(t, spec).RareDays(2026), "%q", spec)
+	}
+	require.Equal(t, []cron.RareDay(nil), parse(t, "0 0 29 * *").RareDays(2028), "a leap year")
 }

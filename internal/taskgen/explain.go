@@ -17,6 +17,7 @@ const upcoming = 5
 type Explanation struct {
 	Words        string        `json:"words"`                  // in English
 	TimesADay    TimesADay     `json:"timesADay"`              // of a cron expression: in the year of Now
+	RareDays     []RareDay     `json:"rareDays,omitempty"`     // of a cron expression: named days of the month that not each of its months has, in the year of Now
 	Next         []time.Time   `json:"next"`                   // after Now, in the schedule's zone; fewer than five if no more follow
 	ClockChanges []ClockChange `json:"clockChanges,omitempty"` // of a cron expression: in the year of Now
 }
@@ -25,6 +26,14 @@ type Explanation struct {
 type TimesADay struct {
 	Min int64 `json:"min"`
 	Max int64 `json:"max"`
+}
+
+// RareDay is a day of the month from the 29th on that comes in some months alone.
+type RareDay struct {
+	Day    int    `json:"day"`
+	Months int    `json:"months"` // that have the day
+	Of     int    `json:"of"`     // months that the expression names
+	Words  string `json:"words"`
 }
 
 // ClockChange is the effect of a clock change of the zone on a schedule.
@@ -59,6 +68,9 @@ func explainCron(s *cron.Schedule, zone *time.Location, now time.Time) *Explanat
 		Words:     s.Words(),
 		TimesADay: TimesADay{Min: int64(least), Max: int64(greatest)},
 		Next:      append([]time.Time{}, s.Upcoming(now, zone, upcoming)...), // a list, not null
+	}
+	for _, d := range s.RareDays(year) {
+		e.RareDays = append(e.RareDays, RareDay{Day: d.Day, Months: d.Months, Of: d.Of, Words: d.String()})
 	}
 	for _, c := range s.ClockChanges(year, zone) {
 		e.ClockChanges = append(e.ClockChanges, ClockChange{At: c.At, Date: c.Date, Times: c.Times, Runs: string(c.Runs), Words: c.String()})
@@ -104,6 +116,14 @@ func (s *Schedule) Lines() []string {
 		return nil
 	}
 	words := s.Words + "; " + s.TimesADay.String()
+	if s.TimesADay.Max > 0 {
+		for _, d := range s.RareDays {
+			words += ", " + d.Words
+		}
+		if len(s.RareDays) == 1 {
+			words += " (L is the last day of each)"
+		}
+	}
 	if s.Start {
 		words += "; once at start, too"
 	}
