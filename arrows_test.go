@@ -70,11 +70,12 @@ func TestImportsGoOneWay(t *testing.T) {
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/counting", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
-		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/web", "runtime"},
+		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/api", "dashboard/internal/bulk", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,
 		"dashboard/internal/live":   nil,
 		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/live", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
 		"dashboard/internal/typed":  {"internal/jsonform", "internal/naming", "internal/schema", "runtime"},
+		"dashboard/internal/api":    {"broker", "codec", "dashboard/internal/access", "dashboard/internal/bulk", "internal/jsonform", "internal/openapi", "runtime"},
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
 
 		"otel":           {"broker", "runtime"},

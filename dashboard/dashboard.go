@@ -11,6 +11,8 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/dashboard/internal/api"
+	"github.com/taskgen/taskgen/dashboard/internal/bulk"
 	"github.com/taskgen/taskgen/dashboard/internal/web"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -31,7 +33,7 @@ type Config struct {
 	Name string // of the program, as pages show it. Defaults to that of the executable
 }
 
-// New returns the dashboard of a broker that has [broker.Controls] and [broker.Records]. The
+// New returns the dashboard of a broker, and its HTTP API below api/v1/, that has [broker.Controls] and [broker.Records]. The
 // tasks tell it how to show parameters, and what to hide of them. It starts nothing that has
 // to be stopped. It returns an error if the broker lacks a part, or two tasks share a name.
 func New(b broker.Broker, cfg Config, sets ...[]taskrt.Task) (http.Handler, error) {
@@ -70,7 +72,18 @@ func newHandler(b broker.Broker, cfg Config, sets [][]taskrt.Task) (http.Handler
 	if err != nil {
 		return nil, err
 	}
-	return http.StripPrefix(prefix, guardOf(cfg, tasks).Wrap(pages)), nil
+	programs := api.New(api.Config{
+		Broker: b, Inspector: inspector, Client: cfg.Client, Tasks: tasks, Name: cfg.Name, Logger: cfg.Logger,
+		Jobs: bulk.New(inspector, cfg.Logger),
+	})
+	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasPrefix(r.URL.Path, "/api/") {
+			programs.ServeHTTP(w, r)
+			return
+		}
+		pages.ServeHTTP(w, r)
+	})
+	return http.StripPrefix(prefix, guardOf(cfg, tasks).Wrap(all)), nil
 }
 
 // guardOf returns what stands in front of all handlers.

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
 
@@ -29,6 +30,28 @@ func (c *Client) QueueTask(ctx context.Context, t Task, payload []byte, opts ...
 		what += " as " + run.ID
 	}
 	return run, fmt.Errorf("queue task %s: %w", what, advise(err))
+}
+
+// QueueTasks queues one run of a task for each of some payloads, all of them or none, as
+// [QueueBatch] does. Otherwise it is as [Client.QueueTask].
+func (c *Client) QueueTasks(ctx context.Context, t Task, payloads [][]byte, opts ...QueueOption) ([]*broker.TaskRun, error) {
+	runs := make([]*broker.TaskRun, len(payloads))
+	for i, payload := range payloads {
+		var err error
+		if runs[i], err = c.makeRun(ctx, &t, payload, opts); err != nil {
+			return nil, fmt.Errorf("queue run %d of %d of task %s: %w", i+1, len(payloads), t.spec.Name, err)
+		}
+		if i > 0 && runs[i].OwnID {
+			return nil, fmt.Errorf("queue %s of task %s: the option ID names one run; queue them one by one, each with its own", text.Count(len(payloads), "run"), t.spec.Name)
+		}
+	}
+	if len(runs) == 0 {
+		return nil, nil
+	}
+	if err := c.queue(ctx, runs...); err != nil {
+		return runs, fmt.Errorf("queue %s of task %s: %w", text.Count(len(runs), "run"), t.spec.Name, advise(err))
+	}
+	return runs, nil
 }
 
 // WaitTask waits for a run that [Client.QueueTask] queued, as [Handle.Wait] does, and returns

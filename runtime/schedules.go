@@ -74,6 +74,37 @@ func (n *callNode) schedule(ctx context.Context, spec, tz string) (*Scheduled, e
 	if err != nil {
 		return nil, err
 	}
+	return c.putSchedule(ctx, spec, tz, table, run)
+}
+
+// ScheduleTask makes a schedule of a task whose parameters are encoded, see
+// [Task.EncodeParams], as [Schedule] does. It is for programs that choose the task at run
+// time. It may be called concurrently.
+func (c *Client) ScheduleTask(ctx context.Context, t Task, payload []byte, spec, tz string, opts ...QueueOption) (*Scheduled, error) {
+	s, err := c.scheduleTask(ctx, &t, payload, spec, tz, opts)
+	if err != nil {
+		return nil, fmt.Errorf("schedule %s: %w", t.spec.Name, err)
+	}
+	return s, nil
+}
+
+func (c *Client) scheduleTask(ctx context.Context, t *Task, payload []byte, spec, tz string, opts []QueueOption) (*Scheduled, error) {
+	table, err := tick.Parse(spec, tz)
+	if err != nil {
+		return nil, err
+	}
+	run, err := c.makeRun(ctx, t, payload, opts)
+	if err != nil {
+		return nil, err
+	}
+	if err := asScheduled(run); err != nil {
+		return nil, err
+	}
+	return c.putSchedule(ctx, spec, tz, table, run)
+}
+
+// putSchedule stores a schedule, whose ticks copy the run.
+func (c *Client) putSchedule(ctx context.Context, spec, tz string, table tick.Timetable, run *broker.TaskRun) (*Scheduled, error) {
 	keeper, err := c.scheduleKeeper()
 	if err != nil {
 		return nil, err
@@ -95,14 +126,19 @@ func (n *callNode) scheduledRun(ctx context.Context, c *Client) (*broker.TaskRun
 		return nil, errors.New("a schedule queues single runs, and the call is more than one; schedule a task that returns the call")
 	}
 	run, err := newBuilder(ctx, c).newRun(n)
-	switch {
-	case err != nil:
+	if err != nil {
 		return nil, err
-	case !run.Due.IsZero():
-		return nil, errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
+	}
+	return run, asScheduled(run)
+}
+
+// asScheduled makes a run the one that each tick copies.
+func asScheduled(run *broker.TaskRun) error {
+	if !run.Due.IsZero() {
+		return errors.New("the option At fits no schedule: the schedule says when; use Delay to have runs due a while after each tick")
 	}
 	run.OwnID = false // the run of each tick has another id
-	return run, refuseSkipFailed(run)
+	return refuseSkipFailed(run)
 }
 
 // scheduleKeeper returns the broker, or an error if that keeps no schedules made at run

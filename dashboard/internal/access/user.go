@@ -170,3 +170,6 @@ func Check(ctx context.Context, action Action, task string) error {
 	}
 	return e
 }
+
+// HTTPStatus is 403.
+func (*DeniedError) HTTPStatus() int { return http.StatusForbidden }
