@@ -49,7 +49,7 @@ type API struct {
 	streams chan struct{} // one for each stream of events that is open
 	fleet   look[[]queueView]
 	routes  []route
-	openAPI func() ([]byte, error)
+	docs    [2]func() ([]byte, error) // OpenAPI, AsyncAPI
 }
 
 // New returns a handler of all paths below [Base].
@@ -61,7 +61,7 @@ func New(cfg Config) http.Handler {
 		}
 	}
 	a.keys.locked = make(map[string]*keyLock)
-	a.openAPI = sync.OnceValues(a.describe)
+	a.docs = [2]func() ([]byte, error){sync.OnceValues(a.describe), sync.OnceValues(a.describeRuns)}
 	mux := http.NewServeMux()
 	methods := make(map[string][]string)
 	for _, r := range routes {

@@ -332,3 +332,15 @@ func TestStreamsThatAreRefused(t *testing.T) {
 	s.want(400, "invalid-request", "GET", "/events?"+strings.Repeat("run=a&", maxWatched)+"run=b", "")
 	s.want(400, "invalid-request", "GET", "/events?run=a&queue=a&queue=b", "")
 }
+
+func TestDocuments(t *testing.T) {
+	s := newSite(t, nil, nil)
+	a := s.want(200, "", "GET", "/openapi.json", "")
+	require.Equal(t, "3.1", a.json["openapi"].(string)[:3])
+	paths := a.json["paths"].(map[string]any)
+	require.Contains(t, paths, "/tasks/echo/runs")
+	require.Contains(t, paths, "/runs/{id}")
+	require.Contains(t, a.text, "queueEchoBatch")
+	a = s.want(200, "", "GET", "/asyncapi.json", "")
+	require.Contains(t, a.json, "asyncapi")
+}

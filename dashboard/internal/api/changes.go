@@ -131,7 +131,9 @@ func (a *API) change(req *http.Request, c *change, up string) (any, error) {
 		if err != nil {
 			return nil, err
 		}
-		return countView{c.Do, n.Changed, n.Complete, n.Looked, n.Total, n.Missing, skippedOf(n.Skipped)}, nil
+		return jobView{
+			Do: c.Do, State: "counted", Matched: &n.Changed, Complete: &n.Complete, Looked: n.Looked, Total: n.Total, Missing: n.Missing, Skipped: skippedOf(n.Skipped),
+		}, nil
 	}
 	s, err := a.Jobs.Start(ctx, r)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/openapi"
 )
 
 // route is one operation of the API.
@@ -79,13 +80,17 @@ var routes = []route{
 	{Method: "GET", Path: "/tasks", id: "listTasks", summary: "List the tasks of the program", action: access.Read, replies: ok(tasksView{}, "the tasks"), handler: (*API).listTasks},
 	{Method: "GET", Path: "/tasks/{task}", id: "getTask", summary: "Show a task", action: access.Read, replies: ok(taskView{}, "the task"), problems: []string{"unknown-task"}, handler: (*API).getTask},
 	{
-		Method: "POST", Path: "/tasks/{task}/runs", id: "queue", summary: "Queue a run", action: access.Queue, perTask: true, query: optionParams, header: keyHeader,
+		Method: "POST", Path: "/tasks/{task}/runs", id: "queue{Task}", summary: "Queue a run of {task}", action: access.Queue, perTask: true, query: optionParams, header: keyHeader, body: openapi.Params{},
 		replies:  []out{{status: 201, doc: "the run that was queued", value: queued{}}, {status: 200, doc: "the run that an earlier request with this key queued", value: queued{}}},
 		problems: queueProblems, handler: (*API).queueRun,
 	},
 	{
-		Method: "POST", Path: "/tasks/{task}/runs:batch", id: "queueBatch", summary: "Queue a run for each of some parameters, all of them or none", action: access.Queue, perTask: true, query: optionParams,
+		Method: "POST", Path: "/tasks/{task}/runs:batch", id: "queue{Task}Batch", summary: "Queue a run of {task} for each of some parameters, all of them or none", action: access.Queue, perTask: true, query: optionParams, body: []openapi.Params{},
 		replies: []out{{status: 201, doc: "the runs that were queued", value: queuedBatch{}}}, problems: queueProblems, handler: (*API).queueBatch,
+	},
+	{
+		Method: "GET", Path: "/tasks/{task}/runs/{id...}", id: "get{Task}Run", summary: "Show a run of {task}, or wait for its end", action: access.Read, perTask: true, query: []param{queueParam, waitParam},
+		replies: ok(typedDetail{}, "the run"), problems: []string{"unknown-task", "no-run", "ambiguous", "refused"}, handler: (*API).getRun,
 	},
 	{Method: "POST", Path: "/tasks/{task}/disable", id: "disableTask", summary: "Stop the delivery of a task's runs", action: access.Disable, query: []param{queuesParam}, replies: ok(disabledView{}, "it is disabled"), problems: []string{"unknown-task"}, handler: (*API).disableTask},
 	{Method: "POST", Path: "/tasks/{task}/enable", id: "enableTask", summary: "End what disable began", action: access.Disable, query: []param{queuesParam}, replies: ok(disabledView{}, "it is enabled"), problems: []string{"unknown-task"}, handler: (*API).enableTask},
@@ -142,12 +147,13 @@ var routes = []route{
 		handler: (*API).events, problems: []string{"no-run", "refused"},
 	},
 
+	{Method: "GET", Path: "/asyncapi.json", id: "asyncapi", summary: "Describe the runs that travel through the broker as AsyncAPI 3.0", replies: ok(map[string]any{}, "the document"), handler: (*API).asyncapi},
 	{Method: "GET", Path: "/openapi.json", id: "openapi", summary: "Describe this API as OpenAPI 3.1", replies: ok(map[string]any{}, "the document"), handler: (*API).openapi},
 }
 
 var (
 	changeReplies = []out{
-		{status: 200, doc: "the job has ended, or the dry run's count", value: jobView{}},
+		{status: 200, doc: "the job has ended, or what a dry run counted", value: jobView{}},
 		{status: 202, doc: "the job goes on", value: jobView{}},
 	}
 	scheduleProblems = []string{"invalid-request", "invalid-parameters", "unknown-task", "duplicate", "refused", "outcome-unknown"}
@@ -156,6 +162,12 @@ var (
 
 // common are the problems of all operations.
 var common = []string{"invalid-request", "no-user", "denied", "too-many-requests", "internal", "unavailable"}
+
+// typedDetail is a run of a task, in the documents.
+type typedDetail struct {
+	runDetail
+	Result openapi.Result `json:"result,omitempty"`
+}
 
 // indexView lists the operations.
 type indexView struct {

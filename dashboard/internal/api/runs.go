@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -153,6 +154,11 @@ func (a *API) getRun(_ http.ResponseWriter, req *http.Request) (any, error) {
 	}
 	if err := access.Check(req.Context(), access.Read, d.Task); err != nil {
 		return nil, err
+	}
+	if name := req.PathValue("task"); name != "" {
+		if t, err := a.task(req, access.Read); err != nil || t.Name() != a.byName[d.Task].Name() {
+			return nil, cmp.Or(err, error(&codedError{http.StatusNotFound, "no-run", "the run is one of another task"}))
+		}
 	}
 	if wait > 0 && !d.State.Ended() {
 		waiting, cancel := context.WithTimeout(req.Context(), wait)

@@ -401,11 +401,13 @@ func bucketsOf(h broker.Histogram) []int64 {
 
 // jobView is a change of all that match.
 type jobView struct {
-	ID        string        `json:"id"`
-	User      string        `json:"user"`
+	ID        string        `json:"id,omitempty"`
+	User      string        `json:"user,omitempty"`
 	Do        string        `json:"do"`
-	State     string        `json:"state" doc:"running, done, stopped or failed"`
-	Started   time.Time     `json:"started_at"`
+	State     string        `json:"state" doc:"running, done, stopped or failed; counted: it was a dry run"`
+	Matched   *int          `json:"matched,omitempty" doc:"of a dry run"`
+	Complete  *bool         `json:"complete,omitempty" doc:"of a dry run; false: there was no time to look at all, and there may be more"`
+	Started   time.Time     `json:"started_at,omitzero"`
 	Ended     time.Time     `json:"ended_at,omitzero"`
 	PerSecond int           `json:"per_second,omitempty"`
 	Changed   int           `json:"changed"`
@@ -422,15 +424,4 @@ type stayView struct {
 	ID    string `json:"id"`
 	Queue string `json:"queue,omitempty"`
 	Why   string `json:"why"`
-}
-
-// countView is what a change of all would change.
-type countView struct {
-	Do       string        `json:"do"`
-	Matched  int           `json:"matched"`
-	Complete bool          `json:"complete" doc:"false: there was no time to look at all, and there may be more"`
-	Looked   int           `json:"looked"`
-	Total    int64         `json:"total"`
-	Missing  []string      `json:"missing,omitempty"`
-	Skipped  []skippedView `json:"skipped,omitempty"`
 }
