@@ -57,6 +57,9 @@ func operations(routes []route) (all []openapi.Operation) {
 			Method: r.Method, Path: path, ID: r.id, Summary: r.summary, Tag: strings.TrimSuffix(tag, ".json"), PerTask: r.perTask, Action: string(r.action),
 			Query: paramDocs(r.query), Header: paramDocs(r.header), Body: r.body, Problems: append(append([]string{}, common...), r.problems...),
 		}
+		if r.body != nil {
+			op.Problems = append(op.Problems, "too-large", "unsupported-type")
+		}
 		for _, o := range r.replies {
 			op.Replies = append(op.Replies, openapi.Reply{Status: o.status, Doc: o.doc, Value: o.value, Type: o.media})
 		}

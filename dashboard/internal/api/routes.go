@@ -90,7 +90,7 @@ var routes = []route{
 	},
 	{
 		Method: "GET", Path: "/tasks/{task}/runs/{id...}", id: "get{Task}Run", summary: "Show a run of {task}, or wait for its end", action: access.Read, perTask: true, query: []param{queueParam, waitParam},
-		replies: ok(typedDetail{}, "the run"), problems: []string{"unknown-task", "no-run", "ambiguous", "refused"}, handler: (*API).getRun,
+		replies: ok(taskRun{}, "the run"), problems: []string{"unknown-task", "no-run", "ambiguous", "refused"}, handler: (*API).getRun,
 	},
 	{Method: "POST", Path: "/tasks/{task}/disable", id: "disableTask", summary: "Stop the delivery of a task's runs", action: access.Disable, query: []param{queuesParam}, replies: ok(disabledView{}, "it is disabled"), problems: []string{"unknown-task"}, handler: (*API).disableTask},
 	{Method: "POST", Path: "/tasks/{task}/enable", id: "enableTask", summary: "End what disable began", action: access.Disable, query: []param{queuesParam}, replies: ok(disabledView{}, "it is enabled"), problems: []string{"unknown-task"}, handler: (*API).enableTask},
@@ -163,9 +163,10 @@ var (
 // common are the problems of all operations.
 var common = []string{"invalid-request", "no-user", "denied", "too-many-requests", "internal", "unavailable"}
 
-// typedDetail is a run of a task, in the documents.
-type typedDetail struct {
+// taskRun is a run of a task, in the documents.
+type taskRun struct {
 	runDetail
+	Params openapi.Params `json:"params,omitempty"`
 	Result openapi.Result `json:"result,omitempty"`
 }
 

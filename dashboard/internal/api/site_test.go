@@ -37,6 +37,8 @@ type site struct {
 	broker broker.Broker
 	client *taskrt.Client
 	log    *buffer
+
+	conformer *conformer // every reply is held to the OpenAPI document
 }
 
 // buffer is a log that may be written and read concurrently.
@@ -73,6 +75,9 @@ func newSite(t *testing.T, b broker.Broker, f access.Finder) *site {
 	s := &site{t: t, broker: b, client: taskrt.NewClient(b, taskrt.ClientConfig{}), log: new(buffer)}
 	logger := slog.New(slog.NewTextHandler(s.log, nil))
 	h := New(Config{Broker: b, Inspector: inspector, Client: s.client, Tasks: all, Jobs: bulk.New(inspector, logger), Name: "testapp", Logger: logger})
+	doc := httptest.NewRecorder()
+	h.ServeHTTP(doc, httptest.NewRequestWithContext(t.Context(), http.MethodGet, Base+"/openapi.json", nil))
+	s.conformer = conformerOf(t, doc.Body.Bytes())
 	s.server = httptest.NewUnstartedServer(access.NewGuard(access.GuardConfig{Finder: f, Logger: logger}).Wrap(h))
 	base, cancel := context.WithCancel(t.Context())
 	s.server.Config.BaseContext = func(net.Listener) context.Context { return base }
@@ -113,6 +118,7 @@ func (s *site) do(method, path, body string, headers ...string) answer {
 	if len(text) > 0 && strings.Contains(res.Header.Get("Content-Type"), "json") {
 		require.NoError(s.t, json.Unmarshal(text, &a.json), a.text)
 	}
+	s.conformer.check(s.t, method, path, a)
 	return a
 }
 
