@@ -14,7 +14,7 @@ SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive ./internal/jsonform $\
 	./internal/naming ./internal/openapi ./internal/ordered ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
-.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck chromium
+.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck chromium clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,13 +33,13 @@ build: ## compile everything, for Linux and for the other systems, there the tes
 test: tested = $(or $(shell $(GO) list -e $(PKG)),$(error no packages to test))
 test: plain = $(filter $(shell $(GO) list -e $(PLAIN)),$(tested))
 test: raced = $(filter-out $(plain),$(tested))
-test: redis-server prometheus chromium bin/axe/.fetched ## run all tests, with the race detector where there are goroutines
+test: redis-server prometheus chromium bin/axe/.fetched clients ## run all tests, with the race detector where there are goroutines
 	$(if $(raced),GOFLAGS='$(GOFLAGS) -race' GORACE=atexit_sleep_ms=0 GOGC=400 $(GO) test -vet=off -timeout 20m -p 3 -parallel 4 $(raced))
 	$(if $(plain),$(GO) test -vet=off -timeout 20m -parallel 4 $(plain))
 	cd bench && $(GO) test -vet=off ./...
 
 test-local: ## run the tests of the packages that need no Redis
-	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(redistest|promtest)' | cut -d ' ' -f 1)
+	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(redistest|promtest|openapi/clients)' | cut -d ' ' -f 1)
 
 soak: redis-server prometheus ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
 	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron ./internal/testapp/trees
@@ -112,6 +112,20 @@ prometheus:
 		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 		apt-get update -qq && RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus >/dev/null; \
 	} || { echo "prometheus (2.42 or newer, with promtool) is needed: install it, for example with: sudo apt-get install prometheus"; exit 1; }
+
+# The public generators of clients of the HTTP API, as their lock file says, and what their
+# clients run on. Go ignores a folder whose name begins with an underscore.
+clients: bin/_clients/.installed
+	@command -v curl >/dev/null && test -e /usr/bin/python3 && /usr/bin/python3 -c 'import dateutil' 2>/dev/null || { \
+		test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+		apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends curl python3 python3-dateutil >/dev/null; \
+	} || { echo "curl and python3 with dateutil are needed: install them, for example with: sudo apt-get install curl python3-dateutil"; exit 1; }
+
+bin/_clients/.installed: internal/openapi/clients/package.json internal/openapi/clients/package-lock.json
+	@command -v npm >/dev/null || { echo "npm with Node.js 20 is needed: install it, for example from nodejs.org"; exit 1; }
+	@mkdir -p bin/_clients && cp $^ bin/_clients/
+	cd bin/_clients && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $@
 
 # The browser of the dashboard's tests, and fonts, without which it shows no text.
 chromium:

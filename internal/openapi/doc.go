@@ -63,9 +63,6 @@ type Reply struct {
 	Type   string // of the content; defaults to application/json
 }
 
-// AnyOf are values of the Go types of a body that can be of several.
-type AnyOf []any
-
 // Problem is a code of errors, which are application/problem+json (RFC 9457).
 type Problem struct {
 	Code   string

@@ -243,18 +243,7 @@ func (w *writer) param(p Param) ordered.Object {
 }
 
 func (w *writer) content(media string, value any, refs *taskRefs) ordered.Object {
-	one := func(value any) ordered.Object { return w.schema(reflect.TypeOf(value), refs) }
-	var shape ordered.Object
-	if several, ok := value.(AnyOf); ok {
-		var list []ordered.Object
-		for _, v := range several {
-			list = append(list, one(v))
-		}
-		shape = ordered.Object{{"anyOf", list}}
-	} else {
-		shape = one(value)
-	}
-	return ordered.Object{{media, ordered.Object{{"schema", shape}}}}
+	return ordered.Object{{media, ordered.Object{{"schema", w.schema(reflect.TypeOf(value), refs)}}}}
 }
 
 func (w *writer) responses(op Operation, refs *taskRefs) (ordered.Object, error) {

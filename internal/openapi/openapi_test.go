@@ -75,7 +75,7 @@ func operations() []openapi.Operation {
 			{Name: "older", Doc: "older than", Value: time.Duration(0)},
 			{Name: "limit", Doc: "at most", Value: 0},
 		}, Replies: []openapi.Reply{{Status: 200, Doc: "a page of runs", Value: page[run]{}}}, Problems: []string{"denied", "unavailable"}},
-		{Method: "GET", Path: "/runs/{id}", ID: "getRun", Summary: "Shows a run.", Tag: "runs", Replies: []openapi.Reply{{Status: 200, Doc: "the run", Value: openapi.AnyOf{run{hidden: 0}, base{}}}}, Problems: []string{"no-run"}},
+		{Method: "GET", Path: "/runs/{id}", ID: "getRun", Summary: "Shows a run.", Tag: "runs", Replies: []openapi.Reply{{Status: 200, Doc: "the run", Value: run{hidden: 0}}}, Problems: []string{"no-run"}},
 		{Method: "DELETE", Path: "/runs/{id}", ID: "cancelRun", Summary: "Cancels a run.", Tag: "runs", Replies: []openapi.Reply{{Status: 204, Doc: "cancelled"}}, Problems: []string{"no-run"}},
 		{Method: "GET", Path: "/events", ID: "events", Summary: "Streams events.", Tag: "events", Replies: []openapi.Reply{{Status: 200, Doc: "a stream", Type: "text/event-stream"}}},
 		{
@@ -132,7 +132,6 @@ func TestOperations(t *testing.T) {
 	require.Equal(t, "#/components/schemas/SendMailOutcome", openapitest.At(send, "responses", "201", "content", "application/json", "schema", "$ref"))
 	schemas := openapitest.At(doc, "components", "schemas").(map[string]any)
 	require.Equal(t, "#/components/schemas/SendMailResult", openapitest.At(schemas, "SendMailOutcome", "properties", "result", "$ref"))
-	require.Len(t, openapitest.At(doc, "paths", "/runs/{id}", "get", "responses", "200", "content", "application/json", "schema", "anyOf"), 2)
 	require.Equal(t, []any{"id"}, openapitest.At(schemas, "SendMailOutcome", "required"))
 	require.Equal(t, false, openapitest.At(schemas, "SendMailParamsLetter", "additionalProperties"))
 	require.Equal(t, []any{"duplicate", "ambiguous"}, openapitest.At(send, "responses", "409", "content", "application/problem+json", "schema", "allOf").([]any)[1].(map[string]any)["properties"].(map[string]any)["code"].(map[string]any)["enum"])
