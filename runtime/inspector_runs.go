@@ -27,6 +27,10 @@ type RunFilter struct {
 	// of the last failure, or of any attempt.
 	Error string
 
+	// Alike is the Error of a [DeadGroup]: those whose last failure reads so, but for numbers
+	// and ids.
+	Alike string
+
 	// Key is the beginning of the id, or the whole unique key, or the whole id of the
 	// parent, of the root or of a group of the run. Of runs that have ended, and are no dead
 	// letters, only the id is known.
@@ -278,7 +282,7 @@ func (i *Inspector) tagged(tag string) (names []string, err error) {
 // choosesAll reports whether all runs match.
 func (m *matcher) choosesAll() bool {
 	f := m.RunFilter
-	return m.names == nil && f.Kind == "" && m.error == "" && f.Key == "" && m.ids == nil && f.Since.IsZero() && f.Before.IsZero()
+	return m.names == nil && f.Kind == "" && m.error == "" && f.Alike == "" && f.Key == "" && m.ids == nil && f.Since.IsZero() && f.Before.IsZero()
 }
 
 // run returns the match of runs, nil if all match.
@@ -311,7 +315,8 @@ func (m *matcher) matches(id string, run *broker.TaskRun, failure *broker.Failur
 		!m.Since.IsZero() && (at.IsZero() || at.Before(m.Since)),
 		!m.Before.IsZero() && (at.IsZero() || !at.Before(m.Before)),
 		m.Key != "" && !m.hasKey(id, run),
-		m.error != "" && !m.hasError(run, failure):
+		m.error != "" && !m.hasError(run, failure),
+		m.Alike != "" && (failure == nil || text.Fold(failure.Message) != m.Alike):
 		return false
 	}
 	if m.ids == nil {

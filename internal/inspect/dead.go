@@ -23,6 +23,10 @@ type DeadQuery struct {
 	After string
 	Max   int // letters at most; 0: broker.MaxFound
 	Look  int // looks at about so many letters of each queue; 0: broker.MaxLook
+
+	// LookInAll bounds the letters that are looked at in all queues together. All letters
+	// of small queues are among them. 0: no further bound.
+	LookInAll int
 }
 
 // DeadPage is a page of the dead letters of several queues.
@@ -49,6 +53,7 @@ func (l *Look) Dead(ctx context.Context, q DeadQuery) (*DeadPage, error) {
 	}
 	q.Max, q.Look = boundOf(q.Max, broker.MaxFound), boundOf(q.Look, broker.MaxLook)
 	if len(l.Queues) == 1 {
+		q.Look = boundOf(min(q.Look, q.LookInAll), q.Look)
 		return l.deadOfOne(ctx, searcher, q, from)
 	}
 	infos, err := l.Infos(ctx)
@@ -57,11 +62,15 @@ func (l *Look) Dead(ctx context.Context, q DeadQuery) (*DeadPage, error) {
 	}
 	page := &DeadPage{}
 	var some []string
+	var counts []int64
 	for i, info := range infos {
 		if info != nil && info.Dead > 0 {
-			some = append(some, l.Queues[i])
+			some, counts = append(some, l.Queues[i]), append(counts, info.Dead)
 			page.Total += info.Dead
 		}
+	}
+	if q.LookInAll > 0 {
+		q.Look = min(q.Look, shareOf(counts, q.LookInAll))
 	}
 	found, err := l.deadOfMany(ctx, searcher, q, from, some)
 	if err != nil {
@@ -69,6 +78,20 @@ func (l *Look) Dead(ctx context.Context, q DeadQuery) (*DeadPage, error) {
 	}
 	page.merge(found, q.Max)
 	return page, nil
+}
+
+// shareOf returns how many letters of each queue are looked at, if most are in all: queues
+// that have fewer leave the rest to the others.
+func shareOf(counts []int64, most int) int {
+	slices.Sort(counts)
+	left := int64(most)
+	for i, n := range counts {
+		if each := left / int64(len(counts)-i); n > each {
+			return max(int(each), 1)
+		}
+		left -= n
+	}
+	return most
 }
 
 // deadOfOne is Dead for one queue, by the broker's own cursor.
@@ -167,7 +190,7 @@ func searchDead(ctx context.Context, s broker.Searcher, queue string, q DeadQuer
 		return q.Match == nil || q.Match(letter)
 	}
 	for after := ""; p.last.at.IsZero() || !oldest.Before(p.last.at); {
-		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: q.Max + 1})
+		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: q.Max + 1, Look: q.Look})
 		if page == nil {
 			return p, err
 		}
