@@ -82,6 +82,14 @@ func (k *Keyed[K, T]) Get(ctx context.Context, key K) Seen[T] {
 	return k.shared(key).Get(ctx)
 }
 
+// Forget has the next Get of each key read its value.
+func (k *Keyed[K, T]) Forget() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	clear(k.all)
+	clear(k.uses)
+}
+
 func (k *Keyed[K, T]) shared(key K) *Shared[T] {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -94,6 +94,7 @@ func (s *site) act(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	s.looks.forget()
+	s.deads.Forget()
 	redirect(w, r, backTo(form.Get("back"), verb, n))
 }
 

@@ -11,7 +11,7 @@ import (
 )
 
 // filterNames are the values of a query that choose runs and dead letters.
-var filterNames = []string{"state", "queue", "task", "tag", "kind", "error", "key", "since", "before", "id"}
+var filterNames = []string{"state", "queue", "task", "tag", "kind", "error", "alike", "key", "since", "before", "id"}
 
 // failureKinds are the kinds of failure that runs can be chosen by.
 var failureKinds = []broker.FailureKind{
@@ -32,7 +32,7 @@ func (r *request) runFilter() (taskrt.RunFilter, error) {
 // runFilterOf returns the filter of a query or a form.
 func runFilterOf(s *site, q url.Values, now time.Time) (f taskrt.RunFilter, err error) {
 	get := func(name string) string { return strings.TrimSpace(q.Get(name)) }
-	f = taskrt.RunFilter{Task: get("task"), Tag: get("tag"), Kind: broker.FailureKind(get("kind")), Error: get("error"), Key: get("key")}
+	f = taskrt.RunFilter{Task: get("task"), Tag: get("tag"), Kind: broker.FailureKind(get("kind")), Error: get("error"), Alike: get("alike"), Key: get("key")}
 	for _, queue := range q["queue"] {
 		if queue = strings.TrimSpace(queue); queue == "" {
 			continue
@@ -120,6 +120,7 @@ type filterView struct {
 	More   bool // filters that are seldom used are set
 	Any    bool // some are set
 	Clear  string
+	Hidden []field // kept as they are
 }
 
 // mostNames is how many names a page completes.

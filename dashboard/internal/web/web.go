@@ -71,6 +71,7 @@ var pages = []page{
 	{"", "Overview", "Now", overviewPage},
 	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
+	{"dead", "Dead letters", "Now", deadPage},
 	{"consumers", "Consumers", "Now", consumersPage},
 	{"run", "Run", "", runPage},
 	{"queue", "Queue", "", queuePage},
@@ -89,6 +90,7 @@ type site struct {
 	looks  looks
 	hub    *live.Hub
 	forms  jsonform.Forms
+	deads  *live.Keyed[string, *taskrt.DeadGroups] // by their filters
 }
 
 // servedPage is a page with its template.
@@ -112,6 +114,7 @@ func New(cfg Config) (http.Handler, error) {
 		return nil, err
 	}
 	s.looks = newLooks(cfg)
+	s.deads = newDeadGroups(s)
 	s.hub = live.NewHub(time.Second, s.liveParts)
 	return s, nil
 }
