@@ -274,6 +274,34 @@ func (b *tab) prefer(pairs ...string) {
 	require.NoError(b.t, err)
 }
 
+// inFront opens another tab in the window of this one, which hides it, and returns what closes
+// the other.
+func (b *tab) inFront() (back func()) {
+	b.t.Helper()
+	other, closeOther := chromedp.NewContext(b.ctx, chromedp.WithNewWindow(false))
+	_, err := chromedp.Call(other, page.BringToFront, cdp.Empty{})
+	require.NoError(b.t, err)
+	return func() {
+		b.t.Helper()
+		closeOther()
+		b.front()
+	}
+}
+
+// front brings the tab to the front of its window.
+func (b *tab) front() {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, page.BringToFront, cdp.Empty{})
+	require.NoError(b.t, err)
+}
+
+// lifecycle freezes the page, as browsers do to save power, and lets it go on.
+func (b *tab) lifecycle(state page.SetWebLifecycleStateState) {
+	b.t.Helper()
+	_, err := chromedp.Call(b.ctx, page.SetWebLifecycleState, page.SetWebLifecycleStateParams{State: state})
+	require.NoError(b.t, err)
+}
+
 // scripts switches the scripts of pages on or off.
 func (b *tab) scripts(on bool) {
 	b.t.Helper()
