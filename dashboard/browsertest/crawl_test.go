@@ -74,14 +74,15 @@ func getPage(t *testing.T, address, why string) string {
 	return string(body)
 }
 
-// onePerKind returns one address for each page, state of runs and thing to do. The order of
-// names decides which.
+// onePerKind returns one address for each page, state of runs and thing to do: the one
+// with the fewest names in its query.
 func onePerKind(addresses []string) []string {
 	seen := make(map[string]bool)
 	var kinds []string
+	slices.SortStableFunc(addresses, func(a, b string) int { return cmp.Compare(strings.Count(a, "="), strings.Count(b, "=")) })
 	for _, address := range addresses {
 		u, err := url.Parse(address)
-		if err != nil || strings.Contains(u.Path, ".") || strings.Contains(u.Path, "/") {
+		if err != nil || strings.Contains(u.Path, ".") || strings.Contains(u.Path, "/") || u.Path == "payload" {
 			continue // a file, or of the API
 		}
 		q := u.Query()

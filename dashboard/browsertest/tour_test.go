@@ -67,8 +67,11 @@ func TestEveryPageIsAccessible(t *testing.T) {
 	source, err := os.ReadFile(axeScript)
 	require.NoError(t, err, "make bin/axe/.fetched fetches it, and make test does so first")
 	s := newSite(t)
-	s.fill()
+	f := s.fill()
 	pages := onePerKind(crawl(t, s.base))
+	for _, id := range []string{f.boom, f.done, f.running, f.held, f.delayed} {
+		pages = append(pages, "run?id="+id)
+	}
 	t.Logf("%d kinds of pages:\n%s", len(pages), strings.Join(pages, "\n"))
 	const tabs = 3
 	for n := range tabs {
