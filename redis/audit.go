@@ -51,7 +51,7 @@ func (a *audit) run(ctx context.Context) (err error) {
 	if err := a.b.seeStaged(ctx, a.q); err != nil {
 		return err
 	}
-	for _, step := range []func(context.Context) error{a.scan, a.checkBatches, a.firstPass} {
+	for _, step := range []func(context.Context) error{a.scan, a.checkExpiring, a.checkBatches, a.firstPass} {
 		if err := step(ctx); err != nil {
 			return err
 		}

@@ -130,6 +130,23 @@ var damages = []struct {
 		},
 	},
 	{
+		"tallies and instances that never expire or are of a wrong type",
+		func(t *testing.T, q *broken) {
+			require.NoError(t, q.raw.HSet(t.Context(), q.base+"tally:1", "task", "x").Err())
+			require.NoError(t, q.raw.Set(t.Context(), q.base+"tally:2", "x", time.Hour).Err())
+			require.NoError(t, q.raw.HSet(t.Context(), q.base+"tally:3", "task", "x").Err())
+			require.NoError(t, q.raw.PExpire(t.Context(), q.base+"tally:3", time.Hour).Err())
+			require.NoError(t, q.raw.HSet(t.Context(), strings.TrimSuffix(q.base, "{q}:")+"instances", "id", "x").Err())
+		},
+		maintenance.Report{Runs: 10, StrayTallies: 3},
+		func(t *testing.T, q *broken) {
+			require.NotEqual(t, time.Duration(-1), q.raw.PTTL(t.Context(), q.base+"tally:1").Val())
+			require.Zero(t, q.raw.Exists(t.Context(), q.base+"tally:2").Val())
+			require.Equal(t, int64(1), q.raw.Exists(t.Context(), q.base+"tally:3").Val())
+			require.LessOrEqual(t, q.raw.PTTL(t.Context(), strings.TrimSuffix(q.base, "{q}:")+"instances").Val(), 30*time.Second)
+		},
+	},
+	{
 		"entries that are no runs",
 		func(t *testing.T, q *broken) {
 			require.NoError(t, q.raw.RPush(t.Context(), q.base+"io:1", "junk", "", "\x01\x00\x00\x01\x00\x00\x00\x00\x01zjunk").Err())

@@ -35,6 +35,7 @@ type Report struct {
 	ForgottenLimits int // limits with waiting runs that no consumer checks; checked again
 	LostGroups      int // groups that are gone or whose waiting run is; that run ended as failed, of kind lost
 	LostRecords     int // records of runs that do not exist and have not ended; ended as failed, of kind lost
+	StrayTallies    int // tallies, and lists of instances, that do not expire or are of a wrong type; made to expire, or removed
 }
 
 // Finding is one kind of fault that an audit found.
@@ -58,6 +59,7 @@ func (r Report) Findings() (found []Finding) {
 		{"LostGroups", r.LostGroups, "groups that are gone, or lost the run that awaits them", "the run ended as failed, of kind lost"},
 		{"LostRecords", r.LostRecords, "records of runs that are nowhere and have not ended", "ended as failed, of kind lost"},
 		{"MissingBatches", r.MissingBatches, "batches listed as in flight that are not there", "removed"},
+		{"StrayTallies", r.StrayTallies, "tallies or lists of instances that never expire or are of a wrong type", "made to expire, or removed"},
 		{"StrayBitmaps", r.StrayBitmaps, "bitmaps of batches that are not there", "removed"},
 	} {
 		if f.Count > 0 {
