@@ -57,7 +57,7 @@ func (r *Recorder) NewCollector(b broker.Broker, sets ...[]taskrt.Task) *Collect
 	var queues []string
 	for _, set := range sets {
 		for _, t := range set {
-			queues = append(queues, t.Spec().Queue)
+			queues = append(queues, t.Spec().Queues()...)
 		}
 	}
 	slices.Sort(queues)

@@ -239,7 +239,7 @@ func (c *Consumer) newWorker() *worker.Worker {
 	}
 	for _, t := range c.tasks.list {
 		cfg.Tasks = append(cfg.Tasks, worker.Task{
-			Name: t.spec.Name, Aliases: t.spec.Aliases, Kind: t.spec.Kind, Queue: t.spec.Queue, Limited: t.spec.Limit != (Limit{}),
+			Name: t.spec.Name, Aliases: t.spec.Aliases, Kind: t.spec.Kind, Queues: t.spec.Queues(), Limited: t.spec.Limit != (Limit{}),
 		})
 	}
 	return worker.New(cfg)

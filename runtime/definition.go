@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"cmp"
 	"fmt"
 	"time"
 
@@ -43,6 +44,7 @@ type Spec struct {
 	Doc      string        // the function's doc comment
 	Kind     Kind          // IO or CPU
 	Queue    string        // defaults to "default"
+	From     []string      // further queues from which its runs are taken
 	Priority Priority      // defaults to Medium
 	Schedule Timing        // when schedulers queue the task; the zero value: never
 	Retry    RetryPolicy   // defaults to 4 attempts, 1s..10m, factor 2
@@ -56,6 +58,7 @@ type Spec struct {
 	// UniqueUntilStart frees the key of Unique when the run first starts.
 	UniqueUntilStart bool
 
+	By      KeyPaths // what the keys of Unique, Limit and Fair are made of
 	Limit   Limit    // of the runs in the queue that execute, or start within a time; the zero value: none
 	Fair    bool     // runs are taken round-robin over the values of a parameter
 	Memory  int64    // bytes of memory that a child process and what it starts may have, on Linux; beyond it the run ends as oom; 0: no cap
@@ -65,6 +68,12 @@ type Spec struct {
 	Trace   Trace  // defaults to TraceLink
 	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
 	Result  string // the wire form of the result; empty without one
+}
+
+// Queues returns the queues from which the task's runs are taken: Queue, or the default
+// queue, and those of From.
+func (s Spec) Queues() []string {
+	return append([]string{cmp.Or(s.Queue, DefaultQueue)}, s.From...)
 }
 
 func (s Spec) withDefaults() Spec {
@@ -115,6 +124,15 @@ const (
 	MissedSkip                 // none runs
 	MissedAll                  // each runs, the latest MissedMax of them
 )
+
+// KeyPaths names, for each policy with by=, what its key is made of: parameters by their names
+// on the wire, or fields of parameters, as in order.customer. taskgen -against compares them.
+type KeyPaths struct {
+	Unique      []string
+	Concurrency []string
+	Rate        []string
+	Fair        []string
+}
 
 // Limit bounds the runs of a task within one queue, across all consumers, separately for
 // each value of the task's limit key.

@@ -38,7 +38,7 @@ func NewInspector(b broker.Broker, sets ...[]Task) (*Inspector, error) {
 	}
 	var queues []string
 	for _, t := range tasks.list {
-		queues = append(queues, t.spec.Queue)
+		queues = append(queues, t.spec.Queues()...)
 	}
 	fleet, err := inspect.New(b, queues)
 	if err != nil {
@@ -285,7 +285,7 @@ func (i *Inspector) disable(ctx context.Context, task string, disabled bool, que
 		return fmt.Errorf("%s task %.64q: %w; known are %s", verb, task, ErrUnknownTask, text.List(i.taskNames(), 20))
 	}
 	if len(queues) == 0 {
-		queues = []string{t.spec.Queue}
+		queues = t.spec.Queues()
 	}
 	for _, queue := range queues {
 		for _, name := range i.namesOf(task) {

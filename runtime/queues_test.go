@@ -9,6 +9,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -44,6 +45,35 @@ func TestQueuesThatMatchAreTakenFrom(t *testing.T) {
 		require.NotContains(t, j.notes(), "tenant")
 		require.NotContains(t, j.notes(), "my-tenant-1")
 		require.NotContains(t, j.notes(), "other")
+	})
+}
+
+// TestRunsAreTakenFromTheQueuesThatATaskHadBefore queues runs as the version did that had
+// the task in another queue.
+func TestRunsAreTakenFromTheQueuesThatATaskHadBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := newMemory(t)
+		ctx := clientContext(context.Background(), b)
+		type none = struct{}
+		d := &taskrt.Definition[none, taskrt.None]{
+			Spec:         taskrt.Spec{Name: "send", Queue: "beta", From: []string{"alpha"}},
+			AppendParams: func(_ *none, b []byte) ([]byte, error) { return codec.AppendMapLen(b, 0), nil },
+			ReadParams:   func(_ *none, r *codec.Reader) { r.MapLen() },
+		}
+		var took []string
+		bound := taskrt.Bind(d, func(ctx context.Context, _ *none) (taskrt.None, error) {
+			run, _ := taskrt.CurrentRun(ctx)
+			took = append(took, run.Queue)
+			return taskrt.None{}, nil
+		})
+		for _, opts := range [][]taskrt.QueueOption{{taskrt.OnQueue("alpha")}, {taskrt.OnQueue("other")}, nil} {
+			_, err := taskrt.Queue(ctx, d, &none{}, opts...)
+			require.NoError(t, err)
+		}
+		stop := consume(t, b, taskrt.ConsumerConfig{Concurrency: 1}, []taskrt.Task{bound})
+		time.Sleep(time.Minute)
+		require.NoError(t, stop())
+		require.ElementsMatch(t, []string{"alpha", "beta"}, took)
 	})
 }
 

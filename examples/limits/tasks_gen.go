@@ -70,6 +70,7 @@ var mailerSendTask = &taskrt.Definition[MailerSendParams, taskrt.None]{
 		Kind:   taskrt.IO,
 		Limit:  taskrt.Limit{Concurrency: 2, Rate: 10, Per: time.Second},
 		Fair:   true,
+		By:     taskrt.KeyPaths{Concurrency: []string{"customer"}, Fair: []string{"customer"}},
 		Params: "customer string, n int",
 	},
 	AppendParams: (*MailerSendParams).AppendMsgpack,

@@ -70,6 +70,7 @@ var rebuildTask = &taskrt.Definition[RebuildParams, taskrt.None]{
 		Kind:   taskrt.IO,
 		Keep:   time.Minute,
 		Unique: 10 * time.Minute,
+		By:     taskrt.KeyPaths{Unique: []string{"shop"}},
 		Params: "shop string, why string",
 	},
 	AppendParams: (*RebuildParams).AppendMsgpack,

@@ -35,7 +35,7 @@ func TestOptionsOfADocComment(t *testing.T) {
 		"//task:name heavy-calculation.v2",
 		"//task:alias old",
 		"//task:alias older",
-		"//task:queue `critical`",
+		"//task:queue `critical` from=mail,slow from=default",
 		"//task:priority\thigh",
 		"//task:every 1h30m start jitter=2m",
 		"//task:missed all max=3",
@@ -61,7 +61,7 @@ func TestOptionsOfADocComment(t *testing.T) {
 		return directive.Word{Text: text, Pos: token.Pos(column)}
 	}
 	require.Equal(t, directive.Options{
-		Kind: "cpu", Name: "heavy-calculation.v2", Queue: "critical", Priority: "high",
+		Kind: "cpu", Name: "heavy-calculation.v2", Queue: "critical", From: []string{"mail", "slow", "default"}, Priority: "high",
 		Aliases: []directive.Word{word("old", 14), word("older", 14)},
 		Every:   90 * time.Minute, Start: true, Jitter: 2 * time.Minute, Missed: "all", MissedMax: 3, SkipOverlap: true,
 		Retry:   &directive.Retry{Retries: 5, Min: time.Second, Max: 10 * time.Minute, Factor: 1.5},

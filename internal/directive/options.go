@@ -19,6 +19,7 @@ type Options struct {
 	NamePos  token.Pos // position of the name in //task:name
 	Aliases  []Word
 	Queue    string
+	From     []string // further queues from which its runs are taken
 	Priority string // high, medium or low
 
 	Every       time.Duration
@@ -114,6 +115,7 @@ type parts struct {
 	usage string
 	words []Word
 	keys  map[string]Word // by key; the position is the value's
+	lists []Word          // the values of the rule's lists, in their order
 	flags []string
 }
 
@@ -237,13 +239,16 @@ func (b *builder) addKey(p *parts, r rule, key string, value Word) {
 		b.problem(value.Pos, "%s has no key %q", p, key)
 	case !slices.Contains(r.keys, key):
 		b.problem(value.Pos, "%s has no key %q%s; known: %s", p, key, Suggest(key, r.keys), strings.Join(r.keys, ", "))
-	case twice:
+	case twice && !slices.Contains(r.lists, key):
 		b.problem(value.Pos, "%s: %s= is repeated", p, key)
 	case value.Text == "":
 		b.problem(value.Pos, "%s: %s= has no value", p, key)
 	}
 	value.Pos += token.Pos(len(key) + len("="))
 	p.keys[key] = value
+	if slices.Contains(r.lists, key) {
+		p.lists = append(p.lists, value)
+	}
 }
 
 // Suggest returns the end of a message about an unknown word: the known word that was
@@ -268,7 +273,24 @@ func applyName(b *builder, p *parts) {
 	b.options.Name, b.options.NamePos = b.name(p), p.words[0].Pos
 }
 
-func applyQueue(b *builder, p *parts) { b.options.Queue = b.name(p) }
+// applyQueue sets the task's queue, and those from which its runs are taken too.
+func applyQueue(b *builder, p *parts) {
+	b.options.Queue = b.name(p)
+	for _, list := range p.lists {
+		for queue := range list.split() {
+			switch why := naming.Problem(queue.Text); {
+			case why != "":
+				b.problem(queue.Pos, "%s: from=%s: %s", p, queue.Text, why)
+			case queue.Text == b.options.Queue:
+				b.problem(queue.Pos, "%s: from=%s is the task's queue", p, queue.Text)
+			case slices.Contains(b.options.From, queue.Text):
+				b.problem(queue.Pos, "%s: from=%s is repeated", p, queue.Text)
+			default:
+				b.options.From = append(b.options.From, queue.Text)
+			}
+		}
+	}
+}
 
 // applyAlias adds another name under which runs may be queued.
 func applyAlias(b *builder, p *parts) {

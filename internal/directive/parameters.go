@@ -2,11 +2,25 @@ package directive
 
 import (
 	"go/token"
+	"iter"
 	"strings"
 )
 
 // tokenPos is the length of text as a distance of positions.
 func tokenPos(text string) token.Pos { return token.Pos(len(text)) }
+
+// split returns the parts of a word between commas.
+func (w Word) split() iter.Seq[Word] {
+	return func(yield func(Word) bool) {
+		pos := w.Pos
+		for text := range strings.SplitSeq(w.Text, ",") {
+			if !yield(Word{text, pos}) {
+				return
+			}
+			pos += tokenPos(text + ",")
+		}
+	}
+}
 
 // by parses by=: parameters or their fields, separated by commas.
 func (b *builder) by(p *parts) []Word {
@@ -15,18 +29,15 @@ func (b *builder) by(p *parts) []Word {
 		return nil
 	}
 	var paths []Word
-	pos := arg.Pos
 	seen := map[string]bool{}
-	for _, text := range strings.Split(arg.Text, ",") {
-		path := Word{text, pos}
-		pos += tokenPos(text + ",")
+	for path := range arg.split() {
 		if !b.path(p, path) {
 			continue
 		}
-		if seen[text] {
-			b.problem(path.Pos, "%s: %s is repeated", p, text)
+		if seen[path.Text] {
+			b.problem(path.Pos, "%s: %s is repeated", p, path.Text)
 		}
-		seen[text] = true
+		seen[path.Text] = true
 		paths = append(paths, path)
 	}
 	return paths

@@ -15,6 +15,7 @@ type rule struct {
 	quoted     bool                   // its argument may have spaces, and must then be quoted
 	min, max   int                    // positional arguments; max -1: any number
 	keys       []string               // allowed keys of key=value
+	lists      []string               // those of keys that may be given more than once
 	flags      []string               // allowed words after the positional arguments
 	usage      string                 // an example, for errors
 	apply      func(*builder, *parts) // sets the options
@@ -27,7 +28,7 @@ var table = map[string]rule{
 
 	"name":     {option: true, min: 1, max: 1, usage: "//task:name heavy_calculation", apply: applyName},
 	"alias":    {option: true, repeatable: true, min: 1, max: 1, usage: "//task:alias old_name", apply: applyAlias},
-	"queue":    {option: true, min: 1, max: 1, usage: "//task:queue critical", apply: applyQueue},
+	"queue":    {option: true, min: 1, max: 1, keys: []string{"from"}, lists: []string{"from"}, usage: "//task:queue critical", apply: applyQueue},
 	"priority": {option: true, min: 1, max: 1, usage: "//task:priority high", apply: applyPriority},
 	"tags":     {option: true, min: 1, max: -1, usage: "//task:tags billing nightly", apply: applyTags},
 	"trace":    {option: true, min: 1, max: 1, usage: "//task:trace child", apply: applyTrace},

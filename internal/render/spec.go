@@ -28,6 +28,7 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(t.Doc != "", "Doc", lit(t.Doc))
 	add(true, "Kind", func() *jen.Statement { return g.runtime(strings.ToUpper(o.Kind)) })
 	add(o.Queue != "", "Queue", lit(o.Queue))
+	add(len(o.From) > 0, "From", texts(o.From))
 	add(o.Priority != "" && o.Priority != "medium", "Priority", func() *jen.Statement { return g.runtime(title(o.Priority)) })
 	add(o.SchedulePos.IsValid(), "Schedule", func() *jen.Statement { return g.schedule(o) })
 	add(o.Retry != nil, "Retry", func() *jen.Statement { return g.retry(o.Retry) })
@@ -39,6 +40,8 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(o.Unique != nil && o.Unique.UntilStart, "UniqueUntilStart", lit(true))
 	add(o.Concurrency != nil || o.Rate != nil, "Limit", func() *jen.Statement { return g.limit(o) })
 	add(o.Fair != nil, "Fair", lit(true))
+	by := g.keyPaths(t)
+	add(len(by) > 0, "By", func() *jen.Statement { return g.runtime("KeyPaths").Values(by...) })
 	add(o.Memory != 0, "Memory", func() *jen.Statement { return memory(o.Memory) })
 	add(len(o.Env) > 0, "Env", texts(o.Env))
 	add(len(o.Secrets) > 0, "Secrets", texts(wordTexts(o.Secrets)))
@@ -47,6 +50,29 @@ func (g *generator) spec(t *scan.Task) []field {
 	add(len(t.Params) > 0, "Params", func() *jen.Statement { return jen.Lit(schema.Params(t.WireParams())) })
 	add(t.Result != nil, "Result", func() *jen.Statement { return jen.Lit(t.WireResult().String()) })
 	return fields
+}
+
+// keyPaths renders what the keys of the policies with by= are made of.
+func (g *generator) keyPaths(t *scan.Task) []jen.Code {
+	var values []jen.Code
+	add := func(name string, keys []*scan.Key) {
+		var paths []string
+		for _, k := range keys {
+			paths = append(paths, k.Wire())
+		}
+		if len(paths) > 0 {
+			values = append(values, jen.Id(name).Op(":").Add(texts(paths)()))
+		}
+	}
+	if u := t.Options.Unique; u != nil && len(u.By) > 0 {
+		add("Unique", t.Unique)
+	}
+	add("Concurrency", t.Limit)
+	add("Rate", t.Rate)
+	if t.Fair != nil {
+		add("Fair", []*scan.Key{t.Fair})
+	}
+	return values
 }
 
 // texts renders a list of strings.

@@ -125,6 +125,15 @@ type Key struct {
 	Fields []*Field // from the parameter inwards; pointers may be nil
 }
 
+// Wire returns the keys of the parameter and the fields, joined by dots.
+func (k *Key) Wire() string {
+	path := k.Param.Name
+	for _, f := range k.Fields {
+		path += "." + f.Key
+	}
+	return path
+}
+
 // Type returns the type of the parameter or field.
 func (k *Key) Type() *Type {
 	if len(k.Fields) > 0 {

@@ -17,6 +17,7 @@ type Task struct {
 	Aliases     []string        `json:"aliases,omitempty"`
 	Kind        string          `json:"kind"` // io or cpu
 	Queue       string          `json:"queue"`
+	From        []string        `json:"from,omitempty"` // further queues from which its runs are taken
 	Priority    string          `json:"priority"` // high, medium or low
 	Schedule    *Schedule       `json:"schedule,omitempty"`
 	Retry       Retry           `json:"retry"`
@@ -108,6 +109,7 @@ func newTask(cfg Config, pkg *scan.Package, t *scan.Task) (Task, error) {
 		Aliases:     texts(o.Aliases),
 		Kind:        o.Kind,
 		Queue:       cmp.Or(o.Queue, "default"),
+		From:        o.From,
 		Priority:    cmp.Or(o.Priority, "medium"),
 		Schedule:    schedule(o),
 		Retry:       retry(o.Retry),

@@ -40,7 +40,7 @@ type Task struct {
 	Name    string
 	Aliases []string
 	Kind    broker.Kind
-	Queue   string
+	Queues  []string // from which its runs are taken
 	Limited bool // a limit bounds how many of its runs are in flight, or start within a time
 }
 
@@ -89,7 +89,9 @@ func New(cfg Config) *Worker {
 		w.kinds[t.Kind] = true
 		w.limited[t.Kind] = w.limited[t.Kind] || t.Limited
 		if len(cfg.Queues) == 0 {
-			weights[t.Queue] = 1
+			for _, queue := range t.Queues {
+				weights[queue] = 1
+			}
 		}
 		w.addTask(t)
 	}
@@ -152,8 +154,11 @@ func (w *Worker) warnOfQueues() {
 	left := make(map[string]bool)
 	var names []string
 	for _, t := range w.cfg.Tasks {
-		if !w.queues.takes(t.Queue) {
-			left[t.Queue] = true
+		others := slices.DeleteFunc(slices.Clone(t.Queues), w.queues.takes)
+		for _, queue := range others {
+			left[queue] = true
+		}
+		if len(others) > 0 {
 			names = append(names, t.Name)
 		}
 	}

@@ -88,7 +88,7 @@ func inWorker(t *testing.T, f func(t *testing.T, b *memory.Broker, e *executor),
 		b := memory.New()
 		e := &executor{known: "t", started: make(chan *execution, 10)}
 		w := worker.New(worker.Config{
-			Broker: b, Tasks: []worker.Task{{Name: "t", Queue: "q"}}, Slots: [2]int{2, 1},
+			Broker: b, Tasks: []worker.Task{{Name: "t", Queues: []string{"q"}}}, Slots: [2]int{2, 1},
 			Lease: 10 * time.Second, Grace: 5 * time.Second, MaxCrashes: 3,
 			Logger: slog.New(slog.NewTextHandler(io.Discard, nil)),
 		})

@@ -195,7 +195,7 @@ func (c *commandLine) completeQueue(cmd *cobra.Command, _ []string, start string
 	})
 	if found == nil { // those of the program are known in any case
 		for _, t := range c.tasks.list {
-			found = append(found, t.Spec().Queue)
+			found = append(found, t.Spec().Queues()...)
 		}
 		slices.Sort(found)
 		found = starting(slices.Compact(found), start)

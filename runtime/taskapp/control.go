@@ -204,7 +204,7 @@ func (c *commandLine) disable(ctx context.Context, name string, o *controlOption
 	queues := ctl.queues
 	switch {
 	case t != nil && queues == nil:
-		queues = []string{t.Spec().Queue}
+		queues = t.Spec().Queues()
 	case t == nil:
 		if queues, err = ctl.disabling(ctx, task); err != nil {
 			return err

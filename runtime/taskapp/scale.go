@@ -146,8 +146,9 @@ func want(v scaleView, slots int64) int64 {
 // kinds returns which kinds the tasks of some queues are of, both if there are none.
 func (s *Serving) kinds(queues []string) (kinds [2]bool) {
 	for _, t := range s.Tasks {
-		if slices.Contains(queues, t.Spec().Queue) {
-			kinds[t.Spec().Kind] = true
+		spec := t.Spec()
+		if slices.ContainsFunc(spec.Queues(), func(q string) bool { return slices.Contains(queues, q) }) {
+			kinds[spec.Kind] = true
 		}
 	}
 	if kinds == [2]bool{} {

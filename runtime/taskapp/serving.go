@@ -80,7 +80,7 @@ func (s *Serving) begin(ctx context.Context) (end func()) {
 func ownQueues(tasks []taskrt.Task) []string {
 	var queues []string
 	for _, t := range tasks {
-		queues = append(queues, t.Spec().Queue)
+		queues = append(queues, t.Spec().Queues()...)
 	}
 	slices.Sort(queues)
 	return slices.Compact(queues)

@@ -355,6 +355,7 @@ var letterTask = &taskrt.Definition[LetterParams, taskrt.None]{
 		Kind:   taskrt.IO,
 		Queue:  "letters",
 		Limit:  taskrt.Limit{Concurrency: 2},
+		By:     taskrt.KeyPaths{Concurrency: []string{"street"}},
 		Params: "street string, number int",
 	},
 	AppendParams: (*LetterParams).AppendMsgpack,
