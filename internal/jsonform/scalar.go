@@ -2,8 +2,10 @@ package jsonform
 
 import (
 	"encoding/base64"
+	"errors"
 	"fmt"
 	"math"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -160,23 +162,25 @@ func (e *encoder) time(n *node) {
 	if !ok {
 		return
 	}
-	var t time.Time
-	if err := t.UnmarshalText(text); err != nil || tooFine(string(text)) {
+	t, err := parseTime(string(text))
+	if err != nil {
 		e.refuse(at, Format, n, e.quote(string(text)))
 	}
 	e.out = codec.AppendTime(e.out, t)
 }
 
-// tooFine reports whether a time has a part of a nanosecond, which package time drops.
-func tooFine(s string) bool {
-	_, fraction, _ := strings.Cut(s, ".")
-	end := strings.IndexFunc(fraction, func(r rune) bool { return r < '0' || r > '9' })
-	if end < 0 {
-		return false
+// instant matches RFC 3339 with at most nine digits that count of a second. Package time
+// takes more: hours of one digit, commas, any zone, and digits that it drops.
+var instant = regexp.MustCompile(`^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9}0*)?(Z|[+-]([01]\d|2[0-3]):[0-5]\d)$`)
+
+func parseTime(text string) (time.Time, error) {
+	if !instant.MatchString(text) {
+		return time.Time{}, errNoTime
 	}
-	const nanoseconds = 9
-	return len(strings.TrimRight(fraction[:end], "0")) > nanoseconds
+	return time.Parse(time.RFC3339, text)
 }
+
+var errNoTime = errors.New("no time of RFC 3339")
 
 // strict is base64 with padding, without bits that mean nothing.
 var strict = base64.StdEncoding.Strict()

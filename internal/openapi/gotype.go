@@ -108,9 +108,11 @@ func (c *components) structOf(typ reflect.Type, t *taskRefs) ordered.Object {
 	return c.ref(name)
 }
 
-// typeName returns a name for a Go type: PageRun for page[path/to.run].
+// typeName returns a name for a Go type, without the View at its end: PageRun for
+// page[path/to.run], Queue for queueView.
 func typeName(typ reflect.Type) string {
 	name, args, _ := strings.Cut(typ.Name(), "[")
+	name = strings.TrimSuffix(name, "View")
 	for arg := range strings.SplitSeq(strings.TrimSuffix(args, "]"), ",") {
 		name += "_" + arg[max(strings.LastIndexByte(arg, '/'), strings.LastIndexByte(arg, '.'))+1:]
 	}

@@ -33,6 +33,32 @@ func TestDocumentedCalls(t *testing.T) {
 	}
 }
 
+// TestEachOperationIsDocumented checks that docs/http-api.md has all operations of the API, and
+// no others.
+func TestEachOperationIsDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/http-api.md")
+	require.NoError(t, err)
+	raw, err := os.ReadFile(document(t, serve(t, shop.Tasks()), t.TempDir()))
+	require.NoError(t, err)
+	var doc struct {
+		Paths map[string]map[string]any `json:"paths"`
+	}
+	require.NoError(t, json.Unmarshal(raw, &doc))
+	var served, documented []string
+	for path, operations := range doc.Paths {
+		if strings.HasPrefix(path, "/tasks/") && !strings.Contains(path, "{task}") {
+			continue // of one task
+		}
+		for method := range operations {
+			served = append(served, strings.ToUpper(method)+" "+path)
+		}
+	}
+	for _, found := range regexp.MustCompile("`((?:GET|POST|PUT|DELETE) /[^`]*)`").FindAllStringSubmatch(string(text), -1) {
+		documented = append(documented, found[1])
+	}
+	require.ElementsMatch(t, served, documented)
+}
+
 // differs returns where got lacks what is wanted.
 func differs(at string, got, want any) string {
 	switch want := want.(type) {
