@@ -73,7 +73,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/api", "dashboard/internal/bulk", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,
 		"dashboard/internal/live":   nil,
-		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/live", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
+		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/bulk", "dashboard/internal/live", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
 		"dashboard/internal/typed":  {"internal/jsonform", "internal/naming", "internal/schema", "runtime"},
 		"dashboard/internal/api":    {"broker", "codec", "dashboard/internal/access", "dashboard/internal/bulk", "internal/jsonform", "internal/openapi", "runtime"},
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},

@@ -66,15 +66,16 @@ func newHandler(b broker.Broker, cfg Config, sets [][]taskrt.Task) (http.Handler
 	if cfg.Name == "" {
 		cfg.Name = strings.TrimSuffix(filepath.Base(os.Args[0]), ".exe")
 	}
+	jobs := bulk.New(inspector, cfg.Logger)
 	pages, err := web.New(web.Config{
-		Broker: b, Inspector: inspector, Client: cfg.Client, Tasks: tasks, Name: cfg.Name, Logger: cfg.Logger,
+		Broker: b, Inspector: inspector, Client: cfg.Client, Tasks: tasks, Jobs: jobs, Name: cfg.Name, Logger: cfg.Logger,
 	})
 	if err != nil {
 		return nil, err
 	}
 	programs := api.New(api.Config{
 		Broker: b, Inspector: inspector, Client: cfg.Client, Tasks: tasks, Name: cfg.Name, Logger: cfg.Logger,
-		Jobs: bulk.New(inspector, cfg.Logger),
+		Jobs: jobs,
 	})
 	all := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if strings.HasPrefix(r.URL.Path, "/api/") {

@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/dashboard/internal/bulk"
 	"github.com/taskgen/taskgen/internal/text"
 )
 
@@ -44,6 +45,12 @@ var acts = map[string]act{
 		action: access.Delete, ofRuns: true, danger: true, confirm: "Delete this dead letter for good?", done: "Deleted for good: %s.",
 		do: eachRun(access.Delete, deleteRun),
 	},
+
+	"all-cancel":  {action: access.Cancel, do: startBulk(bulk.Cancel)},
+	"all-run-now": {action: access.RunNow, do: startBulk(bulk.RunNow)},
+	"all-retry":   {action: access.Retry, do: startBulk(bulk.Requeue)},
+	"all-delete":  {action: access.Delete, do: startBulk(bulk.Delete)},
+	"all-stop":    {action: access.Cancel, ofRuns: true, do: stopBulk, done: "The job is stopped. What it changed stays so."},
 
 	"queue":   {action: access.Queue, done: "The run is queued.", do: queueRun},
 	"preview": {action: access.Queue, do: previewRun},

@@ -18,6 +18,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/dashboard/internal/bulk"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -34,7 +35,7 @@ func newSiteFor(t *testing.T, user *access.User, b broker.Broker, tasks ...taskr
 	require.NoError(t, err)
 	h, err := New(Config{
 		Broker: b, Inspector: inspector, Client: taskrt.NewClient(b, taskrt.ClientConfig{}), Tasks: tasks,
-		Name: "shop", Logger: slog.New(slog.DiscardHandler),
+		Jobs: bulk.New(inspector, slog.New(slog.DiscardHandler)), Name: "shop", Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -132,6 +133,7 @@ var statusOfEmpty = func() map[string]int {
 	}
 	all["run"], all["queue"] = http.StatusNotFound, http.StatusNotFound
 	all["task"] = http.StatusNotFound
+	all["bulk"] = http.StatusBadRequest // pause is no change of all
 	return all
 }()
 

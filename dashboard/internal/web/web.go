@@ -43,6 +43,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/dashboard/internal/bulk"
 	"github.com/taskgen/taskgen/dashboard/internal/live"
 	"github.com/taskgen/taskgen/internal/jsonform"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -54,6 +55,7 @@ type Config struct {
 	Inspector *taskrt.Inspector
 	Client    *taskrt.Client
 	Tasks     []taskrt.Task // in the order of their names
+	Jobs      *bulk.Jobs    // changes of all that match
 	Name      string        // of the program
 	Logger    *slog.Logger
 }
@@ -75,6 +77,7 @@ var pages = []page{
 	{"consumers", "Consumers", "Now", consumersPage},
 	{"run", "Run", "", runPage},
 	{"queue", "Queue", "", queuePage},
+	{"bulk", "Changes of all that match", "", bulkPage},
 	{"tasks", "Tasks", "Program", tasksPage},
 	{"task", "Task", "", taskPage},
 }
