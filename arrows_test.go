@@ -67,7 +67,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/redistest":  nil,
 		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
-		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
+		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "dashboard", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
 		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/counting", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/worker"},
 
 		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/api", "dashboard/internal/bulk", "dashboard/internal/web", "runtime"},

@@ -87,6 +87,19 @@ func newHandler(b broker.Broker, cfg Config, sets [][]taskrt.Task) (http.Handler
 	return http.StripPrefix(prefix, guardOf(cfg, tasks).Wrap(all)), nil
 }
 
+// Restrict returns a handler that lets a request pass to the next one, such as that of
+// metrics, if its user may do the action with all tasks. Of cfg it uses Access and Logger.
+func Restrict(next http.Handler, action Action, cfg Config) http.Handler {
+	return guardOf(cfg, nil).Wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		access.EntryOf(r.Context()).Set(access.Action(action), "")
+		if err := access.Check(r.Context(), access.Action(action), ""); err != nil {
+			access.Refuse(w, r, http.StatusForbidden, err.Error())
+			return
+		}
+		next.ServeHTTP(w, r)
+	}))
+}
+
 // guardOf returns what stands in front of all handlers.
 func guardOf(cfg Config, tasks []taskrt.Task) *access.Guard {
 	g := access.GuardConfig{Finder: finderOf(cfg.Access), Logger: cfg.Logger, NamesOf: func(task string) []string {

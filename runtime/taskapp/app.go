@@ -21,6 +21,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/taskgen/taskgen/broker/brokerurl"
+	"github.com/taskgen/taskgen/dashboard"
 	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -60,9 +61,12 @@ type App struct {
 	// runs once after serve and exec have executed everything, and never in a child process.
 	// ctx ends after 10 seconds. An error is logged.
 	Stop func(ctx context.Context) error
+	// Access is who may do what over HTTP, if --http-auth does not say so. Defaults to
+	// everything for requests of this machine, and nothing for others.
+	Access dashboard.Access
 	// Handler returns what serve --http serves in place of [Serving.Handler]. It can be
-	// part of what it returns. --http-auth does not restrict it: if it serves more than
-	// probes, it has to ask who may see that.
+	// part of what it returns. --http-auth and Access do not restrict it: if it serves more
+	// than probes, it has to ask who may see that, as [Serving.Restrict] does.
 	Handler func(*Serving) http.Handler
 }
 

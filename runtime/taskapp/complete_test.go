@@ -75,7 +75,7 @@ func TestWordsAreCompleted(t *testing.T) {
 		"pause mail ":                           nil,
 		"enable squ":                            {"square"},
 		"serve --log d":                         {"debug"},
-		"serve --http-auth ":                    {"probes"},
+		"serve --http-auth ":                    {"probes", "basic:", "bearer:", "header:"},
 		"serve --broker red":                    {"redis+cluster://", "redis+sentinel://", "redis://", "rediss://"},
 		"completion b":                          {"bash"},
 		"help dead r":                           {"retry"},

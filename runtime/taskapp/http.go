@@ -7,27 +7,25 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"slices"
+	"path"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/taskgen/taskgen/dashboard"
 	"github.com/taskgen/taskgen/internal/text"
 )
 
-// closeTimeout is how long requests may go on after serve has stopped.
-const closeTimeout = 5 * time.Second
-
-// authProbes serves what needs no access control, and nothing else, to all who ask.
-const authProbes = "probes"
-
-// httpAuths are the values of --http-auth.
-var httpAuths = []string{authProbes}
+const (
+	closeTimeout = 5 * time.Second // for which requests may go on after serve has stopped
+	cancelAfter  = time.Second     // of that, after which their contexts end: streams would go on
+)
 
 // checkHTTP refuses an address that is none, and one that other machines reach unless
 // --http-auth says who may ask it.
-func (o *serveOptions) checkHTTP() error {
-	address, auth, known := o.http, o.httpAuth, strings.Join(httpAuths, ", ")
+func (o *serveOptions) checkHTTP(own dashboard.Access) error {
+	address, auth := o.http, &o.auth
+	auth.choose(own)
 	if address != "" {
 		_, port, err := net.SplitHostPort(address)
 		if err == nil {
@@ -38,14 +36,16 @@ func (o *serveOptions) checkHTTP() error {
 		}
 	}
 	switch {
-	case auth != "" && !slices.Contains(httpAuths, auth):
-		return usagef("serve", "invalid value %q for flag --http-auth: known is %s", auth, known)
-	case auth != "" && address == "":
+	case address == "" && (auth.probes || len(auth.byFlags) > 0):
 		return usagef("serve", "--http-auth needs --http")
-	case auth != "" || address == "" || isLoopback(address):
+	case address == "" && o.prefix != "":
+		return usagef("serve", "--http-prefix needs --http")
+	case o.prefix != "" && (!strings.HasPrefix(o.prefix, "/") || path.Clean(o.prefix) != o.prefix):
+		return usagef("serve", "invalid value %q for flag --http-prefix: it is a path such as /tasks", o.prefix)
+	case auth.probes || auth.chosen || address == "" || isLoopback(address):
 		return nil
 	}
-	return usagef("serve", "--http %s can be reached from other machines: give --http-auth probes to serve metrics, probes and /scale to all of them, or an address such as 127.0.0.1:8080", text.Printable(address))
+	return usagef("serve", "--http %s can be reached from other machines: say who may ask by --http-auth basic:FILE, bearer:FILE or header:NAME,ROLE, or give --http-auth probes to serve metrics, probes and /scale alone, to all of them, or an address such as 127.0.0.1:8080", text.Printable(address))
 }
 
 // isLoopback reports whether only this machine reaches an address.
@@ -60,6 +60,7 @@ func isLoopback(address string) bool {
 type httpServer struct {
 	listener net.Listener
 	server   *http.Server  // nil: not started
+	cancel   func()        // ends the contexts of all requests
 	ended    chan struct{} // closed when Serve has returned
 	err      error         // of Serve
 }
@@ -92,7 +93,10 @@ func (h *httpServer) start(handler http.Handler, logger *slog.Logger) {
 	if h == nil {
 		return
 	}
+	base, cancel := context.WithCancel(context.Background())
+	h.cancel = cancel
 	h.server = &http.Server{
+		BaseContext:       func(net.Listener) context.Context { return base },
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
@@ -133,6 +137,8 @@ func (h *httpServer) close(logger *slog.Logger) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), closeTimeout)
 	defer cancel()
+	defer h.cancel()
+	defer time.AfterFunc(cancelAfter, h.cancel).Stop()
 	if err := h.server.Shutdown(ctx); err != nil {
 		logger.Debug("requests did not end, closing their connections", "error", err)
 		_ = h.server.Close()

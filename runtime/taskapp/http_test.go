@@ -3,12 +3,15 @@
 package taskapp_test
 
 import (
+	"bufio"
+	"encoding/base64"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
@@ -16,6 +19,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/taskgen/taskgen/dashboard"
 )
 
 var servedOn = regexp.MustCompile(`msg=serving .* http=(\S+)`)
@@ -72,8 +77,11 @@ func TestServeAnswersOverHTTP(t *testing.T) {
 		require.Contains(t, body, "\n"+line)
 	}
 	status, body = get(t, c, url+"/")
-	require.Equal(t, http.StatusNotFound, status)
-	require.Equal(t, "not found; here are /metrics, /livez, /readyz and /scale?queue=NAME\n", body)
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, "<!doctype html>")
+	status, body = get(t, c, url+"/api/v1/queues")
+	require.Equal(t, http.StatusOK, status)
+	require.Contains(t, body, `"queue":"mail"`)
 	r, err := c.Post(url+"/scale", "text/plain", strings.NewReader(""))
 	require.NoError(t, err)
 	require.NoError(t, r.Body.Close())
@@ -118,12 +126,17 @@ func TestAnAddressOfOthersNeedsHTTPAuth(t *testing.T) {
 	f.queue(1)
 	for _, address := range []string{":0", "0.0.0.0:0", "[::]:0", "192.0.2.1:0", "taskgen.example:0"} {
 		line := f.refuses(2, "serve", "--http", address)
-		require.Contains(t, line, "serve: --http "+address+" can be reached from other machines: give --http-auth probes to serve ")
+		require.Contains(t, line, "serve: --http "+address+" can be reached from other machines: say who may ask by --http-auth basic:FILE")
 	}
 	starts, _ := f.counts()
 	require.Zero(t, total(starts))
-	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "none"), `invalid value "none" for flag --http-auth: known is probes`)
-	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", ""), `flag --http-auth: it is empty`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "none"), `invalid value "none" for flag --http-auth: known are probes, basic:FILE, bearer:FILE and header:NAME,ROLE`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", ""), `flag --http-auth: known are probes`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "basic:/none"), `no such file`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "header:X-User"), `the header is followed by no role`)
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "header:X-User,root"), `no role is named "root"`)
+	require.Contains(t, f.refuses(2, "serve", "--http-prefix", "/tasks"), "serve: --http-prefix needs --http")
+	require.Contains(t, f.refuses(2, "serve", "--http", "127.0.0.1:0", "--http-prefix", "tasks/"), `invalid value "tasks/" for flag --http-prefix: it is a path such as /tasks`)
 	require.Contains(t, f.refuses(2, "serve", "--http-auth", "probes"), "serve: --http-auth needs --http")
 	require.Contains(t, f.refuses(2, "serve", "--http", "nonsense"), `serve: invalid value "nonsense" for flag --http: address nonsense: missing port in address`)
 	require.Contains(t, f.refuses(2, "serve", "--http", "127.0.0.1:99999"), `serve: invalid value "127.0.0.1:99999" for flag --http: address 99999: invalid port`)
@@ -133,6 +146,77 @@ func TestAnAddressOfOthersNeedsHTTPAuth(t *testing.T) {
 	require.NoError(t, err)
 	status, _ := get(t, httpClient(t), "http://127.0.0.1:"+port+"/livez")
 	require.Equal(t, http.StatusOK, status)
+	status, body := get(t, httpClient(t), "http://127.0.0.1:"+port+"/")
+	require.Equal(t, http.StatusNotFound, status)
+	require.Equal(t, "not found; here are /metrics, /livez, /readyz and /scale?queue=NAME\n", body)
+}
+
+// TestServeAsksWhoAsks serves others, by password, token and a proxy's header.
+func TestServeAsksWhoAsks(t *testing.T) {
+	f := newFleet(t)
+	password, err := dashboard.HashPassword("CANARY-password")
+	require.NoError(t, err)
+	people, programs := filepath.Join(t.TempDir(), "people"), filepath.Join(t.TempDir(), "programs")
+	require.NoError(t, os.WriteFile(people, []byte("ada:"+password+" admin\n"), 0o600))
+	require.NoError(t, os.WriteFile(programs, []byte("shop:"+dashboard.HashToken("CANARY-token")+" queue task:recorder_mail\n"), 0o600))
+	p := f.serve(0, "--http", ":0", "--http-auth", "basic:"+people, "--http-auth", "bearer:"+programs, "--http-auth", "header:X-User,read", "--http-prefix", "/tasks", "--log", "debug")
+	_, port, err := net.SplitHostPort(f.address(p))
+	require.NoError(t, err)
+	c, url := httpClient(t), "http://127.0.0.1:"+port
+	ask := func(method, path, body string, headers ...string) (int, string) {
+		r, err := http.NewRequestWithContext(t.Context(), method, url+path, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Content-Type", "application/json")
+		for i := 0; i < len(headers); i += 2 {
+			r.Header.Set(headers[i], headers[i+1])
+		}
+		reply, err := c.Do(r)
+		require.NoError(t, err)
+		defer reply.Body.Close()
+		text, err := io.ReadAll(reply.Body)
+		require.NoError(t, err)
+		return reply.StatusCode, string(text)
+	}
+	ada := []string{"Authorization", "Basic " + base64.StdEncoding.EncodeToString([]byte("ada:CANARY-password"))}
+	shop := []string{"Authorization", "Bearer CANARY-token"}
+	for _, c := range []struct {
+		method, path, body string
+		headers            []string
+		want               int
+	}{
+		{"GET", "/livez", "", nil, 200},
+		{"GET", "/metrics", "", nil, 401}, {"GET", "/scale", "", nil, 401}, {"GET", "/tasks/", "", nil, 401}, {"GET", "/tasks/api/v1/queues", "", nil, 401},
+		{"GET", "/metrics", "", ada, 200}, {"GET", "/scale", "", ada, 200}, {"GET", "/tasks/", "", ada, 200}, {"GET", "/tasks/api/v1/queues", "", ada, 200}, {"GET", "/", "", ada, 404},
+		{"GET", "/metrics", "", shop, 403}, {"GET", "/tasks/api/v1/queues", "", shop, 403}, {"GET", "/tasks/", "", shop, 403},
+		{"POST", "/tasks/api/v1/tasks/recorder_mail/runs", `{"to":"ada"}`, shop, 201},
+		{"POST", "/tasks/api/v1/tasks/recorder_record/runs", `{"note":"n"}`, shop, 403},
+		{"POST", "/tasks/api/v1/queues/mail/pause", "", shop, 403}, {"POST", "/tasks/api/v1/queues/mail/pause", "", ada, 200},
+		{"GET", "/tasks/api/v1/queues", "", []string{"X-User", "bob"}, 200}, {"POST", "/tasks/api/v1/queues/mail/pause", "", []string{"X-User", "bob"}, 403},
+		{"GET", "//metrics", "", nil, 404}, {"GET", "/tasks/../metrics", "", ada, 404}, {"GET", "/tasks//api/v1/queues", "", ada, 404}, {"GET", "/x/..%2fmetrics", "", ada, 404},
+	} {
+		status, body := ask(c.method, c.path, c.body, c.headers...)
+		require.Equal(t, c.want, status, "%s %s: %s", c.method, c.path, body)
+		require.NotContains(t, body, "CANARY")
+	}
+	for _, line := range []string{"user=shop action=queue outcome=done", "user=ada action=pause outcome=done", "user=shop action=pause outcome=refused", "user=bob action=pause outcome=refused"} {
+		require.Contains(t, p.log.String(), line)
+	}
+	require.NotContains(t, p.log.String(), "CANARY")
+	require.NoError(t, p.end(syscall.SIGTERM))
+}
+
+// TestStreamsEndWithServe: one that goes on does not hold up the stop.
+func TestStreamsEndWithServe(t *testing.T) {
+	f := newFleet(t)
+	p := f.serve(0, "--http", "127.0.0.1:0", "--consume")
+	reply, err := http.Get("http://" + f.address(p) + "/api/v1/events")
+	require.NoError(t, err)
+	defer reply.Body.Close()
+	line, err := bufio.NewReader(reply.Body).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, "retry: 2000\n", line)
+	require.NoError(t, p.end(syscall.SIGTERM))
+	require.NotContains(t, p.log.String(), "requests did not end")
 }
 
 // TestMetricsSayThatTheBrokerIsAway stops Redis under a serve, and starts it again.

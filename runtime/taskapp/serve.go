@@ -18,6 +18,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/brokerurl"
 	"github.com/taskgen/taskgen/broker/maintenance"
+	"github.com/taskgen/taskgen/dashboard"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -29,7 +30,8 @@ type serveOptions struct {
 	consume, schedule bool
 	consumer          taskrt.ConsumerConfig
 	http              string // address; empty: none
-	httpAuth          string // what access to http needs, one of httpAuths; empty: not given
+	auth              httpAccess
+	prefix            string // path in front of the dashboard's
 	level             slog.Level
 	json              bool
 }
@@ -41,7 +43,7 @@ func (c *commandLine) serveCommand() *cobra.Command {
 		long:    "Executes queued tasks and queues the periodic ones, until interrupted.\nWith only one of --consume and --schedule it does only that.",
 		example: "serve --consume --queues critical=6,default=3",
 	}, c.noWords, func(ctx context.Context, cmd *cobra.Command, _ []string) error {
-		if err := o.check(cmd.Flags()); err != nil {
+		if err := o.check(cmd.Flags(), c.app.Access); err != nil {
 			return err
 		}
 		return c.serve(ctx, o, cmd.Flags())
@@ -81,7 +83,7 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	client := taskrt.NewClient(b, clientConfig)
 	taskrt.SetDefault(client)
 	ctx = taskrt.WithClient(ctx, client)
-	s := newServing(b, r, logger)
+	s := newServing(b, r, client, o, logger)
 	web.start(c.app.handler(s), logger) // before Start, which may take its time: the process lives
 	if err := c.app.start(ctx); err != nil {
 		return err
@@ -131,8 +133,9 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.BoolVar(&o.consumer.Strict, "strict", o.consumer.Strict, "take the weights of --queues as an order")
 	durationVar(set, &o.consumer.Grace, "grace", "how long running tasks may go on at the stop (default 30s)")
 	durationVar(set, &o.consumer.Lease, "lease", "without a sign of life for so long, the runs start elsewhere (default 10s)")
-	set.StringVar(&o.http, "http", "", "address of metrics and probes, such as 127.0.0.1:8080 (default none)")
-	textVar(set, &o.httpAuth, "http-auth", "who may ask an address that other machines reach; probes: all, for metrics, probes and /scale alone")
+	set.StringVar(&o.http, "http", "", "address of the dashboard, API, metrics and probes, such as 127.0.0.1:8080 (default none)")
+	set.Func("http-auth", "who may ask: probes (all, for metrics, probes and /scale alone), basic:FILE, bearer:FILE or header:NAME,ROLE[,PROXY…]; repeatable (default this machine)", o.auth.add)
+	textVar(set, &o.prefix, "http-prefix", "path in front of the dashboard's, such as /tasks, where no proxy strips it")
 	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
 		if o.level.UnmarshalText([]byte(text)) != nil {
 			return errors.New("none of debug, info, warn and error")
@@ -143,14 +146,14 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 }
 
 // check refuses values that no consumer can have.
-func (o *serveOptions) check(given *pflag.FlagSet) error {
+func (o *serveOptions) check(given *pflag.FlagSet, own dashboard.Access) error {
 	if given.Changed("grace") && o.consumer.Grace == 0 {
 		o.consumer.Grace = 1 // none; the zero value is the default
 	}
 	if given.Changed("lease") && o.consumer.Lease == 0 {
 		return usagef("serve", "--lease is 0s, it must be at least 100ms") // the zero value is the default
 	}
-	if err := o.checkHTTP(); err != nil {
+	if err := o.checkHTTP(own); err != nil {
 		return err
 	}
 	err := o.consumer.Validate()

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard"
 	"github.com/taskgen/taskgen/internal/fleet"
 	"github.com/taskgen/taskgen/metrics"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -30,10 +32,13 @@ type Serving struct {
 	// runtime and of the process. An application may add its own.
 	Registry *prometheus.Registry
 
-	fleet   *fleet.Reader
-	healths []func() taskrt.Health
-	state   atomic.Int32
-	told    [2]atomic.Pointer[string] // why a probe last failed, by probe; nil: it did not
+	auth      *httpAccess
+	prefix    string
+	dashboard http.Handler
+	fleet     *fleet.Reader
+	healths   []func() taskrt.Health
+	state     atomic.Int32
+	told      [2]atomic.Pointer[string] // why a probe last failed, by probe; nil: it did not
 }
 
 // The states of serve.
@@ -44,8 +49,11 @@ const (
 )
 
 // newServing returns what serve --http shows of these roles.
-func newServing(b broker.Broker, r roles, logger *slog.Logger) *Serving {
-	s := &Serving{Broker: b, Tasks: r.tasks, Logger: logger, Registry: prometheus.NewRegistry()}
+func newServing(b broker.Broker, r roles, client *taskrt.Client, o *serveOptions, logger *slog.Logger) *Serving {
+	s := &Serving{Broker: b, Tasks: r.tasks, Logger: logger, Registry: prometheus.NewRegistry(), auth: &o.auth, prefix: o.prefix}
+	if o.http != "" {
+		s.dashboard = s.newDashboard(client)
+	}
 	collector := metrics.NewCollector(b, r.tasks)
 	if r.consumer != nil {
 		collector.Watch(r.consumer)
@@ -86,21 +94,53 @@ func ownQueues(tasks []taskrt.Task) []string {
 	return slices.Compact(queues)
 }
 
-// Handler returns what serve --http serves without an [App.Handler]: /metrics, /livez,
-// /readyz and /scale. A path that is none of these is not found.
-func (s *Serving) Handler() http.Handler {
-	mux := http.NewServeMux()
-	for path, handler := range map[string]http.Handler{"/metrics": s.Metrics(), "/livez": s.Live(), "/readyz": s.Ready(), "/scale": s.Scale()} {
-		mux.Handle("GET "+path, handler)
-		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
-			w.Header().Set("Allow", "GET, HEAD")
-			http.Error(w, path+" is for GET", http.StatusMethodNotAllowed)
-		})
+// newDashboard returns the dashboard, or a handler that says why there is none.
+func (s *Serving) newDashboard(client *taskrt.Client) http.Handler {
+	h, err := dashboard.New(s.Broker, dashboard.Config{Access: s.auth.access, Client: client, Logger: s.Logger, Prefix: s.prefix}, s.Tasks)
+	if err == nil {
+		return h
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, _ *http.Request) {
-		http.Error(w, "not found; here are /metrics, /livez, /readyz and /scale?queue=NAME", http.StatusNotFound)
+	s.Logger.Warn("there is no dashboard", "error", err)
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		http.Error(w, "there is no dashboard: the broker lacks a part of the contract that it needs; the log of serve names it", http.StatusNotImplemented)
 	})
-	return mux
+}
+
+// Handler returns what serve --http serves without an [App.Handler]: the dashboard and its
+// API, /metrics, /livez, /readyz and /scale. With --http-auth probes alone there is no
+// dashboard, and a path that is none of the others is not found.
+func (s *Serving) Handler() http.Handler {
+	own := map[string]http.Handler{"/metrics": s.Metrics(), "/livez": s.Live(), "/readyz": s.Ready(), "/scale": s.Scale()}
+	if !s.auth.probes {
+		own["/metrics"], own["/scale"] = s.Restrict(own["/metrics"], dashboard.ActionRead), s.Restrict(own["/scale"], dashboard.ActionRead)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		// No ServeMux: it would redirect paths by detours before the access is known.
+		handler, found := own[r.URL.Path]
+		switch {
+		case found && r.Method != http.MethodGet && r.Method != http.MethodHead:
+			w.Header().Set("Allow", "GET, HEAD")
+			http.Error(w, r.URL.Path+" is for GET", http.StatusMethodNotAllowed)
+		case found:
+			handler.ServeHTTP(w, r)
+		case s.auth.probes && !s.auth.chosen:
+			http.Error(w, "not found; here are /metrics, /livez, /readyz and /scale?queue=NAME", http.StatusNotFound)
+		case s.prefix != "" && r.URL.Path != s.prefix && !strings.HasPrefix(r.URL.Path, s.prefix+"/"):
+			http.Error(w, "not found; here are /metrics, /livez, /readyz, /scale?queue=NAME and "+s.prefix+"/", http.StatusNotFound)
+		default:
+			s.dashboard.ServeHTTP(w, r)
+		}
+	})
+}
+
+// Dashboard returns the dashboard and its API, behind the access that --http-auth or
+// [App.Access] gives.
+func (s *Serving) Dashboard() http.Handler { return s.dashboard }
+
+// Restrict returns a handler that lets a request pass to the next one if its user may do the
+// action with all tasks, by --http-auth or [App.Access].
+func (s *Serving) Restrict(next http.Handler, action dashboard.Action) http.Handler {
+	return dashboard.Restrict(next, action, dashboard.Config{Access: s.auth.access, Logger: s.Logger})
 }
 
 // Metrics returns a handler of the metrics, for Prometheus.
