@@ -22,7 +22,7 @@ var ranges = []struct {
 
 // mostSeries is how many hours of queues a page reads for its charts: an hour of a queue is
 // some hundred bytes a task.
-const mostSeries = 2400
+const mostSeries = 800
 
 // historyView is the charts of a page.
 type historyView struct {

@@ -90,7 +90,7 @@ func newLimitRow(l *taskrt.HeldLimit) limitRow {
 	}
 	row.Values = joinValues(l.Values)
 	if l.Values == nil && l.Digest != "" {
-		row.Values = "values that are not known, with the digest " + l.Digest
+		row.Values = "values not shown, digest " + l.Digest
 	}
 	return row
 }

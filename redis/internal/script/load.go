@@ -23,7 +23,7 @@ type Scripts struct {
 	Record, FindWaiting, CancelInFlight, Control, Watch, Outbox, Repair    Script
 	Group, ForgetGroup, Pending, Stage, Commit, Unstage                    Script
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind, LastTicks, Schedules Script
-	Announce, Instances, Tally                                             Script
+	Announce, Instances, Tally, Tallies                                    Script
 
 	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
 	EndRuns, RunNow, CancelRuns, FirstEntries                      Script
@@ -49,6 +49,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Announce, "announce", []string{"instances"}, new(AnnounceArgs), !repairable},
 		{&s.Instances, "instances", []string{"instances"}, new(InstancesArgs), !repairable},
 		{&s.Tally, "tally", []string{q.Tally(0)}, new(TallyArgs), repairable},
+		{&s.Tallies, "tallies", nil, new(TalliesArgs), !repairable},
 		{&s.Heartbeat, "heartbeat", HeartbeatKeys(q, ""), new(HeartbeatArgs), repairable},
 		{&s.AuditBatches, "auditbatches", []string{q.InFlight}, new(AuditArgs), !repairable},
 		{&s.AuditBury, "auditbury", AuditBuryKeys(q, "place"), new(AuditBuryArgs), !repairable},
