@@ -316,10 +316,17 @@ func TestTheTriggersFitTheProgram(t *testing.T) {
 				_, body := s.get("/metrics")
 				require.Contains(t, trigger.Metadata["query"], "taskgen_queue_runs{")
 				require.Contains(t, body, `taskgen_queue_runs{queue="mail",state="ready"}`)
+			case "redis":
+				cmd := exec.CommandContext(s.ctx, filepath.Join(s.dir, "bin", "app"), "queue", "welcome", "--to", "ada")
+				cmd.Env = s.env()
+				require.NoError(t, cmd.Run())
+				n, err := s.server.Do("LLEN", trigger.Metadata["listName"])
+				require.NoError(t, err)
+				require.EqualValues(t, 1, n)
 			}
 		}
 	}
-	require.Equal(t, map[string]int{"metrics-api": 1, "prometheus": 1}, types)
+	require.Equal(t, map[string]int{"metrics-api": 1, "prometheus": 1, "redis": 1}, types)
 	configs := 0
 	for _, b := range blocks(t) {
 		if strings.HasPrefix(b.text, "scrape_configs:") {

@@ -18,12 +18,13 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/internal/promtest"
+	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
-// keda is an autoscaler with the semantics of KEDA 2: its triggers metrics-api and prometheus,
-// and what the HorizontalPodAutoscaler makes of their values.
+// keda is an autoscaler with the semantics of KEDA 2: its triggers metrics-api, prometheus and
+// redis, and what the HorizontalPodAutoscaler makes of their values.
 type keda struct {
 	t      *testing.T
 	client *http.Client
@@ -69,6 +70,15 @@ func (k keda) prometheus(server, query string, ignoreNullValues bool) (float64, 
 	}
 	value, _ := reply.Data.Result[0].Value[1].(string)
 	return strconv.ParseFloat(value, 64)
+}
+
+// redisList is the value of a trigger redis: the length of a list, 0 if there is none.
+func (k keda) redisList(server *redistest.Server, name string) (float64, error) {
+	n, err := server.Do("LLEN", name)
+	if err != nil {
+		return 0, err
+	}
+	return float64(n.(int64)), nil
 }
 
 // replicas returns how many there are to be, as there are some. The target is an average for
@@ -155,6 +165,52 @@ func TestAutoscalersSeeTheLoad(t *testing.T) {
 	sees(0, byScale, 1)
 	sees(0, byQuery, 20)
 	require.NoError(t, two.end(syscall.SIGTERM))
+}
+
+// TestAScaleDownDuringALongRunLosesNothing has KEDA's trigger redis scale by a ready list. It sees
+// no run that executes, so that it scales the only consumer away in the midst of one. With a
+// grace that is longer the run ends there; with a shorter one it executes elsewhere.
+func TestAScaleDownDuringALongRunLosesNothing(t *testing.T) {
+	f := newFleet(t)
+	address := f.address(f.serve(0, "--http", "127.0.0.1:0", "--schedule"))
+	k := keda{t, httpClient(t)}
+	wants := func() int {
+		n, err := k.redisList(f.server, "taskgen:{mail}:io:2")
+		require.NoError(t, err)
+		return k.replicas(n, 20, 0, 0, 10)
+	}
+	queue := func(to string, opts ...taskrt.QueueOption) {
+		_, err := tasks.QueueRecorderMail(f.ctx, to, opts...)
+		require.NoError(t, err)
+	}
+	queue("later", taskrt.Delay(time.Hour))
+	require.Zero(t, wants(), "the list has no delayed runs")
+	for _, c := range []struct {
+		run, grace string
+		starts     int
+	}{{"patient", "30s", 1}, {"hasty", "100ms", 2}} {
+		queue(c.run)
+		require.Equal(t, 1, wants(), c.run)
+		worker := f.serve(2*time.Second, "--consume", "--queues", "mail", "--grace", c.grace)
+		f.await("the run executes", func() bool { starts, _ := f.counts(); return starts[c.run] == 1 })
+		require.Zero(t, wants(), "the trigger sees no run that executes")
+		byScale, err := k.metricsAPI("http://"+address+"/scale?queue=mail&slots=20", "want")
+		require.NoError(t, err)
+		require.Equal(t, 1, k.replicas(byScale, 1, 1, 0, 10), "but /scale does")
+
+		require.NoError(t, worker.end(syscall.SIGTERM)) // the scale-down
+		if c.starts > 1 {
+			require.Equal(t, 1, wants(), "it went back")
+			worker = f.serve(0, "--consume", "--queues", "mail")
+			f.await("the run has ended elsewhere", func() bool { _, ends := f.counts(); return ends[c.run] > 0 })
+			require.NoError(t, worker.end(syscall.SIGTERM))
+		}
+		starts, ends := f.counts()
+		require.Equal(t, 1, ends[c.run], c.run)
+		require.Equal(t, c.starts, starts[c.run], c.run)
+		require.Zero(t, wants(), "nothing is left")
+	}
+	require.Empty(t, f.deadLetters())
 }
 
 // TestScaleRefusesWhatItCannotAnswer tries its parameters.
