@@ -17,6 +17,7 @@ func FuzzNamed(f *testing.F)           { fuzz(f, named()) }
 func FuzzBinary(f *testing.F)          { fuzz(f, binaries()) }
 func FuzzLists(f *testing.F)           { fuzz(f, lists()) }
 func FuzzMaps(f *testing.F)            { fuzz(f, mapsOf()) }
+func FuzzKeyed(f *testing.F)           { fuzz(f, keyed()) }
 func FuzzPointers(f *testing.F)        { fuzz(f, pointers()) }
 func FuzzStructs(f *testing.F)         { fuzz(f, structs()) }
 func FuzzOwn(f *testing.F)             { fuzz(f, own()) }

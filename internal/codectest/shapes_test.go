@@ -171,6 +171,18 @@ func mapsOf() *shape {
 	)
 }
 
+func keyed() *shape {
+	return paramsOf((*KeyedParams).AppendMsgpack, (*KeyedParams).ReadMsgpack,
+		KeyedParams{
+			map[bool]string{true: "t", false: "f"}, map[[16]byte]Item{{1}: {"one", 1}, {}: {}},
+			map[netip.Addr]map[bool]int{netip.MustParseAddr("::1"): {true: 1}, netip.MustParseAddr("10.0.0.1"): nil},
+			map[Celsius][]string{0: nil, 7: {"a"}}, map[[2]string]int{{"a", "b"}: 1, {"b", "a"}: 2, {}: 3},
+			map[Version]Item{{1, 2}: {"a", 1}, {}: {"b", 2}}, map[time.Time]bool{time.Unix(1, 2).UTC(): true}, map[Raw]string{"\x01": "one", "\xa1a": "a"},
+		},
+		KeyedParams{Flags: map[bool]string{}, Ids: map[[16]byte]Item{}, Raws: map[Raw]string{}},
+	)
+}
+
 func pointers() *shape {
 	n, s, at, addr := 7, "pointed", time.Unix(9, 9), netip.MustParseAddr("192.0.2.1")
 	p := &s
@@ -210,7 +222,7 @@ func recursiveResult() *shape {
 // shapes are all of them.
 func shapes() []*shape {
 	return []*shape{
-		scalars(), named(), binaries(), lists(), mapsOf(), pointers(), structs(), own(), many(), nothing(), trees(),
+		scalars(), named(), binaries(), lists(), mapsOf(), keyed(), pointers(), structs(), own(), many(), nothing(), trees(),
 		textResult(), timeResult(), bytesResult(), itemsResult(), mapResult(), pointerResult(), structResult(), customResult(), nestedResult(), recursiveResult(),
 	}
 }

@@ -86,6 +86,15 @@ func Maps(ctx context.Context, counts map[string]int, texts map[string]string, b
 	return nil, nil
 }
 
+// Keyed takes maps whose keys Go does not order.
+//
+//task:io
+func Keyed(ctx context.Context, flags map[bool]string, ids map[[16]byte]Item, addrs map[netip.Addr]map[bool]int, heats map[Celsius][]string,
+	pairs map[[2]string]int, versions map[Version]Item, instants map[time.Time]bool, raws map[Raw]string,
+) (map[[1][2]int16]*Item, error) {
+	return nil, nil
+}
+
 // Pointers takes pointers; those that are missing are nil.
 //
 //task:io

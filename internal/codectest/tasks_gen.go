@@ -38,6 +38,9 @@ func Tasks() []taskrt.Task {
 		taskrt.Bind(mapsTask, func(ctx context.Context, p *MapsParams) (map[string]Item, error) {
 			return Maps(ctx, p.Counts, p.Texts, p.ByID, p.Named, p.Nested, p.Refs, p.Lists)
 		}),
+		taskrt.Bind(keyedTask, func(ctx context.Context, p *KeyedParams) (map[[1][2]int16]*Item, error) {
+			return Keyed(ctx, p.Flags, p.Ids, p.Addrs, p.Heats, p.Pairs, p.Versions, p.Instants, p.Raws)
+		}),
 		taskrt.Bind(pointersTask, func(ctx context.Context, p *PointersParams) (*Item, error) {
 			return Pointers(ctx, p.Number, p.Text, p.Item, p.List, p.Table, p.At, p.Addr)
 		}),
@@ -249,6 +252,43 @@ type MapsParams struct {
 	Nested map[string]map[uint8][]string
 	Refs   map[int16]*Item
 	Lists  map[string][]Item
+}
+
+// QueueKeyed queues [Keyed]: it takes maps whose keys Go does not order.
+func QueueKeyed(ctx context.Context, flags map[bool]string, ids map[[16]byte]Item, addrs map[netip.Addr]map[bool]int, heats map[Celsius][]string, pairs map[[2]string]int, versions map[Version]Item, instants map[time.Time]bool, raws map[Raw]string, opts ...taskrt.QueueOption) (*taskrt.Handle[map[[1][2]int16]*Item], error) {
+	return taskrt.Queue(ctx, keyedTask, &KeyedParams{Flags: flags, Ids: ids, Addrs: addrs, Heats: heats, Pairs: pairs, Versions: versions, Instants: instants, Raws: raws}, opts...)
+}
+
+// QueueKeyedBatch queues a run of [Keyed] for each of params, all or none.
+func QueueKeyedBatch(ctx context.Context, params []KeyedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[map[[1][2]int16]*Item], error) {
+	return taskrt.QueueBatch(ctx, keyedTask, params, opts...)
+}
+
+// CallKeyed is a run of [Keyed] that is not queued yet; see [taskrt.Call].
+func CallKeyed(flags map[bool]string, ids map[[16]byte]Item, addrs map[netip.Addr]map[bool]int, heats map[Celsius][]string, pairs map[[2]string]int, versions map[Version]Item, instants map[time.Time]bool, raws map[Raw]string) taskrt.Call[map[[1][2]int16]*Item] {
+	return taskrt.NewCall(keyedTask, &KeyedParams{Flags: flags, Ids: ids, Addrs: addrs, Heats: heats, Pairs: pairs, Versions: versions, Instants: instants, Raws: raws})
+}
+
+// NextKeyed is a run of [Keyed] that follows another, whose result is its flags; see [taskrt.Next].
+func NextKeyed(ids map[[16]byte]Item, addrs map[netip.Addr]map[bool]int, heats map[Celsius][]string, pairs map[[2]string]int, versions map[Version]Item, instants map[time.Time]bool, raws map[Raw]string) taskrt.Next[map[bool]string, map[[1][2]int16]*Item] {
+	return taskrt.NewNext[map[bool]string](keyedTask, "flags", &KeyedParams{Ids: ids, Addrs: addrs, Heats: heats, Pairs: pairs, Versions: versions, Instants: instants, Raws: raws})
+}
+
+// HandleKeyed returns the handle of a run of [Keyed] by its id; see [taskrt.HandleOf].
+func HandleKeyed(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[map[[1][2]int16]*Item] {
+	return taskrt.HandleOf(ctx, keyedTask, id, opts...)
+}
+
+// KeyedParams are the parameters of [Keyed].
+type KeyedParams struct {
+	Flags    map[bool]string
+	Ids      map[[16]byte]Item
+	Addrs    map[netip.Addr]map[bool]int
+	Heats    map[Celsius][]string
+	Pairs    map[[2]string]int
+	Versions map[Version]Item
+	Instants map[time.Time]bool
+	Raws     map[Raw]string
 }
 
 // QueuePointers queues [Pointers]: it takes pointers; those that are missing are nil.
@@ -1074,6 +1114,301 @@ func (p *MapsParams) ReadMsgpack(r *codec.Reader) {
 
 func (p MapsParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
 func (p *MapsParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
+
+// keyedTask defines [Keyed].
+var keyedTask = &taskrt.Definition[KeyedParams, map[[1][2]int16]*Item]{
+	Spec: taskrt.Spec{
+		Name:   "keyed",
+		Doc:    "Keyed takes maps whose keys Go does not order.",
+		Kind:   taskrt.IO,
+		Keep:   time.Hour,
+		Params: "flags map[bool]string, ids map[bytes(16)]@Item={ID string, Rank int}, addrs map[binary(net/netip.Addr)]map[bool]int, heats map[text(github.com/taskgen/taskgen/internal/codectest.Celsius)][string], pairs map[[2]string]int, versions map[binary(github.com/taskgen/taskgen/internal/codectest.Version)]@Item, instants map[time]bool, raws map[marshaler(github.com/taskgen/taskgen/internal/codectest.Raw)]string",
+		Result: "map[[1][2]int16]*{ID string, Rank int}",
+	},
+	AppendParams: (*KeyedParams).AppendMsgpack,
+	ReadParams:   (*KeyedParams).ReadMsgpack,
+	AppendResult: func(b []byte, v *map[[1][2]int16]*Item) ([]byte, error) {
+		var err error
+		b = codec.AppendMapHeader(b, *v)
+		{
+			pairs := codec.NewPairs(len(*v))
+			for k, e := range *v {
+				pairs.Key(b)
+				b = codec.AppendArrayLen(b, 1)
+				for i2 := range k {
+					b = codec.AppendArrayLen(b, 2)
+					for _, e3 := range k[i2] {
+						b = codec.AppendInt(b, int64(e3))
+					}
+				}
+				pairs.Value(b)
+				if e == nil {
+					b = codec.AppendNil(b)
+				} else {
+					b = appendItem(b, e)
+				}
+			}
+			if b, err = pairs.Sort(b); err != nil {
+				return nil, err
+			}
+		}
+		return b, nil
+	},
+	ReadResult: func(r *codec.Reader, v *map[[1][2]int16]*Item) {
+		for left := codec.ReadMap(r, v); left > 0 && r.More(); left-- {
+			var k [1][2]int16
+			r.ReadArray(1)
+			for i2 := range k {
+				r.ReadArray(2)
+				for i3 := range k[i2] {
+					k[i2][i3] = r.Int16()
+				}
+			}
+			codec.NewKey(r, *v, k)
+			var e *Item
+			if r.Nil() {
+				e = nil
+			} else {
+				e = codec.New[Item](r)
+				readItem(r, e)
+			}
+			(*v)[k] = e
+		}
+	},
+}
+
+func (p *KeyedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	var err error
+	b = append(slices.Grow(b, 947), "\x88\xa5flags"...)
+	b = codec.AppendMapHeader(b, p.Flags)
+	{
+		pairs := codec.NewPairs(len(p.Flags))
+		for k, e := range p.Flags {
+			pairs.Key(b)
+			b = codec.AppendBool(b, k)
+			pairs.Value(b)
+			b = codec.AppendString(b, e)
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa3ids"...)
+	b = codec.AppendMapHeader(b, p.Ids)
+	{
+		pairs := codec.NewPairs(len(p.Ids))
+		for k, e := range p.Ids {
+			pairs.Key(b)
+			b = codec.AppendBytes(b, k[:])
+			pairs.Value(b)
+			b = appendItem(b, &e)
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5addrs"...)
+	b = codec.AppendMapHeader(b, p.Addrs)
+	{
+		pairs := codec.NewPairs(len(p.Addrs))
+		for k, e := range p.Addrs {
+			pairs.Key(b)
+			if b, err = codec.AppendBinaryInPlace(b, &k); err != nil {
+				return nil, err
+			}
+			pairs.Value(b)
+			b = codec.AppendMapHeader(b, e)
+			{
+				pairs2 := codec.NewPairs(len(e))
+				for k2, e2 := range e {
+					pairs2.Key(b)
+					b = codec.AppendBool(b, k2)
+					pairs2.Value(b)
+					b = codec.AppendInt(b, int64(e2))
+				}
+				if b, err = pairs2.Sort(b); err != nil {
+					return nil, err
+				}
+			}
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5heats"...)
+	b = codec.AppendMapHeader(b, p.Heats)
+	{
+		pairs := codec.NewPairs(len(p.Heats))
+		for k, e := range p.Heats {
+			pairs.Key(b)
+			if b, err = codec.AppendText(b, &k); err != nil {
+				return nil, err
+			}
+			pairs.Value(b)
+			b = codec.AppendSliceHeader(b, e)
+			for _, e2 := range e {
+				b = codec.AppendString(b, e2)
+			}
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa5pairs"...)
+	b = codec.AppendMapHeader(b, p.Pairs)
+	{
+		pairs := codec.NewPairs(len(p.Pairs))
+		for k, e := range p.Pairs {
+			pairs.Key(b)
+			b = codec.AppendArrayLen(b, 2)
+			for _, e2 := range k {
+				b = codec.AppendString(b, e2)
+			}
+			pairs.Value(b)
+			b = codec.AppendInt(b, int64(e))
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa8versions"...)
+	b = codec.AppendMapHeader(b, p.Versions)
+	{
+		pairs := codec.NewPairs(len(p.Versions))
+		for k, e := range p.Versions {
+			pairs.Key(b)
+			if b, err = codec.AppendBinary(b, &k); err != nil {
+				return nil, err
+			}
+			pairs.Value(b)
+			b = appendItem(b, &e)
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa8instants"...)
+	b = codec.AppendMapHeader(b, p.Instants)
+	{
+		pairs := codec.NewPairs(len(p.Instants))
+		for k, e := range p.Instants {
+			pairs.Key(b)
+			b = codec.AppendTime(b, k)
+			pairs.Value(b)
+			b = codec.AppendBool(b, e)
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	b = append(b, "\xa4raws"...)
+	b = codec.AppendMapHeader(b, p.Raws)
+	{
+		pairs := codec.NewPairs(len(p.Raws))
+		for k, e := range p.Raws {
+			pairs.Key(b)
+			if b, err = codec.AppendMarshaler(b, &k); err != nil {
+				return nil, err
+			}
+			pairs.Value(b)
+			b = codec.AppendString(b, e)
+		}
+		if b, err = pairs.Sort(b); err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (p *KeyedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "flags":
+			r.Once(&seen, 0)
+			for left := codec.ReadMap(r, &p.Flags); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.Flags, r.Bool())
+				p.Flags[k] = r.String()
+			}
+		case "ids":
+			r.Once(&seen, 1)
+			for left := codec.ReadMap(r, &p.Ids); left > 0 && r.More(); left-- {
+				var k [16]byte
+				r.BytesInto(k[:])
+				codec.NewKey(r, p.Ids, k)
+				var e Item
+				readItem(r, &e)
+				p.Ids[k] = e
+			}
+		case "addrs":
+			r.Once(&seen, 2)
+			for left := codec.ReadMap(r, &p.Addrs); left > 0 && r.More(); left-- {
+				var k netip.Addr
+				codec.ReadBinary(r, &k)
+				codec.NewKey(r, p.Addrs, k)
+				var e map[bool]int
+				for left2 := codec.ReadMap(r, &e); left2 > 0 && r.More(); left2-- {
+					k2 := codec.NewKey(r, e, r.Bool())
+					e[k2] = r.Int()
+				}
+				p.Addrs[k] = e
+			}
+		case "heats":
+			r.Once(&seen, 3)
+			for left := codec.ReadMap(r, &p.Heats); left > 0 && r.More(); left-- {
+				var k Celsius
+				codec.ReadText(r, &k)
+				codec.NewKey(r, p.Heats, k)
+				var e []string
+				for left2 := codec.ReadSlice(r, &e); left2 > 0 && codec.Room(r, &e, left2); left2-- {
+					e = append(e, r.String())
+				}
+				p.Heats[k] = e
+			}
+		case "pairs":
+			r.Once(&seen, 4)
+			for left := codec.ReadMap(r, &p.Pairs); left > 0 && r.More(); left-- {
+				var k [2]string
+				r.ReadArray(2)
+				for i2 := range k {
+					k[i2] = r.String()
+				}
+				codec.NewKey(r, p.Pairs, k)
+				p.Pairs[k] = r.Int()
+			}
+		case "versions":
+			r.Once(&seen, 5)
+			for left := codec.ReadMap(r, &p.Versions); left > 0 && r.More(); left-- {
+				var k Version
+				codec.ReadBinary(r, &k)
+				codec.NewKey(r, p.Versions, k)
+				var e Item
+				readItem(r, &e)
+				p.Versions[k] = e
+			}
+		case "instants":
+			r.Once(&seen, 6)
+			for left := codec.ReadMap(r, &p.Instants); left > 0 && r.More(); left-- {
+				k := codec.NewKey(r, p.Instants, r.Time())
+				p.Instants[k] = r.Bool()
+			}
+		case "raws":
+			r.Once(&seen, 7)
+			for left := codec.ReadMap(r, &p.Raws); left > 0 && r.More(); left-- {
+				var k Raw
+				codec.ReadMarshaler(r, &k)
+				codec.NewKey(r, p.Raws, k)
+				p.Raws[k] = r.String()
+			}
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "flags", "ids", "addrs", "heats", "pairs", "versions", "instants", "raws")
+}
+
+func (p KeyedParams) EncodeMsgpack(e *msgpack.Encoder) error  { return codec.EncodeTo(e, &p) }
+func (p *KeyedParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.DecodeFrom(d, p) }
 
 // pointersTask defines [Pointers].
 var pointersTask = &taskrt.Definition[PointersParams, *Item]{

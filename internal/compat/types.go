@@ -50,7 +50,15 @@ func readsContainer(old, present *schema.Type) bool {
 	case schema.Array:
 		return old.Kind == schema.Array && old.Len == present.Len
 	}
-	return old.Kind == schema.Map && readsScalar(old.Key.Name, present.Key.Name)
+	return old.Kind == schema.Map && readsKey(old.Key, present.Key)
+}
+
+// readsKey is reads for the keys of a map, which contain no structs.
+func readsKey(old, present *schema.Type) bool {
+	if old.Kind == schema.Array && present.Kind == schema.Array {
+		return old.Len == present.Len && readsKey(old.Elem, present.Elem)
+	}
+	return readsWhole(old, present)
 }
 
 // readsWhole is reads for a type that has no parts.

@@ -219,16 +219,7 @@ func (d *decoder) mapOf(n *node) {
 	d.out = append(d.out, '{')
 	for count := d.r.MapLen(); count > 0 && !d.failed(); count-- {
 		d.comma('{')
-		var key string
-		if n.key.Name == "string" {
-			text := d.r.Text()
-			key = string(text)
-			d.string(text)
-		} else {
-			v := d.integer(n.key.Name)
-			key = string(appendIntegerText(nil, v))
-			d.text(key)
-		}
+		key := d.key(n.key)
 		d.within(step{key: key, index: -1}, func() {
 			if seen[key] {
 				d.fail(Duplicate, "", "")
@@ -239,6 +230,36 @@ func (d *decoder) mapOf(n *node) {
 		})
 	}
 	d.out = append(d.out, '}')
+}
+
+// key writes the key of a map, and returns it.
+func (d *decoder) key(n *node) string {
+	switch _, _, isInteger := schema.IntegerRange(n.Name); {
+	case n.Kind == schema.Scalar && n.Name == "string":
+		text := d.r.Text()
+		d.string(text)
+		return string(text)
+	case n.Kind == schema.Scalar && isInteger:
+		key := string(appendIntegerText(nil, d.integer(n.Name)))
+		d.text(key)
+		return key
+	case n.Kind == schema.Own && n.isText() && d.r.Nil():
+		d.inexact("a key", "nil")
+		d.text("")
+		return ""
+	case n.Kind == schema.Own && n.Method == "text":
+		text := d.r.View()
+		d.string(text)
+		return string(text)
+	}
+	start := len(d.out)
+	d.value(n)
+	key := string(d.out[start:])
+	if n.isText() {
+		return strings.Trim(key, `"`) // a time or base64
+	}
+	d.out = appendString(d.out[:start], []byte(key))
+	return key
 }
 
 func (d *decoder) structOf(n *node) {

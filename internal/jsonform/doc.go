@@ -14,7 +14,9 @@
 //   - duration is written as Go's text, such as "1m30s". A number, or a string of digits, is
 //     read as nanoseconds.
 //   - bytes, also of a fixed length, are standard base64 with padding.
-//   - A map is an object. Keys that are integers are decimal, without leading zeros.
+//   - A map is an object. Keys that are integers are decimal, without leading zeros. Keys
+//     whose JSON is a string (text, times, bytes) are that string, others the text of their
+//     JSON: "true", "[1,2]".
 //   - A type that marshals itself as text is a string, one that does as binary is base64.
 //   - A type that marshals itself as MessagePack is the JSON of what it writes. A number with
 //     a point or an exponent is a 64-bit float, any other an integer. What JSON has no such

@@ -287,11 +287,14 @@ func (e *encoder) mapOf(n *node) {
 	}
 	e.object(func(key []byte, at int) (*part, *node) {
 		p := &part{text: string(key)}
-		if n.key.Name == "string" {
+		if n.key.Kind == schema.Scalar && n.key.Name == "string" {
 			e.out = codec.AppendString(e.out, p.text)
 			return p, n.elem
 		}
-		low, high, _ := schema.IntegerRange(n.key.Name)
+		low, high, isInteger := schema.IntegerRange(n.key.Name)
+		if n.key.Kind != schema.Scalar || !isInteger {
+			return e.key(n, key, at)
+		}
 		v, ok := parseInteger(p.text, low, high)
 		if !ok || !decimal(p.text) {
 			e.refuseAs(at, Format, "a key that is "+wantInteger(low, high), e.quote(p.text))
@@ -301,6 +304,30 @@ func (e *encoder) mapOf(n *node) {
 		e.out = appendInteger(e.out, v)
 		return p, n.elem
 	})
+}
+
+// key reads the key of a map that is neither a string nor an integer: JSON in a string, or
+// the string itself if that is its JSON. Keys are in the order of their bytes.
+func (e *encoder) key(n *node, key []byte, at int) (*part, *node) {
+	text := key
+	if n.key.isText() {
+		text = appendString(nil, key)
+	}
+	inner := &encoder{lexer: lexer{in: text}, Input: e.Input, form: &Form{}, nesting: e.nesting}
+	inner.Elements -= e.values
+	inner.value(n.key)
+	e.values += inner.values
+	complete := inner.alive() && inner.peek() == 0 && inner.pos == len(text)
+	if !complete || len(inner.errs) > 0 {
+		want := "a key that is "
+		if !n.key.isText() {
+			want = "a key that is the JSON of "
+		}
+		e.refuseAs(at, Format, want+strings.TrimSuffix(n.key.want(), ", or null"), e.quote(string(key)))
+		return nil, nil
+	}
+	e.out = append(e.out, inner.out...)
+	return &part{text: string(inner.out)}, n.elem
 }
 
 func (e *encoder) structOf(n *node) {

@@ -116,6 +116,20 @@ func (n *node) nullable() bool {
 	return false
 }
 
+// isText reports whether values of the type are JSON strings, so that as keys they are
+// these. Keys of other types are the text of their JSON.
+func (n *node) isText() bool {
+	switch n.Kind {
+	case schema.Scalar:
+		return n.Name == "string" || n.Name == "time"
+	case schema.FixedBytes:
+		return true
+	case schema.Own:
+		return n.Method == "text" || n.Method == "binary"
+	}
+	return false
+}
+
 // want describes what is expected, for an error.
 func (n *node) want() string {
 	switch n.Kind {

@@ -118,7 +118,7 @@ func (g *maker) value(t *schema.Type, depth int) string {
 		var members []string
 		seen := map[string]bool{}
 		for range g.IntN(5) {
-			key := g.key(t.Key.Name)
+			key := g.key(t.Key, depth)
 			if !seen[key] {
 				members = append(members, key+" :\t"+g.value(t.Elem, depth+1))
 			}
@@ -164,11 +164,24 @@ func (g *maker) base64(n int) string {
 
 func (g *maker) pick(texts ...string) string { return texts[g.IntN(len(texts))] }
 
-func (g *maker) key(name string) string {
-	if name == "string" {
+func (g *maker) key(t *schema.Type, depth int) string {
+	_, _, isInteger := schema.IntegerRange(t.Name)
+	if t.Kind != schema.Scalar || !isInteger && t.Name != "string" {
+		text := g.value(t, depth+1)
+		if text[0] == '"' && (t.Kind != schema.Own || t.Method == "text" || t.Method == "binary") {
+			return text
+		}
+		return quoted(text)
+	}
+	if t.Name == "string" {
 		return g.pick(`""`, `"a"`, `"ä"`, `"~/"`, `"\u0000"`, `"b c"`, strconv.Quote(strconv.Itoa(g.IntN(100))))
 	}
-	return strconv.Quote(g.integer(name))
+	return strconv.Quote(g.integer(t.Name))
+}
+
+func quoted(text string) string {
+	b, _ := json.Marshal(text)
+	return string(b)
 }
 
 // integer returns an integer of the type, often one of its bounds.

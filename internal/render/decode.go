@@ -224,7 +224,14 @@ func (g *generator) readElement(body *jen.Group, t *scan.Type, v operand, depth 
 func (g *generator) readPair(body *jen.Group, t *scan.Type, v operand, depth int) {
 	k := g.loop("k", depth)
 	pair := v.primary(true).Index(jen.Id(k))
-	body.Id(k).Op(":=").Add(g.codec("NewKey")).Call(g.r(), v.value(), g.readScalar(t.Key))
+	switch t.Key.Kind {
+	case scan.Basic, scan.Time:
+		body.Id(k).Op(":=").Add(g.codec("NewKey")).Call(g.r(), v.value(), g.readScalar(t.Key))
+	default:
+		body.Var().Id(k).Add(g.typ(t.Key.Go))
+		g.readValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
+		body.Add(g.codec("NewKey")).Call(g.r(), v.value(), jen.Id(k))
+	}
 	switch t.Elem.Kind {
 	case scan.Basic, scan.Time, scan.Bytes:
 		body.Add(pair).Op("=").Add(g.readScalar(t.Elem))

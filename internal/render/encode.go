@@ -216,11 +216,30 @@ func (g *generator) appendCallOnly(t *scan.Type, v operand, depth int) *jen.Stat
 func (g *generator) appendMap(body *jen.Group, t *scan.Type, v operand, depth int) {
 	body.Add(g.set(g.codec("AppendMapHeader").Call(g.b(), v.value())))
 	k, e := g.loop("k", depth), g.loop("e", depth)
+	if !t.SortsKeys() {
+		body.BlockFunc(func(body *jen.Group) { g.appendPairs(body, t, v, depth) })
+		return
+	}
 	body.For(jen.List(jen.Id(k), jen.Id(e)).Op(":=").Range().Add(g.codec("Sorted").Call(v.value()))).
 		BlockFunc(func(body *jen.Group) {
 			g.appendValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
 			g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
 		})
+}
+
+// appendPairs renders the loop over the pairs of a map, and their sorting by the bytes of
+// their keys.
+func (g *generator) appendPairs(body *jen.Group, t *scan.Type, v operand, depth int) {
+	pairs, k, e := g.loop("pairs", depth), g.loop("k", depth), g.loop("e", depth)
+	body.Id(pairs).Op(":=").Add(g.codec("NewPairs")).Call(jen.Len(v.value()))
+	body.For(jen.List(jen.Id(k), jen.Id(e)).Op(":=").Range().Add(v.value())).
+		BlockFunc(func(body *jen.Group) {
+			body.Id(pairs).Dot("Key").Call(g.b())
+			g.appendValue(body, t.Key, operand{base: jen.Id(k)}, depth+1)
+			body.Id(pairs).Dot("Value").Call(g.b())
+			g.appendValue(body, t.Elem, operand{base: jen.Id(e)}, depth+1)
+		})
+	body.If(g.fallible(jen.Id(pairs).Dot("Sort").Call(g.b())))
 }
 
 // appendPointer renders an if that appends nil or else the element of v. If the

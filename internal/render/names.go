@@ -30,7 +30,7 @@ type names struct {
 func localNames() []string {
 	return []string{
 		"b", "ctx", "depth", "err", "n", "opts", "p", "params", "r", "seen", "v", "id",
-		"d", "e", "e2", "e3", "e4", "i", "i2", "i3", "i4", "k", "k2", "k3", "k4", "left", "left2", "left3", "left4",
+		"d", "e", "e2", "e3", "e4", "i", "i2", "i3", "i4", "k", "k2", "k3", "k4", "left", "left2", "left3", "left4", "pairs", "pairs2",
 	}
 }
 

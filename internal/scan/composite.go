@@ -1,6 +1,7 @@
 package scan
 
 import (
+	"fmt"
 	"go/ast"
 	"go/types"
 	"slices"
@@ -76,7 +77,7 @@ func (v *valuer) pairs(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value 
 		if k == nil {
 			return nil
 		}
-		id := k.Lit + k.Duration.String()
+		id := k.text()
 		if seen[id] {
 			v.problem(kv.Key.Pos(), "the key %s is repeated", v.text(kv.Key))
 			return nil
@@ -89,6 +90,15 @@ func (v *valuer) pairs(lit *ast.CompositeLit, t *Type, written ast.Expr) *Value 
 		value.Elems = append(value.Elems, Elem{Key: k, Value: one})
 	}
 	return value
+}
+
+// text distinguishes the values of keys.
+func (v *Value) text() string {
+	text := fmt.Sprint(v.Lit, v.Duration, v.Time)
+	for _, e := range v.Elems {
+		text += "," + e.Value.text()
+	}
+	return text
 }
 
 // fieldValues parses the fields of a struct by name.

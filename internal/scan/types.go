@@ -64,7 +64,7 @@ func (t *Type) Fallible() bool {
 	case Slice, Array, Pointer:
 		return t.Elem.Fallible()
 	case Map:
-		return t.Elem.Fallible()
+		return !t.SortsKeys() || t.Elem.Fallible()
 	case Struct:
 		return slices.ContainsFunc(t.Fields, func(f *Field) bool { return f.Type.Fallible() })
 	}
@@ -348,21 +348,6 @@ func (c *converter) basic(t types.Type, b *types.Basic, path string) (*Type, *cu
 		return nil, &culprit{path: path, why: notPlain(c.print(t))}
 	}
 	return &Type{Kind: Basic, Go: t, Basic: b}, nil
-}
-
-func (c *converter) mapOf(t types.Type, m *types.Map, path string) (*Type, *culprit) {
-	key, bad := c.convert(m.Key(), path+"[key]")
-	if bad != nil {
-		return nil, bad
-	}
-	if basic, ok := m.Key().Underlying().(*types.Basic); ok && key.Kind == Custom && basic.Info()&(types.IsString|types.IsInteger) != 0 {
-		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, whose keys marshal themselves; a map's keys must be strings or integers without %s", c.print(t), key.encoder())}
-	}
-	if key.Kind != Basic || key.Basic.Info()&(types.IsString|types.IsInteger) == 0 {
-		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s; a map's keys must be strings or integers", c.print(t))}
-	}
-	elem, bad := c.convert(m.Elem(), path+"[]")
-	return &Type{Kind: Map, Go: t, Key: key, Elem: elem}, bad
 }
 
 // namesUnexported returns the first unexported type of the package that occurs in t,

@@ -106,14 +106,34 @@ func (d *describer) structOf(t *Type) ordered.Object {
 
 func (d *describer) mapOf(t *Type) ordered.Object {
 	o := ordered.Object{{"type", []string{"object", "null"}}}
-	switch {
-	case t.Key.Name == "string":
-	case strings.HasPrefix(t.Key.Name, "u"):
-		o = append(o, ordered.Member{"propertyNames", ordered.Object{{"pattern", unsigned}}})
-	default:
-		o = append(o, ordered.Member{"propertyNames", ordered.Object{{"pattern", signed}}})
+	if names := d.key(t.Key); names != nil {
+		o = append(o, ordered.Member{"propertyNames", names})
 	}
 	return append(o, ordered.Member{"additionalProperties", d.describe(t.Elem)})
+}
+
+// key returns the schema of a map's keys, or nil if they are any text.
+func (d *describer) key(t *Type) ordered.Object {
+	_, _, integer := IntegerRange(t.Name)
+	switch {
+	case t.Kind == Array, t.Kind == Own && t.Method != "text" && t.Method != "binary":
+		return ordered.Object{{"contentMediaType", "application/json"}}
+	case t.Kind == Own && t.Method == "text":
+		return ordered.Object{{"title", t.Name}}
+	case t.Kind == Own:
+		return ordered.Object{{"title", t.Name}, {"contentEncoding", "base64"}}
+	case t.Kind == FixedBytes:
+		return d.shape(t)
+	case t.Name == "string":
+		return nil
+	case t.Name == "bool":
+		return ordered.Object{{"enum", []string{"true", "false"}}}
+	case t.Name == "time":
+		return d.scalar(t.Name)
+	case integer && strings.HasPrefix(t.Name, "u"):
+		return ordered.Object{{"pattern", unsigned}}
+	}
+	return ordered.Object{{"pattern", signed}}
 }
 
 // The texts of integers, and of durations.

@@ -266,9 +266,22 @@ func (p *parser) mapOf(t *Type) {
 	t.Key = p.typ()
 	p.expect(']')
 	t.Elem = p.typ()
-	if p.err == nil && (t.Key.Kind != Scalar || slices.Contains([]string{"float32", "float64", "time", "bool"}, t.Key.Name)) {
-		p.fail("a map's keys must be strings or integers")
+	if p.err == nil && !t.Key.isKey(0) {
+		p.fail("a map's keys must be strings, integers, bools, times, bytes of a fixed length, types that marshal themselves, or arrays of these")
 	}
+}
+
+// isKey reports whether the keys of a map may be of the type, at a depth in it.
+func (t *Type) isKey(depth int) bool {
+	switch t.Kind {
+	case Scalar:
+		return t.Name != "float32" && t.Name != "float64"
+	case FixedBytes, Own:
+		return true
+	case Array:
+		return t.Elem != nil && depth < maxDepth && t.Elem.isKey(depth+1)
+	}
+	return false
 }
 
 func (p *parser) number() int64 {

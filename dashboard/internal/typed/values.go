@@ -262,6 +262,21 @@ func (f *Form) defaults() map[string]string {
 	return all
 }
 
+// exampleKey is the key of a map as JSON: a string, or the text of another value's JSON.
+func exampleKey(t *schema.Type, depth int) string {
+	switch {
+	case t.Kind == schema.Scalar && t.Name == "string":
+		return `"key"`
+	case t.Kind == schema.Scalar && t.Name == "duration":
+		return `"1"`
+	}
+	key := example(t, depth+1)
+	if key[0] != '"' {
+		return string(quoted(key))
+	}
+	return key
+}
+
 // example is a value of a type as JSON.
 func example(t *schema.Type, depth int) string {
 	switch t.Kind {
@@ -271,11 +286,7 @@ func example(t *schema.Type, depth int) string {
 		}
 		return "[" + example(t.Elem, depth+1) + "]"
 	case schema.Map:
-		key := "key"
-		if t.Key.Kind == schema.Scalar && t.Key.Name != "string" {
-			key = "1"
-		}
-		return `{"` + key + `": ` + example(t.Elem, depth+1) + "}"
+		return "{" + exampleKey(t.Key, depth) + ": " + example(t.Elem, depth+1) + "}"
 	case schema.Pointer:
 		return example(t.Elem, depth+1)
 	case schema.Struct:
