@@ -54,6 +54,11 @@ var acts = map[string]act{
 
 	"queue":   {action: access.Queue, done: "The run is queued.", do: queueRun},
 	"preview": {action: access.Queue, do: previewRun},
+	"tick":    {action: access.Queue, done: "A run is queued. The schedule goes on as before.", do: runSchedule},
+	"unschedule": {
+		action: access.Schedule, danger: true, confirm: "End this schedule? Programs can make it again.", do: endSchedule,
+		done: "The schedule has ended. Runs that it queued stay.",
+	},
 	"disable": {action: access.Disable, danger: true, done: "The task is disabled: no consumer takes its runs, and no tick is queued. Runs that were taken before go on.", do: disableTask},
 	"enable":  {action: access.Disable, done: "The task is enabled.", do: enableTask},
 }

@@ -74,6 +74,8 @@ var pages = []page{
 	{"runs", "Runs", "Now", runsPage},
 	{"queues", "Queues", "Now", queuesPage},
 	{"dead", "Dead letters", "Now", deadPage},
+	{"schedules", "Schedules", "Now", schedulesPage},
+	{"limits", "Limits", "Now", limitsPage},
 	{"consumers", "Consumers", "Now", consumersPage},
 	{"run", "Run", "", runPage},
 	{"queue", "Queue", "", queuePage},
