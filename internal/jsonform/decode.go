@@ -175,7 +175,6 @@ func (d *decoder) string(text []byte) {
 }
 
 func (d *decoder) time(t time.Time) {
-	const lastYear = 9999
 	if y := t.Year(); y < 0 || y > lastYear {
 		d.inexact("a year from 0 to 9999", strconv.Itoa(y))
 	}

@@ -149,6 +149,8 @@ func TestErrorsNameTheirPlace(t *testing.T) {
 		{"at time", `{"at":"2026-11-30T2:15:00Z"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "2026-11-30T2:15:00Z"`},
 		{"at time", `{"at":"2026-11-30T20:15:00,5Z"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "2026-11-30T20:15:00,5Z"`},
 		{"at time", `{"at":"2026-11-30T20:15:00+24:00"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "2026-11-30T20:15:00+24:00"`},
+		{"at time", `{"at":"9999-12-31T23:59:59-00:01"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "9999-12-31T23:59:59-00:01"`},
+		{"at time", `{"at":"0000-01-01T00:00:00+00:01"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "0000-01-01T00:00:00+00:01"`},
 		{"at time", `{"at":"2026-02-29T20:15:00Z"}`, `/at: expected a time such as 2006-01-02T15:04:05.999999999Z, found "2026-02-29T20:15:00Z"`},
 		{"wait duration", `{"wait":"soon"}`, `/wait: expected a duration such as 1m30s, or a number of nanoseconds, found "soon"`},
 		{"wait duration", `{"wait":true}`, `/wait: expected a duration such as 1m30s, or a number of nanoseconds, found a bool`},

@@ -177,8 +177,15 @@ func parseTime(text string) (time.Time, error) {
 	if !instant.MatchString(text) {
 		return time.Time{}, errNoTime
 	}
-	return time.Parse(time.RFC3339, text)
+	t, err := time.Parse(time.RFC3339, text)
+	if y := t.UTC().Year(); err == nil && (y < 0 || y > lastYear) {
+		err = errNoTime // in its zone it has a year of four digits, and is written in UTC
+	}
+	return t, err
 }
+
+// lastYear is the last with four digits.
+const lastYear = 9999
 
 var errNoTime = errors.New("no time of RFC 3339")
 
