@@ -141,17 +141,29 @@ func ofTask(typ reflect.Type, met map[reflect.Type]bool) bool {
 // object returns the schema of a struct's fields.
 func (c *components) object(typ reflect.Type, t *taskRefs) ordered.Object {
 	properties, required := ordered.Object{}, []string{}
-	c.fields(typ, t, &properties, &required)
+	var all []ordered.Object
+	if t != nil && ofTask(typ, map[reflect.Type]bool{}) {
+		// What it embeds is the same for all tasks, and written once.
+		for f := range typ.Fields() {
+			if f.Anonymous && f.Type.Kind() == reflect.Struct && !ofTask(f.Type, map[reflect.Type]bool{}) {
+				all = append(all, c.structOf(f.Type, nil))
+			}
+		}
+	}
+	c.fields(typ, t, len(all) == 0, &properties, &required)
 	o := ordered.Object{{"type", "object"}, {"properties", properties}}
 	if len(required) > 0 {
 		o.Add("required", required)
+	}
+	if len(all) > 0 {
+		return ordered.Object{{"allOf", append(all, o)}}
 	}
 	return o
 }
 
 // fields adds those of a struct. A field replaces one of the same name before it: a struct that
-// embeds another has its own fields behind it.
-func (c *components) fields(typ reflect.Type, t *taskRefs, properties *ordered.Object, required *[]string) {
+// embeds another has its own fields behind it. Those of embedded structs can be left out.
+func (c *components) fields(typ reflect.Type, t *taskRefs, embedded bool, properties *ordered.Object, required *[]string) {
 	for f := range typ.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		switch {
@@ -159,7 +171,9 @@ func (c *components) fields(typ reflect.Type, t *taskRefs, properties *ordered.O
 			if f.Type.Kind() == reflect.Pointer {
 				f.Type = f.Type.Elem()
 			}
-			c.fields(f.Type, t, properties, required)
+			if embedded {
+				c.fields(f.Type, t, true, properties, required)
+			}
 			continue
 		case name == "-" && options == "", !f.IsExported():
 			continue

@@ -22,6 +22,7 @@ func Document(info Info, tasks []Task, ops []Operation, problems []Problem) ([]b
 	w := &writer{
 		components: components{names: names{}, known: map[known]string{}},
 		ids:        names{}, paths: map[string]*ordered.Object{}, problems: problems,
+		replies: newShared("responses"), params: newShared("parameters"),
 	}
 	w.addProblem()
 	for _, op := range ops {
@@ -65,6 +66,35 @@ type writer struct {
 	paths    map[string]*ordered.Object
 	tags     ordered.Object // their names
 	problems []Problem
+	replies  shared // with problems
+	params   shared
+}
+
+// shared are objects to which many places refer, so that each is written once.
+type shared struct {
+	kind    string // the folder of components
+	objects ordered.Object
+	names   names
+	known   map[string]string // by their JSON
+}
+
+func newShared(kind string) shared {
+	return shared{kind: kind, objects: ordered.Object{}, names: names{}, known: map[string]string{}}
+}
+
+// ref returns a reference to an object, which is added under a name like the given one.
+func (s *shared) ref(name string, o ordered.Object) (ordered.Object, error) {
+	text, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("write %s: %w", name, err)
+	}
+	known, ok := s.known[string(text)]
+	if !ok {
+		known = s.names.unused(camel(name))
+		s.known[string(text)] = known
+		s.objects.Add(known, o)
+	}
+	return ordered.Object{{"$ref", "#/components/" + s.kind + "/" + known}}, nil
 }
 
 func (w *writer) document(info Info) ([]byte, error) {
@@ -84,6 +114,8 @@ func (w *writer) document(info Info) ([]byte, error) {
 		{"paths", paths},
 		{"components", ordered.Object{
 			{"schemas", w.schemas},
+			{"responses", w.replies.objects},
+			{"parameters", w.params.objects},
 			{"securitySchemes", ordered.Object{
 				{"basic", ordered.Object{{"type", "http"}, {"scheme", "basic"}}},
 				{"bearer", ordered.Object{{"type", "http"}, {"scheme", "bearer"}}},
@@ -172,7 +204,11 @@ func (w *writer) operation(op Operation, refs *taskRefs, t Task) error {
 			}
 		}
 	}
-	if params := w.parameters(op); len(params) > 0 {
+	params, err := w.parameters(op)
+	if err != nil {
+		return err
+	}
+	if len(params) > 0 {
 		o.Add("parameters", params)
 	}
 	if op.Body != nil {
@@ -207,7 +243,7 @@ func describe(op Operation, t Task) string {
 	return strings.Join(parts, "\n\n")
 }
 
-func (w *writer) parameters(op Operation) (list []ordered.Object) {
+func (w *writer) parameters(op Operation) (list []ordered.Object, err error) {
 	for _, found := range inPath.FindAllStringSubmatch(op.Path, -1) {
 		list = append(list, ordered.Object{{"name", found[1]}, {"in", "path"}, {"required", true}, {"schema", ordered.Object{{"type", "string"}}}})
 	}
@@ -216,10 +252,14 @@ func (w *writer) parameters(op Operation) (list []ordered.Object) {
 		list []Param
 	}{{"query", op.Query}, {"header", op.Header}} {
 		for _, p := range group.list {
-			list = append(list, ordered.Object{{"name", p.Name}, {"in", group.in}, {"description", p.Doc}, {"schema", w.param(p)}})
+			o := ordered.Object{{"name", p.Name}, {"in", group.in}, {"description", p.Doc}, {"schema", w.param(p)}}
+			if o, err = w.params.ref(p.Name, o); err != nil {
+				return nil, err
+			}
+			list = append(list, o)
 		}
 	}
-	return list
+	return list, nil
 }
 
 // param returns the schema of a parameter.
@@ -276,7 +316,11 @@ func (w *writer) responses(op Operation, refs *taskRefs) (ordered.Object, error)
 	}
 	slices.Sort(statuses)
 	for _, status := range statuses {
-		all.Add(strconv.Itoa(status), problemReply(status, byStatus[status]))
+		o, err := w.replies.ref(http.StatusText(status), problemReply(status, byStatus[status]))
+		if err != nil {
+			return nil, err
+		}
+		all.Add(strconv.Itoa(status), o)
 	}
 	return all, nil
 }

@@ -53,6 +53,11 @@ func (c *conformer) check(t *testing.T, method, path string, a answer) {
 	}
 	status := strconv.Itoa(a.StatusCode)
 	response, _ := operation["responses"].(map[string]any)[status].(map[string]any)
+	place := []string{"paths", template, strings.ToLower(method), "responses", status}
+	if ref, ok := response["$ref"].(string); ok {
+		place = strings.Split(strings.TrimPrefix(ref, "#/"), "/")
+		response, _ = openapitest.At(c.doc, place...).(map[string]any)
+	}
 	require.NotNil(t, response, "%s %s replies with %s, which is not in the document: %s", method, template, status, a.text)
 	content, _ := response["content"].(map[string]any)
 	media, _, _ := mime.ParseMediaType(a.Header.Get("Content-Type"))
@@ -64,7 +69,7 @@ func (c *conformer) check(t *testing.T, method, path string, a answer) {
 	if !strings.Contains(media, "json") {
 		return
 	}
-	place := []string{"paths", template, strings.ToLower(method), "responses", status, "content", media, "schema"}
+	place = append(place, "content", media, "schema")
 	for i, name := range place {
 		place[i] = url.PathEscape(strings.NewReplacer("~", "~0", "/", "~1").Replace(name))
 	}
