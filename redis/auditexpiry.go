@@ -15,7 +15,7 @@ import (
 // checkExpiring checks the queue's tallies and the list of instances: they are hashes, and expire.
 // Only who writes there would notice else, and nobody writes to the tallies of an hour that is over.
 func (a *audit) checkExpiring(ctx context.Context) error {
-	keys := append(a.keysWith(a.q.Base + "tally:"), wire.InstancesKey(a.b.cfg.Prefix))
+	keys := append(a.keysWith(a.q.Base+"tally:"), wire.InstancesKey(a.b.cfg.Prefix))
 	for some := range slices.Chunk(keys, auditPage) {
 		if err := a.checkExpiringOf(ctx, some); err != nil {
 			return fmt.Errorf("check tallies and instances: %w", err)

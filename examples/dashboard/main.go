@@ -59,7 +59,9 @@ func serve(ctx context.Context, url, address string) error {
 	var parts sync.WaitGroup
 	for _, run := range []func(context.Context) error{
 		consumer.Run, scheduler.Run,
-		func(ctx context.Context) error { return customers(taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{})), b) },
+		func(ctx context.Context) error {
+			return customers(taskrt.WithClient(ctx, taskrt.NewClient(b, taskrt.ClientConfig{})), b)
+		},
 		func(ctx context.Context) error {
 			<-ctx.Done()
 			return server.Close()

@@ -20,7 +20,7 @@ type Options struct {
 	Aliases  []Word
 	Queue    string
 	From     []string // further queues from which its runs are taken
-	Priority string // high, medium or low
+	Priority string   // high, medium or low
 
 	Every       time.Duration
 	Cron        string    // a valid expression

@@ -18,7 +18,7 @@ type Task struct {
 	Kind        string          `json:"kind"` // io or cpu
 	Queue       string          `json:"queue"`
 	From        []string        `json:"from,omitempty"` // further queues from which its runs are taken
-	Priority    string          `json:"priority"` // high, medium or low
+	Priority    string          `json:"priority"`       // high, medium or low
 	Schedule    *Schedule       `json:"schedule,omitempty"`
 	Retry       Retry           `json:"retry"`
 	Timeout     string          `json:"timeout"`

@@ -41,7 +41,7 @@ type Task struct {
 	Aliases []string
 	Kind    broker.Kind
 	Queues  []string // from which its runs are taken
-	Limited bool // a limit bounds how many of its runs are in flight, or start within a time
+	Limited bool     // a limit bounds how many of its runs are in flight, or start within a time
 }
 
 // Worker executes the runs of some tasks. Its methods may be called concurrently.
