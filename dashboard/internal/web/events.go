@@ -141,7 +141,7 @@ func (s *site) liveParts(ctx context.Context, key string) (parts live.Parts, err
 			err = fmt.Errorf("show the page: %v", p)
 		}
 	}()
-	ctx, cancel := context.WithTimeout(ctx, 2*lookTimeout)
+	ctx, cancel := context.WithTimeout(ctx, pageTimeout)
 	defer cancel()
 	_, address, _ := strings.Cut(key, "\n")
 	u, err := url.Parse(address)

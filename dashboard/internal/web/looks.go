@@ -39,6 +39,9 @@ func newLooks(cfg Config) looks {
 			if err != nil {
 				return nil, err
 			}
+			if len(o.Queues.Queues) == 0 && len(o.Queues.Skipped) > 0 { // it is away, and not empty
+				return nil, o.Queues.Skipped[0].Err
+			}
 			f := &fleet{Overview: o}
 			f.Instances, f.InstancesErr = cfg.Inspector.Instances(ctx)
 			return f, nil

@@ -38,10 +38,20 @@ func newSiteFor(t *testing.T, user *access.User, b broker.Broker, tasks ...taskr
 		Jobs: bulk.New(inspector, slog.New(slog.DiscardHandler)), Name: "shop", Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		h.ServeHTTP(w, r.WithContext(access.WithUser(r.Context(), user)))
-	})
+	return &testSite{h.(*site), user}
 }
+
+// testSite is a site that one user asks.
+type testSite struct {
+	*site
+	user *access.User
+}
+
+func (s *testSite) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	s.site.ServeHTTP(w, r.WithContext(access.WithUser(r.Context(), s.user)))
+}
+
+func (s *testSite) forget() { s.looks.forget() }
 
 func newBroker(t *testing.T) *memory.Broker {
 	b := memory.New()
@@ -184,11 +194,16 @@ type away struct {
 	err error
 }
 
-func (a *away) QueueNames(ctx context.Context) ([]string, error) { return nil, a.err }
-
 func (a *away) QueueLength(ctx context.Context) (map[string]int64, error) {
 	if a.err != nil {
 		return nil, a.err
 	}
 	return a.Broker.QueueLength(ctx)
+}
+
+func (a *away) Queue(ctx context.Context, queue string) (*broker.QueueInfo, error) {
+	if a.err != nil {
+		return nil, a.err
+	}
+	return a.Broker.Queue(ctx, queue)
 }

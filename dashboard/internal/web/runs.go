@@ -175,6 +175,8 @@ func (v *runsView) describe(r *request, page *taskrt.RunPage) {
 		return
 	}
 	switch {
+	case len(page.Skipped) > 0:
+		v.Empty = &emptyView{Title: "No run was found in what could be read", Text: "Some queues could not be read: see above.", Href: r.url(), Link: "Try again"}
 	case page.After != "":
 		v.Empty = &emptyView{Title: "None of these matches", Text: v.Window + " More were not looked at yet.", Href: r.with("after", page.After), Link: "Search on"}
 	case v.Filter.Any:

@@ -151,6 +151,9 @@ func (s *site) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 func readOnly(r *http.Request) bool { return r.Method == http.MethodGet || r.Method == http.MethodHead }
 
+// pageTimeout is how long a page may read the broker.
+const pageTimeout = 2 * lookTimeout
+
 // show writes a page.
 func (s *site) show(w http.ResponseWriter, r *http.Request, p *servedPage) {
 	s.showAs(w, r, newRequest(s, r, p), http.StatusOK)
