@@ -49,7 +49,7 @@ type API struct {
 	streams chan struct{} // one for each stream of events that is open
 	fleet   look[[]queueView]
 	routes  []route
-	docs    [2]func() ([]byte, error) // OpenAPI, AsyncAPI
+	docs    [2]func() ([]byte, error) // OpenAPI, AsyncAPI; of all tasks
 }
 
 // New returns a handler of all paths below [Base].
@@ -61,7 +61,10 @@ func New(cfg Config) http.Handler {
 		}
 	}
 	a.keys.locked = make(map[string]*keyLock)
-	a.docs = [2]func() ([]byte, error){sync.OnceValues(a.describe), sync.OnceValues(a.describeRuns)}
+	a.docs = [2]func() ([]byte, error){
+		sync.OnceValues(func() ([]byte, error) { return a.describe(a.Tasks) }),
+		sync.OnceValues(func() ([]byte, error) { return a.describeRuns(a.Tasks) }),
+	}
 	mux := http.NewServeMux()
 	methods := make(map[string][]string)
 	for _, r := range routes {

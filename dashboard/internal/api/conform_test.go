@@ -12,6 +12,7 @@ import (
 	"github.com/santhosh-tekuri/jsonschema/v6"
 	"github.com/stretchr/testify/require"
 
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/internal/openapi/openapitest"
 )
 
@@ -120,3 +121,21 @@ func TestDocumentNamesEachOperation(t *testing.T) {
 	}
 	openapitest.AsyncAPI(t, []byte(s.want(http.StatusOK, "", "GET", "/asyncapi.json", "").text))
 }
+
+// TestDocumentsHaveTheTasksOfTheUser checks that nobody learns of tasks that the user may
+// neither read nor queue.
+func TestDocumentsHaveTheTasksOfTheUser(t *testing.T) {
+	user := access.NewUser("shop", access.None, []access.Action{access.Queue}, []string{"echo"})
+	s := newSite(t, nil, always{user})
+	for _, name := range []string{"/openapi.json", "/asyncapi.json"} {
+		text := s.want(http.StatusOK, "", "GET", name, "").text
+		require.Contains(t, text, "EchoParams")
+		require.NotContains(t, text, "SquareParams")
+	}
+}
+
+// always finds one user.
+type always struct{ user *access.User }
+
+func (a always) Find(*http.Request) (*access.User, error) { return a.user, nil }
+func (a always) Challenge() []string                      { return nil }

@@ -5,22 +5,36 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/internal/openapi"
+	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // openapi replies with the document of the API.
-func (a *API) openapi(_ http.ResponseWriter, _ *http.Request) (any, error) {
-	return document(a.docs[0])
+func (a *API) openapi(_ http.ResponseWriter, req *http.Request) (any, error) {
+	return a.document(req, 0, a.describe)
 }
 
 // asyncapi replies with the document of the runs in the broker.
-func (a *API) asyncapi(_ http.ResponseWriter, _ *http.Request) (any, error) {
-	return document(a.docs[1])
+func (a *API) asyncapi(_ http.ResponseWriter, req *http.Request) (any, error) {
+	return a.document(req, 1, a.describeRuns)
 }
 
-// document returns a document, which is made when somebody first asks.
-func document(make func() ([]byte, error)) (any, error) {
-	b, err := make()
+// document returns a document with the tasks that the user may read or queue. That of all
+// tasks is made when somebody first asks.
+func (a *API) document(req *http.Request, which int, describe func([]taskrt.Task) ([]byte, error)) (any, error) {
+	u := access.UserOf(req.Context())
+	var seen []taskrt.Task
+	for _, t := range a.Tasks {
+		if u.Allows(access.Read, t.Name()) || u.Allows(access.Queue, t.Name()) {
+			seen = append(seen, t)
+		}
+	}
+	read := a.docs[which]
+	if len(seen) < len(a.Tasks) {
+		read = func() ([]byte, error) { return describe(seen) }
+	}
+	b, err := read()
 	return json.RawMessage(b), err
 }
 
@@ -28,17 +42,19 @@ func (a *API) info() openapi.Info {
 	return openapi.Info{Title: a.Name, Version: "1", Description: "Queues and operates the tasks of " + a.Name + "."}
 }
 
-// describe returns the document of the API.
-func (a *API) describe() ([]byte, error) {
-	return openapi.Document(a.info(), a.specs(), operations(a.routes), problemDocs())
+// describe returns the document of the API with some tasks.
+func (a *API) describe(tasks []taskrt.Task) ([]byte, error) {
+	return openapi.Document(a.info(), specs(tasks), operations(a.routes), problemDocs())
 }
 
-// describeRuns returns the document of the runs in the broker.
-func (a *API) describeRuns() ([]byte, error) { return openapi.AsyncAPI(a.info(), a.specs()) }
+// describeRuns returns the document of the runs of some tasks in the broker.
+func (a *API) describeRuns(tasks []taskrt.Task) ([]byte, error) {
+	return openapi.AsyncAPI(a.info(), specs(tasks))
+}
 
-// specs returns the tasks as documents describe them.
-func (a *API) specs() (all []openapi.Task) {
-	for _, t := range a.Tasks {
+// specs returns tasks as documents describe them.
+func specs(tasks []taskrt.Task) (all []openapi.Task) {
+	for _, t := range tasks {
 		s := t.Spec()
 		all = append(all, openapi.Task{
 			Name: s.Name, Doc: s.Doc, Kind: s.Kind.String(), Queue: s.Queue, Tags: s.Tags, Params: s.Params, Result: s.Result, Secrets: s.Secrets,

@@ -76,7 +76,7 @@ func newSite(t *testing.T, b broker.Broker, f access.Finder) *site {
 	logger := slog.New(slog.NewTextHandler(s.log, nil))
 	h := New(Config{Broker: b, Inspector: inspector, Client: s.client, Tasks: all, Jobs: bulk.New(inspector, logger), Name: "testapp", Logger: logger})
 	doc := httptest.NewRecorder()
-	h.ServeHTTP(doc, httptest.NewRequestWithContext(t.Context(), http.MethodGet, Base+"/openapi.json", nil))
+	h.ServeHTTP(doc, httptest.NewRequestWithContext(access.WithUser(t.Context(), access.NewUser("test", access.Admin, nil, nil)), http.MethodGet, Base+"/openapi.json", nil))
 	s.conformer = conformerOf(t, doc.Body.Bytes())
 	s.server = httptest.NewUnstartedServer(access.NewGuard(access.GuardConfig{Finder: f, Logger: logger}).Wrap(h))
 	base, cancel := context.WithCancel(t.Context())
