@@ -3,11 +3,13 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/dashboard/internal/bulk"
 	"github.com/taskgen/taskgen/internal/text"
@@ -42,10 +44,6 @@ func verbOf(k bulk.Kind) (name string, verb bulkVerb) {
 	}
 	return string(k), bulkVerb{kind: k, doing: string(k), thing: "run"}
 }
-
-// quickCount is how long a page counts by itself what matches. Who wants to know it all asks
-// for that.
-const quickCount = 120 * time.Millisecond
 
 type bulkView struct {
 	Ask  *bulkAsk
@@ -218,27 +216,17 @@ func (r *request) bulkAsk(ctx context.Context, u *access.User) (*bulkAsk, error)
 	if err := access.Check(ctx, verb.kind.Action(), filter.Task); err != nil {
 		return nil, err
 	}
+	if err := statesOf(verb.kind, &filter); err != nil {
+		return nil, err
+	}
 	if a.Allowed = true; r.get("count") != "" {
 		count, err := r.site.Jobs.Count(ctx, bulk.Request{Kind: verb.kind, Filter: filter})
 		if err != nil {
-			return nil, a.problem(err)
+			return nil, bulkError(err)
 		}
 		a.counted(&count.ChangeResult, count.Complete, verb, r)
-	} else if err := r.countQuickly(ctx, verb, filter, a); err != nil {
-		return nil, err
 	}
-	return a, r.sample(ctx, verb, filter, a)
-}
-
-// problem is an error of a filter, if it is one.
-func (a *bulkAsk) problem(err error) error {
-	if status := bulk.HTTPStatus(err); status != 0 {
-		return statusError{status, err}
-	}
-	if strings.Contains(err.Error(), "have ended") {
-		return statusError{422, err}
-	}
-	return err
+	return a, r.preview(ctx, verb, filter, a)
 }
 
 // fixTimes has the form carry instants in place of times ago: what was counted is what is
@@ -252,31 +240,6 @@ func (a *bulkAsk) fixTimes(f taskrt.RunFilter) {
 			a.Fields[i].Value = f.Before.UTC().Format(time.RFC3339Nano)
 		}
 	}
-}
-
-// countQuickly counts for a short time.
-func (r *request) countQuickly(ctx context.Context, verb bulkVerb, filter taskrt.RunFilter, a *bulkAsk) error {
-	looking, cancel := context.WithTimeout(ctx, quickCount)
-	defer cancel()
-	var last taskrt.Changes
-	o := taskrt.ChangeOptions{DryRun: true, Progress: func(c taskrt.Changes) { last = c }}
-	i := r.site.Inspector
-	apply := map[bulk.Kind]func(context.Context, taskrt.RunFilter, taskrt.ChangeOptions) (*taskrt.ChangeResult, error){
-		bulk.Cancel: i.CancelAll, bulk.RunNow: i.RunNow, bulk.Requeue: i.Requeue, bulk.Delete: i.Delete,
-	}[verb.kind]
-	result, err := apply(looking, filter, o)
-	switch {
-	case err == nil:
-		a.counted(result, true, verb, r)
-	case looking.Err() != nil && ctx.Err() == nil:
-		if result == nil {
-			result = &taskrt.ChangeResult{Changes: last}
-		}
-		a.counted(result, false, verb, r)
-	default:
-		return a.problem(err)
-	}
-	return nil
 }
 
 // counted sets what was counted.
@@ -296,36 +259,69 @@ func (a *bulkAsk) counted(result *taskrt.ChangeResult, complete bool, verb bulkV
 	}
 }
 
+// sampled is how many of those that match are shown.
 const sampled = 10
 
-// sample adds the first of those that would be changed.
-func (r *request) sample(ctx context.Context, verb bulkVerb, filter taskrt.RunFilter, a *bulkAsk) error {
+// preview counts what matches among the first that are looked at, at the cost of a list, and
+// shows some of it.
+func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunFilter, a *bulkAsk) error {
+	found := &taskrt.ChangeResult{}
+	var complete, all bool
 	if verb.ofDead {
-		page, err := r.site.Inspector.Dead(ctx, filter, taskrt.PageOptions{Max: sampled, Look: 1000})
+		page, err := r.site.Inspector.Dead(ctx, filter, taskrt.PageOptions{})
 		if err != nil {
 			return err
 		}
-		for _, letter := range page.Letters {
+		for _, letter := range page.Letters[:min(len(page.Letters), sampled)] {
 			row := sampleRow{Ref: newRef(letter.ID, letter.Queue), Queue: letter.Queue, What: string(letter.Failure.Kind) + " " + letter.Failure.Message, At: letter.At}
 			if letter.Run != nil {
 				row.Task = letter.Run.Task
 			}
 			a.Sample = append(a.Sample, row)
 		}
+		found.Changed, found.Looked, found.Total, found.Skipped = len(page.Letters), page.Looked, page.Total, page.Skipped
+		complete, all = page.After == "", choosesAll(filter)
+	} else {
+		page, err := r.site.Inspector.Runs(ctx, filter, taskrt.PageOptions{})
+		if err != nil {
+			return err
+		}
+		for _, i := range page.Runs[:min(len(page.Runs), sampled)] {
+			a.Sample = append(a.Sample, sampleRow{newRef(i.Run.ID, i.Run.Queue), i.Run.Task, i.Run.Queue, string(i.State), i.Run.QueuedAt})
+		}
+		found.Changed, found.Looked, found.Total, found.Skipped = len(page.Runs), page.Looked, page.Total, page.Skipped
+		complete, all = page.After == "", choosesAll(filter)
+	}
+	if a.Count != "" { // all was counted already
 		return nil
 	}
-	if verb.kind == bulk.RunNow {
-		filter.States = []taskrt.State{"delayed"}
+	if all && !complete && found.Total > int64(found.Changed) {
+		a.Count = "About " + thousands(found.Total) + " " + verb.thing + "s"
+		a.Looked = "All of them match: the filter says no more than where they are."
+		r.warnSkipped(found.Skipped)
+		return nil
 	}
-	if len(filter.States) == 0 {
-		filter.States = []taskrt.State{"running", "queued", "delayed"}
-	}
-	page, err := r.site.Inspector.Runs(ctx, filter, taskrt.PageOptions{Max: sampled, Look: 1000})
-	if err != nil {
-		return err
-	}
-	for _, i := range page.Runs {
-		a.Sample = append(a.Sample, sampleRow{newRef(i.Run.ID, i.Run.Queue), i.Run.Task, i.Run.Queue, string(i.State), i.Run.QueuedAt})
+	a.counted(found, complete, verb, r)
+	return nil
+}
+
+// choosesAll reports whether a filter chooses by queue and state alone.
+func choosesAll(f taskrt.RunFilter) bool {
+	return f.Task == "" && f.Tag == "" && f.Kind == "" && f.Error == "" && f.Alike == "" && f.Key == "" && len(f.IDs) == 0 && f.Since.IsZero() && f.Before.IsZero()
+}
+
+// statesOf narrows the states of a filter to those of runs that a change can be done to.
+func statesOf(kind bulk.Kind, f *taskrt.RunFilter) error {
+	switch {
+	case kind == bulk.RunNow:
+		f.States = []taskrt.State{broker.StateDelayed}
+	case kind == bulk.Cancel && len(f.States) == 0:
+		f.States = []taskrt.State{broker.StateRunning, broker.StateQueued, broker.StateDelayed}
+	case kind == bulk.Cancel:
+		f.States = slices.DeleteFunc(slices.Clone(f.States), taskrt.State.Ended)
+		if len(f.States) == 0 {
+			return statusError{422, errors.New("runs in these states have ended: none of them can be cancelled")}
+		}
 	}
 	return nil
 }

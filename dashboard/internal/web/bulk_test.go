@@ -37,11 +37,13 @@ func TestAllThatMatchIsCountedAndThenChanged(t *testing.T) {
 		text := readable(get(t, h, "bulk?do=cancel&task=mail&queue=shop", http.StatusOK))
 		require.Contains(t, text, "Cancel all runs that match")
 		require.Contains(t, text, "150 runs would be changed")
+		require.Contains(t, readable(get(t, h, "bulk?do=cancel", http.StatusOK)), "300 runs would be changed")
 		require.Contains(t, text, "Nothing was changed yet.")
 		require.Len(t, liveRuns(t, b, "shop"), 100, "of 300; the list is bounded")
 		require.Contains(t, readable(get(t, h, "bulk?do=cancel&task=none", http.StatusOK)), "there is nothing to do")
 		require.Contains(t, readable(get(t, h, "bulk?do=cancel&task=mail&count=1", http.StatusOK)), "150 runs")
 		get(t, h, "bulk?do=cancel&state=failed", http.StatusUnprocessableEntity)
+		get(t, h, "bulk?do=cancel&state=failed&count=1", http.StatusUnprocessableEntity)
 		get(t, h, "bulk?do=explode", http.StatusBadRequest)
 		get(t, h, "bulk?job=none", http.StatusNotFound)
 

@@ -113,8 +113,13 @@ func TestPagesCostLittle(t *testing.T) {
 		"run?id=" + failed.ID + "&queue=" + failed.Queue, "run?id=run-100-000005&queue=queue-100", "queue?name=queue-100", "queue?name=queue-100&range=3d",
 		"runs?state=queued", "runs?state=failed", "runs?task=send_receipt", "runs?key=run-100-000", "runs?error=nothing", "runs?queue=queue-100&state=queued&error=nothing",
 	}
+	addresses = append(addresses,
+		"dead?list=1", "dead?list=1&task=send_receipt&kind=failed&alike=smtp:+%23+mailbox+unavailable", "dead?error=nothing", "dead?queue=queue-100",
+		"bulk?do=cancel&task=send_receipt", "bulk?do=cancel&error=nothing", "bulk?do=retry", "bulk?do=retry&error=nothing",
+		"group?run="+failed.ID+"&queue="+failed.Queue, "group?run=run-100-000005&queue=queue-100", "group?id=none&queue=queue-100",
+	)
 	for _, p := range pages {
-		if p.name != "run" && p.name != "queue" {
+		if p.name != "run" && p.name != "queue" && p.name != "group" {
 			addresses = append(addresses, p.name+"?name=send_receipt")
 		}
 	}

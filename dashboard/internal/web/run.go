@@ -374,4 +374,5 @@ func (v *runView) addRelatives(d *taskrt.RunDetail) {
 			add("Went on as run", s.ID, "run", "id", s.ID, "queue", s.Queue)
 		}
 	}
+	add("Who queued what", "as a tree", "group", "run", d.ID, "queue", d.Queue)
 }

@@ -79,6 +79,7 @@ var pages = []page{
 	{"consumers", "Consumers", "Now", consumersPage},
 	{"run", "Run", "", runPage},
 	{"queue", "Queue", "", queuePage},
+	{"group", "Group", "", groupPage},
 	{"bulk", "Changes of all that match", "", bulkPage},
 	{"tasks", "Tasks", "Program", tasksPage},
 	{"task", "Task", "", taskPage},
