@@ -83,7 +83,10 @@ type step struct {
 	index int // -1: a key
 }
 
-// pointer returns the JSON Pointer of a path.
+// maxKey is how many bytes of a key stand in a pointer.
+const maxKey = 256
+
+// pointer returns the JSON Pointer of a path. It cuts keys that no parameter has.
 func pointer(path []step) string {
 	var b strings.Builder
 	for _, s := range path {
@@ -92,7 +95,11 @@ func pointer(path []step) string {
 			fmt.Fprint(&b, s.index)
 			continue
 		}
-		b.WriteString(escaper.Replace(strings.ToValidUTF8(s.key, "\uFFFD")))
+		key := s.key
+		if len(key) > maxKey {
+			key = key[:maxKey] + "…" // or twenty errors in it were twenty times as long
+		}
+		b.WriteString(escaper.Replace(strings.ToValidUTF8(key, "\uFFFD")))
 	}
 	return b.String()
 }

@@ -288,6 +288,11 @@ func TestLimits(t *testing.T) {
 		}
 		require.ErrorContains(t, err, c.want)
 	}
+	// Long keys make no long errors.
+	_, err := params(t, "m map[string][int8]").Encode([]byte(`{"m":{"` + strings.Repeat("k", 1<<20) + `":[` + strings.Repeat(`"",`, 30) + `0]}}`))
+	require.Less(t, len(err.Error()), 10_000)
+	_, err = params(t, "m int").Encode([]byte(`{"` + strings.Repeat("k", 1<<20) + `":1}`))
+	require.Less(t, len(err.Error()), 1000)
 	many, err := jsonform.Params("l [int8]")
 	require.NoError(t, err)
 	_, err = many.Encode([]byte(`{"l":[` + strings.Repeat(`"",`, 100) + `0]}`))
