@@ -65,7 +65,7 @@ func (c *copier) generator(target Target) *generator {
 	maps.Copy(taken, target.Taken)
 	g := newGenerator(&scan.Package{
 		Path: target.Path, Name: target.Name, Tasks: c.tasks,
-		Declared: declared, Taken: taken,
+		Declared: declared, Taken: taken, Aliases: c.aliases,
 	})
 	g.client = c
 	return g

@@ -17,6 +17,7 @@ type copier struct {
 	path     string // import path of the client; "" outside of any module
 	sources  map[string]*scan.Package
 	tasks    []*scan.Task
+	aliases  map[string]*types.Alias  // for types that cannot be named, of all sources
 	types    []*types.TypeName        // types to declare, in order of occurrence
 	seen     map[*types.TypeName]bool // of types
 	names    map[string]string        // the package of each name of the client
@@ -36,6 +37,7 @@ func newCopier(path string, packages []*scan.Package) *copier {
 	c := &copier{
 		path:     path,
 		sources:  map[string]*scan.Package{},
+		aliases:  map[string]*types.Alias{},
 		seen:     map[*types.TypeName]bool{},
 		names:    map[string]string{},
 		checked:  map[string]bool{},
@@ -44,6 +46,7 @@ func newCopier(path string, packages []*scan.Package) *copier {
 	for _, p := range packages {
 		if len(p.Tasks) > 0 {
 			c.sources[p.Path] = p
+			maps.Copy(c.aliases, p.Aliases)
 		}
 	}
 	return c
@@ -158,6 +161,10 @@ func (c *copier) visit(t *scan.Task, typ types.Type) {
 	case *types.Alias:
 		c.visitAlias(t, typ)
 	case *types.Named:
+		if alias := c.aliases[types.TypeString(typ, nil)]; alias != nil {
+			c.visitAlias(t, alias)
+			return
+		}
 		c.arguments(t, typ.TypeArgs())
 		if c.object(t, typ.Obj()) {
 			c.constraints(t, typ.Obj(), typ.Origin().TypeParams())

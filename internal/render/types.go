@@ -20,6 +20,9 @@ func (g *generator) typ(t types.Type) *jen.Statement {
 		}
 		return g.typ(types.Unalias(t))
 	case *types.Named:
+		if alias := g.pkg.Alias(t); alias != nil {
+			return g.object(alias.Obj(), alias.TypeArgs())
+		}
 		return g.object(t.Obj(), t.TypeArgs())
 	case *types.Basic:
 		return jen.Id(t.Name())
@@ -63,6 +66,10 @@ func (g *generator) namesIn(t types.Type, used map[string]bool) {
 		g.namesInObject(t.Obj(), t.TypeArgs(), used)
 		g.namesIn(types.Unalias(t), used)
 	case *types.Named:
+		if alias := g.pkg.Alias(t); alias != nil {
+			g.namesInObject(alias.Obj(), alias.TypeArgs(), used)
+			return
+		}
 		g.namesInObject(t.Obj(), t.TypeArgs(), used)
 	case *types.Basic:
 		used[t.Name()] = true

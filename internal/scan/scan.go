@@ -70,11 +70,22 @@ type Package struct {
 	Tasks           []*Task         // in source order
 	Declared        map[string]bool // names declared in the package
 	Taken           map[string]bool // Declared and the names of all imports, including dot imports
-	Broken          bool            // it has a problem, so its output stays as it is
+	// Aliases are names for types that the package cannot name itself, by the ids of these.
+	Aliases map[string]*types.Alias
+	Broken  bool // it has a problem, so its output stays as it is
 
 	types  *types.Package
 	syntax []*ast.File          // of a package that may have tasks
 	names  map[string]token.Pos // position of each name in Taken
+}
+
+// Alias returns the alias by which the package names a type that it cannot name itself, or
+// nil.
+func (p *Package) Alias(t *types.Named) *types.Alias {
+	if len(p.Aliases) == 0 {
+		return nil
+	}
+	return p.Aliases[types.TypeString(t, nil)]
 }
 
 // Module is the module of a package; the zero value means none.
@@ -198,10 +209,11 @@ type pass struct {
 	sources  []*source          // packages that may have tasks
 	byPath   map[string]*source // sources by import path
 	imported map[string]*importedPackage
-	files    map[string][]string  // the Go files of each imported package, also of indirectly imported ones
-	broken   map[string][]located // errors of other packages by import path
-	unparsed map[string]located   // the first syntax error of each package that has one
-	goDirs   map[string]bool      // directories with Go files, of the module and of the patterns
+	files    map[string][]string                // the Go files of each imported package, also of indirectly imported ones
+	broken   map[string][]located               // errors of other packages by import path
+	unparsed map[string]located                 // the first syntax error of each package that has one
+	aliases  map[string]map[string]*types.Alias // Aliases of packages by their paths
+	goDirs   map[string]bool                    // directories with Go files, of the module and of the patterns
 }
 
 // Scan loads the packages of cfg and returns them sorted by path, and every problem
@@ -211,7 +223,7 @@ func Scan(ctx context.Context, cfg Config) ([]*Package, []Problem, error) {
 	if len(cfg.Patterns) == 0 {
 		cfg.Patterns = []string{"."}
 	}
-	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, files: map[string][]string{}, broken: map[string][]located{}, unparsed: map[string]located{}, goDirs: map[string]bool{}}
+	s := &pass{cfg: cfg, fset: token.NewFileSet(), byPath: map[string]*source{}, files: map[string][]string{}, broken: map[string][]located{}, unparsed: map[string]located{}, goDirs: map[string]bool{}, aliases: map[string]map[string]*types.Alias{}}
 	if err := s.list(ctx); err != nil {
 		return nil, nil, err
 	}
@@ -230,7 +242,7 @@ func Scan(ctx context.Context, cfg Config) ([]*Package, []Problem, error) {
 		}
 	}
 	for _, src := range s.sources {
-		src.syntax = src.files
+		src.syntax, src.Aliases = src.files, s.aliases[src.Path]
 	}
 	s.checkNames()
 	slices.SortFunc(s.problems, compareProblems)

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"go/types"
 	"slices"
-	"strings"
 )
 
 // Kind is the way in which a type is encoded.
@@ -130,7 +129,7 @@ func (c *converter) convert(t types.Type, path string) (*Type, *culprit) {
 	if named == nil {
 		return c.shape(t, path)
 	}
-	if bad := cmp.Or(c.ofRuntime(named, path), c.reach(named, path)); bad != nil {
+	if bad := cmp.Or(c.ofRuntime(named, path), c.reach(t, path)); bad != nil {
 		return nil, bad
 	}
 	id := types.TypeString(named, nil)
@@ -180,33 +179,6 @@ func outline(named *types.Named) Kind {
 		return Struct
 	}
 	return Basic
-}
-
-// unreachable returns why generated code in the package cannot name a type, or "".
-func (c *converter) unreachable(obj *types.TypeName) string {
-	switch {
-	case obj.Pkg() == nil || obj.Pkg().Path() == c.pkg.Path():
-		return ""
-	case !obj.Exported():
-		return fmt.Sprintf("is of type %s.%s, which is not exported", obj.Pkg().Name(), obj.Name())
-	case !Importable(obj.Pkg().Path(), c.pkg.Path()):
-		return fmt.Sprintf("is of type %s.%s, which package %s cannot import", obj.Pkg().Name(), obj.Name(), c.pkg.Path())
-	}
-	return ""
-}
-
-// Importable reports whether package from may import path, by Go's rules for internal
-// and vendored packages.
-func Importable(path, from string) bool {
-	if strings.HasPrefix(path, "vendor/") || strings.Contains(path, "/vendor/") {
-		return false
-	}
-	i := strings.LastIndex("/"+path+"/", "/internal/")
-	if i < 0 {
-		return true
-	}
-	root := strings.TrimSuffix(path[:i], "/")
-	return root != "" && (from == root || strings.HasPrefix(from, root+"/"))
 }
 
 // named converts a named type: by its marshaller if it has one, otherwise by its
@@ -286,46 +258,6 @@ func (c *converter) pointer(t types.Type, p *types.Pointer, path string) (*Type,
 // notPlain returns the message for a type that has no meaning outside the program.
 func notPlain(t string) string {
 	return "is of type " + t + "; send plain data: numbers, strings, times, and structs, slices and maps of them"
-}
-
-// reach checks that the package can name a type and its type arguments.
-func (c *converter) reach(t types.Type, path string) *culprit {
-	switch t := types.Unalias(t).(type) {
-	case *types.Pointer:
-		return c.reach(t.Elem(), path)
-	case *types.Slice:
-		return c.reach(t.Elem(), path)
-	case *types.Array:
-		return c.reach(t.Elem(), path)
-	case *types.Map:
-		return cmp.Or(c.reach(t.Key(), path), c.reach(t.Elem(), path))
-	case *types.Interface, *types.Signature, *types.Chan:
-		return &culprit{path: path, why: "has a type argument of type " + c.print(t)}
-	case *types.Named:
-		return c.reachNamed(t, path)
-	}
-	return nil
-}
-
-// reachNamed is reach for a named type.
-func (c *converter) reachNamed(named *types.Named, path string) *culprit {
-	if obj := named.Obj(); obj.Pkg() != nil {
-		if c.pass.generated(obj) {
-			return &culprit{path: path, generated: c.print(named)}
-		}
-		if why := c.unreachable(obj); why != "" {
-			return &culprit{path: path, why: why}
-		}
-		if err := c.pass.halfParsed(obj.Pkg().Path()); err != nil {
-			return &culprit{path: path, why: fmt.Sprintf("is of type %s, whose package does not parse: %s", c.print(named), err)}
-		}
-	}
-	for arg := range named.TypeArgs().Types() {
-		if bad := c.reach(arg, path); bad != nil {
-			return bad
-		}
-	}
-	return nil
 }
 
 // isByte reports whether msgpack/v5 encodes a slice of such elements as binary.
