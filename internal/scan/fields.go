@@ -45,17 +45,21 @@ func (c *converter) fields(t types.Type, s *types.Struct, path string) ([]*Field
 // field converts one field: to none if its tag is "-", to several if it is an
 // embedded struct.
 func (c *converter) field(t types.Type, v *types.Var, structTag reflect.StructTag, path string) ([]*Field, *culprit) {
+	whole := path
 	path += "." + v.Name()
 	tag, why := parseTag(v, structTag)
 	if tag.skip {
 		return nil, nil
+	}
+	if hint := c.foreignHint(t, v, tag.inline); hint != "" {
+		return nil, &culprit{path: whole, why: hint, skippable: true}
 	}
 	if why = cmp.Or(why, c.hidden(t, v, tag.inline)); why != "" {
 		return nil, &culprit{path: path, why: why}
 	}
 	converted, bad := c.convert(v.Type(), path)
 	if bad != nil {
-		return nil, c.blame(v, bad)
+		return nil, c.canSkip(v, c.blame(v, bad))
 	}
 	if tag.inline && converted.Kind == Struct {
 		return inline(v.Name(), converted), nil
@@ -108,8 +112,13 @@ func (c *converter) hidden(t types.Type, v *types.Var, inlined bool) string {
 		return ""
 	case promoted:
 		return fmt.Sprintf("is embedded and of a type that is not exported, whose fields only package %s can name; give %s a marshaller", v.Pkg().Name(), c.print(t))
+	case own && protobuf(t):
+		return fmt.Sprintf("is not exported and would be lost; give type %s, a protobuf message, MarshalBinary and UnmarshalBinary, which call proto.Marshal and proto.Unmarshal", c.print(t))
 	case own:
 		return fmt.Sprintf("is not exported and would be lost; give type %s a marshaller, or the field the tag msgpack:\"-\"", c.print(t))
+	}
+	if named, ok := types.Unalias(t).(*types.Named); ok {
+		return fmt.Sprintf("is not exported and would be lost; give type %s MarshalBinary and UnmarshalBinary, or MarshalText and UnmarshalText", c.print(named))
 	}
 	return "is not exported and would be lost"
 }
@@ -133,6 +142,10 @@ func (c *converter) blame(v *types.Var, bad *culprit) *culprit {
 	if bad.undeclared {
 		bad.undeclared = false
 		bad.generated = c.pass.undeclaredField(v)
+		if name := c.pass.cType(v); name != "" {
+			bad.why, bad.skippable = ofC(name), true
+			return bad
+		}
 		bad.why += c.pass.explain(v)
 	}
 	return bad

@@ -13,6 +13,8 @@ func (c *converter) unreachable(obj *types.TypeName) string {
 	switch {
 	case obj.Pkg() == nil || obj.Pkg().Path() == c.pkg.Path():
 		return ""
+	case strings.HasPrefix(obj.Name(), cgoPrefix):
+		return ofC("C." + strings.TrimPrefix(obj.Name(), cgoPrefix))
 	case !obj.Exported():
 		return fmt.Sprintf("is of type %s.%s, which is not exported", obj.Pkg().Name(), obj.Name())
 	case !Importable(obj.Pkg().Path(), c.pkg.Path()):

@@ -292,6 +292,9 @@ func (b *builder) refuse(p parameter, what, path string, bad *culprit) {
 
 // undeclared returns the type error that keeps a type from resolving.
 func (b *builder) undeclared(p parameter) string {
+	if name := cTypeIn(p.expr); name != "" && importsC(b.file) {
+		return fmt.Sprintf("type %s is C's; %s", name, insteadOfC(name))
+	}
 	for _, e := range b.src.errors {
 		if p.expr.Pos() <= e.Pos && e.Pos < p.expr.End() {
 			return e.Msg
@@ -299,9 +302,6 @@ func (b *builder) undeclared(p parameter) string {
 	}
 	if basic, ok := p.typ.(*types.Basic); !ok || basic.Kind() != types.Invalid {
 		return ""
-	}
-	if sel, ok := p.expr.(*ast.SelectorExpr); ok && types.ExprString(sel.X) == "C" {
-		return fmt.Sprintf("type %s is C's; use one of Go", types.ExprString(sel))
 	}
 	return cmp.Or(b.failedImport(p.expr), "its type is not declared")
 }

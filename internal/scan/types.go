@@ -87,6 +87,7 @@ type culprit struct {
 	path string // path from the parameter to that part
 	why  string // end of a sentence: "is of type chan int"
 
+	skippable  bool   // a field may be left out by its tag
 	undeclared bool   // the reason is not known yet
 	generated  string // the generated type, if it is of one
 	runtime    string // the runtime's type, if it is of one that stands for runs
@@ -187,7 +188,13 @@ func (c *converter) named(t types.Type, named *types.Named, path string) (*Type,
 	if isTime(named) {
 		return &Type{Kind: Time, Go: t, IsZero: true}, nil
 	}
+	if name := ctypeName(named); name != "" {
+		return nil, &culprit{path: path, why: ofC(name), skippable: true}
+	}
 	if basic, ok := named.Underlying().(*types.Basic); ok && basic.Kind() == types.Invalid {
+		if name := c.pass.cType(named.Obj()); name != "" {
+			return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, which is %s, a type of C; %s", c.print(named), name, insteadOfC(name)), skippable: true}
+		}
 		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, whose declaration is not valid Go%s", c.print(named), c.pass.explain(named.Obj()))}
 	}
 	method, why := marshaller(named)
@@ -227,6 +234,9 @@ func (c *converter) shape(t types.Type, path string) (*Type, *culprit) {
 		fields, bad := c.fields(t, u, path)
 		return &Type{Kind: Struct, Go: t, Fields: fields}, bad
 	case *types.Interface:
+		if protobuf(t) {
+			return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, an interface; use a concrete protobuf message T, wrapped: type Message struct{ *T }, with MarshalBinary and UnmarshalBinary, which call proto.Marshal and proto.Unmarshal", c.print(t))}
+		}
 		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, an interface; use a concrete type", c.print(t))}
 	}
 	return nil, &culprit{path: path, why: notPlain(c.print(t))}
@@ -271,6 +281,9 @@ func (c *converter) basic(t types.Type, b *types.Basic, path string) (*Type, *cu
 	case b.Kind() == types.Invalid:
 		bad := &culprit{path: path, why: "is of a type that is not declared", undeclared: true}
 		if alias, ok := t.(*types.Alias); ok {
+			if name := c.pass.cType(alias.Obj()); name != "" {
+				return nil, &culprit{path: path, why: ofC(name), skippable: true}
+			}
 			why := c.pass.explain(alias.Obj())
 			bad.why, bad.undeclared = bad.why+why, why == ""
 		}
