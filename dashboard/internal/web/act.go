@@ -168,12 +168,18 @@ func pauseQueue(ctx context.Context, s *site, form url.Values) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if err := checkQueue(queue); err != nil {
+		return 0, err
+	}
 	return 0, s.Inspector.Pause(ctx, queue)
 }
 
 func resumeQueue(ctx context.Context, s *site, form url.Values) (int, error) {
 	queue, err := inForm(form, "queue")
 	if err != nil {
+		return 0, err
+	}
+	if err := checkQueue(queue); err != nil {
 		return 0, err
 	}
 	return 0, s.Inspector.Resume(ctx, queue)

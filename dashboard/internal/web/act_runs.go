@@ -1,6 +1,7 @@
 package web
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -47,6 +48,9 @@ func eachRun(action access.Action, do func(ctx context.Context, s *site, run bro
 		}
 		var gone error
 		for _, run := range runs {
+			if err := checkRef(run); err != nil {
+				return n, err
+			}
 			if err := s.checkRun(ctx, action, run); err != nil {
 				return n, err
 			}
@@ -82,10 +86,29 @@ func (s *site) checkRun(ctx context.Context, action access.Action, run broker.Ru
 
 // runDetail returns what is known of a run, in any queue if none is named.
 func (s *site) runDetail(ctx context.Context, run broker.RunRef) (*taskrt.RunDetail, error) {
+	if err := checkRef(run); err != nil {
+		return nil, err
+	}
 	if run.Queue == "" {
 		return s.Inspector.Run(ctx, run.ID)
 	}
 	return s.Inspector.Run(ctx, run.ID, run.Queue)
+}
+
+// checkRef refuses an id and a queue that no run can have. An empty queue is any.
+func checkRef(run broker.RunRef) error {
+	if err := (&broker.TaskRun{ID: run.ID, Task: "-", Queue: cmp.Or(run.Queue, "-")}).Validate(); err != nil {
+		return badRequest("there is no such run: %v", err)
+	}
+	return nil
+}
+
+// checkQueue refuses a name that no queue can have.
+func checkQueue(name string) error {
+	if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate(); err != nil {
+		return badRequest("no queue has this name: %v", err)
+	}
+	return nil
 }
 
 func cancelRun(ctx context.Context, s *site, run broker.RunRef) (err error) {

@@ -37,8 +37,8 @@ func runFilterOf(s *site, q url.Values, now time.Time) (f taskrt.RunFilter, err 
 		if queue = strings.TrimSpace(queue); queue == "" {
 			continue
 		}
-		if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: queue}).Validate(); err != nil {
-			return f, badRequest("no queue has this name: %v", err)
+		if err := checkQueue(queue); err != nil {
+			return f, err
 		}
 		f.Queues = append(f.Queues, queue)
 	}

@@ -207,3 +207,22 @@ func (a *away) Queue(ctx context.Context, queue string) (*broker.QueueInfo, erro
 	}
 	return a.Broker.Queue(ctx, queue)
 }
+
+// ask returns what is replied to a request, whatever the status is.
+func ask(t *testing.T, h http.Handler, address string) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil))
+	require.Less(t, w.Code, http.StatusInternalServerError, "%s: %s", address, w.Body)
+	return w.Body.String()
+}
+
+// sendAny sends a form to act and returns what is replied, whatever the status is.
+func sendAny(t *testing.T, h http.Handler, form url.Values) string {
+	t.Helper()
+	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/act", strings.NewReader(form.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, r)
+	return w.Body.String() + w.Header().Get("Location")
+}

@@ -58,8 +58,8 @@ func queuePage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate(); err != nil {
-		return nil, badRequest("no queue has this name: %v", err)
+	if err := checkQueue(name); err != nil {
+		return nil, err
 	}
 	f, err := r.fleet(ctx)
 	if err != nil {

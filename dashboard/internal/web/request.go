@@ -100,7 +100,7 @@ func (r *request) home() string {
 	if r.path == "" {
 		return "./"
 	}
-	return r.path
+	return (&url.URL{Path: r.path}).EscapedPath()
 }
 
 // with returns the page's address with some values of the query replaced: pairs of a name
