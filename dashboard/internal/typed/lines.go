@@ -179,13 +179,28 @@ func instantOrNone(text string) string {
 // body is the JSON of a payload, or an example of it.
 func (f *Form) body(payload []byte) string {
 	if payload == nil {
-		return exampleObject(f.form.Fields(), 0)
+		return f.exampleBody()
 	}
 	text, err := f.form.DecodeWith(payload, jsonform.Output{Secrets: f.task.Spec().Secrets, Lossy: true})
 	if err != nil {
-		return exampleObject(f.form.Fields(), 0)
+		return f.exampleBody()
 	}
 	return visible(text)
+}
+
+// exampleBody is an example of the parameters that have to be given.
+func (f *Form) exampleBody() string {
+	var parts []string
+	for _, field := range f.form.Fields() {
+		switch {
+		case field.Dispensable():
+		case f.isSecret(field.Key):
+			parts = append(parts, string(quoted(field.Key))+`: "`+jsonform.Mask+`"`)
+		default:
+			parts = append(parts, string(quoted(field.Key))+": "+example(field.Type, 1))
+		}
+	}
+	return "{" + strings.Join(parts, ", ") + "}"
 }
 
 // visible escapes what is not printable in a JSON text, which has it in its strings alone.

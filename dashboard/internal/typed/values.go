@@ -252,11 +252,13 @@ func (f *Form) defaults() map[string]string {
 		}
 		switch value := v.Field(p.Field).Interface().(type) {
 		case time.Duration:
-			all[p.Name] = value.String()
+			all[p.Name] = strings.Replace(strings.Replace(value.String(), "m0s", "m", 1), "h0m", "h", 1)
 		case time.Time:
 			all[p.Name] = value.UTC().Format(time.RFC3339Nano)
 		default:
-			all[p.Name] = string(p.Show(v.Field(p.Field)))
+			if text := string(p.Show(v.Field(p.Field))); text != "null" {
+				all[p.Name] = text
+			}
 		}
 	}
 	return all

@@ -84,7 +84,7 @@ func (t *tree) add(run *broker.TaskRun, state broker.State, failure *broker.Fail
 	}
 	n := &treeNode{Ref: newRef(run.ID, run.Queue), Task: run.Task, State: state, parent: run.ParentID, run: run}
 	if failure != nil && state == broker.StateFailed {
-		n.Kind = string(failure.Kind)
+		n.Kind = kindBeside(failure.Kind)
 	}
 	links := run.Links.OrZero()
 	if links.Group != "" {
@@ -99,6 +99,14 @@ func (t *tree) add(run *broker.TaskRun, state broker.State, failure *broker.Fail
 	t.nodes[run.ID] = n
 	t.order = append(t.order, n)
 	return n
+}
+
+// kindBeside is a kind of failure beside the state of a run, which says failed already.
+func kindBeside(kind broker.FailureKind) string {
+	if kind == broker.FailureFailed || kind == broker.FailureCancelled {
+		return ""
+	}
+	return string(kind)
 }
 
 // thenTasks are the tasks of a chain that has not been queued yet.
@@ -187,7 +195,7 @@ func (v *groupView) ofRun(ctx context.Context, r *request, t *tree, id broker.Ru
 		return err
 	}
 	v.Roots, v.Nodes = t.join(), len(t.order)
-	if len(t.order) == 1 && len(own.Children) == 0 {
+	if len(t.order) == 1 && len(own.Children)+len(own.Notes)+len(own.Then) == 0 {
 		v.Empty = &emptyView{Title: "No relative of this run was found", Text: "A run has relatives if a task queues further runs, or if it is part of a chain or group (taskrt.Then, taskrt.Group). Of those that have ended, only dead letters and runs with a record are found.", Href: "runs", Link: "Show all runs"}
 	}
 	return nil
@@ -296,7 +304,7 @@ func (v *groupView) addEnds(ctx context.Context, r *request, group broker.Group)
 			row.Ref = &ref
 		}
 		if record.Failure != nil && record.State != broker.StateSucceeded {
-			row.Kind = string(record.Failure.Kind)
+			row.Kind = kindBeside(record.Failure.Kind)
 		}
 		at := slices.IndexFunc(v.Members, func(m memberRow) bool { return m.Place == i+1 })
 		if at < 0 {

@@ -28,7 +28,7 @@ func TestSchedulesAreShownAndOperated(t *testing.T) {
 	require.Contains(t, text, "30 2 * * * (America/New_York)")
 	require.Contains(t, text, "02:30 does not exist: it runs at 03:00")
 	require.Regexp(t, `02:30:00 -0[45]:00 E[SD]T`, text)
-	require.Contains(t, text, "every 1s")
+	require.Contains(t, text, "every second")
 	require.Contains(t, text, "a rule of another version")
 	require.NotContains(t, html, "<b>unknown")
 	require.NotContains(t, html, "<script>alert")

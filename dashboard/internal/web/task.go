@@ -22,8 +22,8 @@ type taskView struct {
 	Aliases []string // of its name
 	Facts   []fact
 	Ticks   []time.Time // the next ones
-	Counts  *taskCounts // nil: nothing is counted
-	Form    *formView   // nil: the user may queue none
+	History *historyView
+	Form    *formView // nil: the user may queue none
 }
 
 // PageTitle is the title of the page.
@@ -31,21 +31,6 @@ func (v *taskView) PageTitle() string { return "Task " + v.Name }
 
 // fact is a name and what it is.
 type fact struct{ Name, Text, Note string }
-
-// taskCounts are what became of a task's runs in the last hour.
-type taskCounts struct {
-	Succeeded, Retried, Dead, Dropped int64
-	Wait, Time                        string // a half and 95 of 100 take no longer
-	Bars                              []countBar
-	Most                              int64 // of one bar
-}
-
-// countBar is what ended in some minutes.
-type countBar struct {
-	X, Y, H     int // in the chart, which is 60 wide and 100 high
-	FailY, Fail int
-	Title       string
-}
 
 // taskOf returns the task of a page's address, if its user may see it.
 func (s *site) taskOf(ctx context.Context, name string) (taskrt.Task, error) {
@@ -80,7 +65,9 @@ func taskPage(ctx context.Context, r *request) (any, error) {
 			}
 		}
 	}
-	v.Counts = r.countsOf(ctx, s)
+	v.History = r.history(ctx, s.Queue, 1, func(tally *broker.Tally) bool {
+		return tally.Task == s.Name || slices.Contains(s.Aliases, tally.Task)
+	})
 	if access.UserOf(ctx).Allows(access.Queue, t.Name()) {
 		v.Form, err = r.formOf(ctx, t)
 	}
@@ -129,65 +116,6 @@ func attemptsWords(r taskrt.RetryPolicy) string {
 		return "1, without a retry"
 	}
 	return fmt.Sprintf("%d, with random pauses of up to %s at first and %s at last", r.Attempts, durationWords(r.Min), durationWords(r.Max))
-}
-
-// countsOf returns what became of a task's runs in the last hour, nil if that is unknown.
-func (r *request) countsOf(ctx context.Context, s taskrt.Spec) *taskCounts {
-	now := time.Now().Truncate(time.Minute).Add(time.Minute)
-	from := now.Add(-time.Hour)
-	tallies, err := r.site.Inspector.Tallies(ctx, from, now, s.Queue)
-	if err != nil {
-		return nil // the broker may count nothing, as its page of the queue says
-	}
-	const bars = 30
-	var sum broker.Tally
-	ok, bad := make([]int64, bars), make([]int64, bars)
-	for i := range tallies {
-		t := &tallies[i]
-		if t.Task != s.Name && !slices.Contains(s.Aliases, t.Task) {
-			continue
-		}
-		sum.Add(t)
-		n := min(max(int(t.Minute.Sub(from)/(2*time.Minute)), 0), bars-1)
-		ok[n] += t.Succeeded
-		bad[n] += t.Retried + t.Dead + t.Dropped
-	}
-	c := &taskCounts{Succeeded: sum.Succeeded, Retried: sum.Retried, Dead: sum.Dead, Dropped: sum.Dropped, Wait: quantiles(&sum.Waits), Time: quantiles(&sum.Times)}
-	for n := range bars {
-		c.Most = max(c.Most, ok[n]+bad[n])
-	}
-	for n := range bars {
-		if ok[n]+bad[n] == 0 {
-			continue
-		}
-		high := int(100 * (ok[n] + bad[n]) / c.Most)
-		fail := int(100 * bad[n] / c.Most)
-		high, fail = max(high, 2), max(fail, min(int(bad[n]), 2))
-		at := from.Add(time.Duration(n) * 2 * time.Minute).UTC().Format("15:04")
-		c.Bars = append(c.Bars, countBar{n * 2, 100 - high, high, 100 - fail, fail, fmt.Sprintf("%s UTC: %d succeeded, %d failed or were retried", at, ok[n], bad[n])})
-	}
-	return c
-}
-
-// quantiles are the times that a half and 95 of 100 attempts do not exceed.
-func quantiles(h *broker.Histogram) string {
-	var all int64
-	for _, n := range h {
-		all += n
-	}
-	if all == 0 {
-		return ""
-	}
-	at := func(share int64) string {
-		var sum int64
-		for i, n := range h {
-			if sum += n; sum*100 >= all*share && i < len(h)-1 {
-				return "≤ " + span(taskrt.DurationBound(i))
-			}
-		}
-		return "> " + span(taskrt.DurationBound(len(h)-2))
-	}
-	return at(50) + " (half), " + at(95) + " (95 %)"
 }
 
 // formView is the form that queues a run.

@@ -68,6 +68,16 @@ func ruleWords(spec, zone string) string {
 		if err != nil {
 			return spec
 		}
+		switch d {
+		case 24 * time.Hour:
+			return "every day"
+		case time.Hour:
+			return "every hour"
+		case time.Minute:
+			return "every minute"
+		case time.Second:
+			return "every second"
+		}
 		return "every " + durationWords(d)
 	}
 	s, err := cron.Parse(spec)
@@ -107,7 +117,7 @@ func durationWords(d time.Duration) string {
 	case d >= 48*time.Hour && d%(24*time.Hour) == 0:
 		return strconv.FormatInt(int64(d/(24*time.Hour)), 10) + " days"
 	case d == 24*time.Hour:
-		return "day"
+		return "1 day"
 	}
 	s := d.String()
 	if strings.HasSuffix(s, "m0s") {
