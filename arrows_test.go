@@ -73,7 +73,8 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/api", "dashboard/internal/bulk", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,
 		"dashboard/internal/live":   nil,
-		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/bulk", "dashboard/internal/live", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
+		"dashboard/internal/markup": nil,
+		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/bulk", "dashboard/internal/live", "dashboard/internal/markup", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
 		"dashboard/internal/typed":  {"internal/jsonform", "internal/naming", "internal/schema", "runtime"},
 		"dashboard/internal/api":    {"broker", "codec", "dashboard/internal/access", "dashboard/internal/bulk", "internal/jsonform", "internal/openapi", "runtime"},
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
@@ -111,6 +112,17 @@ func TestImportsGoOneWay(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestTheDashboardLinksNoTemplates: the packages of templates have the linker keep all exported
+// methods of a program, see internal/markup.
+func TestTheDashboardLinksNoTemplates(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./dashboard").Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, "text/template/parse")
+	require.NotContains(t, deps, "html/template")
+	require.NotContains(t, deps, "text/template")
 }
 
 // TestOnlyNewKnowsGoRedis checks that package redis uses the client library through

@@ -159,7 +159,7 @@ func (s *site) liveParts(ctx context.Context, key string) (parts live.Parts, err
 	return partsOf(out.String()), nil
 }
 
-// partsOf returns what is in the live-part elements of a page. html/template has escaped what
+// partsOf returns what is in the live-part elements of a page. package markup has escaped what
 // is in them, so that their tags can only be the templates' own.
 func partsOf(html string) live.Parts {
 	parts := live.Parts{}

@@ -38,6 +38,7 @@ func newSiteFor(t *testing.T, user *access.User, b broker.Broker, tasks ...taskr
 		Jobs: bulk.New(inspector, slog.New(slog.DiscardHandler)), Name: "shop", Logger: slog.New(slog.DiscardHandler),
 	})
 	require.NoError(t, err)
+	compareTemplates(t, h)
 	return &testSite{h.(*site), user}
 }
 

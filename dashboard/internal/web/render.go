@@ -6,29 +6,36 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
-	"html/template"
 	"io"
 	"mime"
 	"net/http"
 	"path"
 	"strconv"
 	"strings"
+
+	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard/internal/markup"
 )
 
 // functions are those of all templates.
-var functions = template.FuncMap{
+var functions = map[string]any{
 	"link": link, "when": when, "span": span, "num": number, "brief": brief, "shown": shown, "bytes": bytesText,
 	"pretty": pretty, "plural": plural, "rate": ratePerMinute, "join": strings.Join, "ref": newRef,
-	"add":  func(a, b int) int { return a + b },
-	"list": func(all ...string) []string { return all },
+	"ended": broker.State.Ended,
+	"add":   func(a, b int) int { return a + b },
+	"list":  func(all ...string) []string { return all },
 }
 
 // pageTemplate is the layout with the content of one page.
-type pageTemplate struct{ layout *template.Template }
+type pageTemplate struct{ layout executor }
+
+// executor writes what a template makes of data.
+type executor interface {
+	Execute(out io.Writer, data any) error
+}
 
 func newPageTemplate(name string) (*pageTemplate, error) {
-	t, err := template.New("layout.html").Funcs(functions).Option("missingkey=error").
-		ParseFS(files, "templates/layout.html", "templates/parts.html", "templates/"+name+".html")
+	t, err := markup.Parse(files, functions, "templates/layout.html", "templates/parts.html", "templates/"+name+".html")
 	if err != nil {
 		return nil, fmt.Errorf("read the template of page %s: %w", name, err)
 	}

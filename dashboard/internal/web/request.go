@@ -251,3 +251,16 @@ func (l *layout) Do(verb, label string, pairs ...string) (*button, error) {
 	b.Allowed = l.May(a.action, task)
 	return b, nil
 }
+
+// Function returns the methods that templates call.
+func (l *layout) Function(name string) any {
+	switch name {
+	case "Do":
+		return l.Do
+	case "May":
+		return l.May
+	case "With":
+		return l.With
+	}
+	return nil
+}
