@@ -56,6 +56,7 @@ func serve(ctx context.Context, url, address string) error {
 	}
 	server := &http.Server{Addr: address, Handler: handler, ReadHeaderTimeout: 5 * time.Second}
 	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var parts sync.WaitGroup
 	for _, run := range []func(context.Context) error{
 		consumer.Run, scheduler.Run,

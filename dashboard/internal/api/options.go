@@ -50,16 +50,6 @@ func (q *query) fail(err error) {
 	}
 }
 
-func (q *query) duration(name string) time.Duration {
-	text := q.text(name)
-	if text == "" {
-		return 0
-	}
-	d, err := parseDuration(name, text)
-	q.failIf(err)
-	return d
-}
-
 func (q *query) failIf(err error) {
 	if err != nil {
 		q.fail(err)
@@ -92,17 +82,6 @@ func (q *query) number(name string, least, most, otherwise int) int {
 		q.fail(invalid("%s is no number from %d to %d", name, least, most))
 	}
 	return n
-}
-
-func (q *query) flag(name string) bool {
-	switch q.text(name) {
-	case "", "false":
-		return false
-	case "true":
-		return true
-	}
-	q.fail(invalid("%s is neither true nor false", name))
-	return false
 }
 
 // parseDuration reads a duration that is not negative.

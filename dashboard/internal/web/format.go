@@ -8,8 +8,6 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/taskgen/taskgen/broker"
 )
 
 // span is a time for people: so many of its largest unit.
@@ -138,9 +136,6 @@ func pretty(b json.RawMessage) string {
 	out.WriteString(shown(dst))
 	return out.String()
 }
-
-// stateText is a state as people read it.
-func stateText(s broker.State) string { return string(s) }
 
 // plural is a word for n things.
 func plural(n any, one, many string) string {

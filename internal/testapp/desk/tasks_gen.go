@@ -314,6 +314,7 @@ var deskHoldTask = &taskrt.Definition[DeskHoldParams, taskrt.None]{
 		Keep:       time.Hour,
 		KeepParams: true,
 		Limit:      taskrt.Limit{Concurrency: 2},
+		By:         taskrt.KeyPaths{Concurrency: []string{"label"}},
 		Params:     "label string",
 	},
 	AppendParams: (*DeskHoldParams).AppendMsgpack,
