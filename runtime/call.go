@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/secret"
 )
 
 // Call is a run that is not queued yet, or the runs that [Then] and [Group] join:
@@ -122,7 +123,7 @@ func newNode[P, R any](d *Definition[P, R], p *P, param string) *callNode {
 	n := &callNode{task: d, param: param}
 	var err error
 	if n.run.Payload, err = d.AppendParams(p, nil); err != nil {
-		n.invalid = encodeError(err, d.Spec.Secrets)
+		n.invalid = secret.EncodeError(err, d.Spec.Secrets)
 	}
 	d.applyPolicies(p, &n.run)
 	return n

@@ -7,6 +7,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/secret"
 )
 
 // SupportsGeneratedV1 makes the build fail if generated code and this package do not fit
@@ -185,7 +186,9 @@ func (d *Definition[P, R]) decodeParams(r *codec.Reader, payload []byte, memory 
 	if err == nil {
 		return nil
 	}
-	err = hideDecoding(d.Spec.secretParams(), payload, err)
+	if len(d.Spec.Secrets) > 0 {
+		err = secret.HideDecoding(d.Spec.secretParams(), payload, err)
+	}
 	if r.Exhausted() {
 		err = fmt.Errorf("%w; ConsumerConfig.Codec.Memory sets it", err)
 	}
@@ -237,7 +240,9 @@ func (s *Spec) schema() uint32 {
 }
 
 // secretParams returns the task's parameters for hiding the secret ones.
-func (s *Spec) secretParams() secretParams { return secretParams{names: s.Secrets, form: s.Params} }
+func (s *Spec) secretParams() secret.TaskParams {
+	return secret.TaskParams{Names: s.Secrets, WireForm: s.Params}
+}
 
 // initRun sets what the task's directives say of its runs.
 func (s *Spec) initRun(run *broker.TaskRun, now time.Time) {

@@ -10,6 +10,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/ulid"
+	"github.com/taskgen/taskgen/internal/wireform"
 )
 
 // Group has a run gather the results of calls, the members, in their order:
@@ -88,7 +89,7 @@ func gatherNothing(run *broker.TaskRun, param string) (err error) {
 		run.Links.Awaits = broker.Group{} // which has only what SkipFailed has set
 	}
 	if param != "" {
-		run.Payload, err = withParam(run.Payload, param, codec.AppendArrayLen(nil, 0))
+		run.Payload, err = wireform.With(run.Payload, param, codec.AppendArrayLen(nil, 0))
 	}
 	return err
 }
@@ -125,7 +126,7 @@ func (n *callNode) checkPolicies() error {
 	if first.task == nil {
 		return nil // which the member's own error says
 	}
-	other, err := withParam(n.run.Payload, n.param, append(codec.AppendArrayLen(nil, 1), first.task.zeroResult()...))
+	other, err := wireform.With(n.run.Payload, n.param, append(codec.AppendArrayLen(nil, 1), first.task.zeroResult()...))
 	if err != nil {
 		return err
 	}
@@ -178,7 +179,7 @@ func gather(ctx context.Context, b broker.Broker, run *broker.TaskRun) ([]byte, 
 	if group.Param == "" {
 		return run.Payload, nil
 	}
-	return withParam(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
+	return wireform.With(run.Payload, group.Param, append(codec.AppendArrayLen(nil, succeeded), results...))
 }
 
 // membersError is the error of a run that gathers a group of which some members failed, the first

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/secret"
 	"github.com/taskgen/taskgen/internal/text"
 	"github.com/taskgen/taskgen/internal/ulid"
 )
@@ -47,7 +48,7 @@ func handleBeside[P, R any](c *Client, d *Definition[P, R], run *broker.TaskRun,
 // encodeRun makes an empty run the one that a call of a stub queues.
 func (d *Definition[P, R]) encodeRun(ctx context.Context, c *Client, run *broker.TaskRun, p *P, opts []QueueOption) (err error) {
 	if run.Payload, err = d.AppendParams(p, run.Payload); err != nil {
-		return encodeError(err, d.Spec.Secrets)
+		return secret.EncodeError(err, d.Spec.Secrets)
 	}
 	d.applyPolicies(p, run)
 	parent, _ := CurrentRun(ctx)
@@ -107,7 +108,7 @@ func (d *Definition[P, R]) encodeBatch(ctx context.Context, c *Client, b *batchB
 		}
 		run, from := b.runs[i], len(b.payload)
 		if b.payload, err = d.AppendParams(&params[i], b.payload); err != nil {
-			err = encodeError(err, d.Spec.Secrets)
+			err = secret.EncodeError(err, d.Spec.Secrets)
 		}
 		if err == nil {
 			run.ID, run.Schema = ids[i*ulid.Size:(i+1)*ulid.Size], schema

@@ -13,6 +13,7 @@ import (
 	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/naming"
 	"github.com/taskgen/taskgen/internal/secret"
+	"github.com/taskgen/taskgen/internal/wireform"
 )
 
 // Task is a task with its function, for a [Consumer]. A package's generated Tasks function
@@ -140,7 +141,7 @@ func (t Task) Params() []Param {
 	if typ.Kind() != reflect.Struct {
 		return nil
 	}
-	wire := wireParams(t.spec.Params)
+	wire := wireform.Params(t.spec.Params)
 	params := make([]Param, 0, typ.NumField())
 	for i := range typ.NumField() {
 		field := typ.Field(i)
@@ -149,7 +150,7 @@ func (t Task) Params() []Param {
 		}
 		p := Param{Name: naming.Unexported(field.Name), Field: i, Optional: field.Type.Kind() == reflect.Pointer}
 		if len(wire) == typ.NumField() {
-			p.Name, p.Old, p.Optional = wire[i].name, wire[i].old, p.Optional || wire[i].optional
+			p.Name, p.Old, p.Optional = wire[i].Name, wire[i].Old, p.Optional || wire[i].Optional
 		}
 		p.Secret = slices.ContainsFunc(t.spec.Secrets, func(name string) bool { return strings.EqualFold(name, p.Name) })
 		params = append(params, p)
@@ -170,7 +171,7 @@ func (t Task) NewParams() any {
 func (t Task) EncodeParams(params any) (payload []byte, err error) {
 	defer recovered(&err)
 	if payload, err = t.encode(params); err != nil {
-		return nil, encodeError(err, t.spec.Secrets)
+		return nil, secret.EncodeError(err, t.spec.Secrets)
 	}
 	return payload, nil
 }
@@ -257,7 +258,7 @@ func (t *Task) secretsOf(payload []byte) *secret.Run {
 		return nil
 	}
 	params := t.spec.secretParams()
-	params.values = t.secretValues
+	params.Values = t.secretValues
 	return secret.NewRun(params, payload)
 }
 

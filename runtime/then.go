@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/wireform"
 )
 
 // Then has a run follow a call, and get its result:
@@ -86,7 +87,7 @@ func (s taskSet) next(run *broker.TaskRun, result []byte, headers map[string]str
 		after := childOf(run, c.Run, time.Now())
 		addHeaders(after, headers)
 		if c.Param != "" {
-			payload, err := withParam(after.Payload, c.Param, result)
+			payload, err := wireform.With(after.Payload, c.Param, result)
 			if err != nil {
 				return nil, fmt.Errorf("make run %s of task %s, which follows: %w", after.ID, after.Task, err)
 			}

@@ -1,4 +1,6 @@
-package runtime
+// Package wireform reads the wire form of a task's parameters, and sets a parameter of a payload,
+// where the parameters' type is not at hand.
+package wireform
 
 import (
 	"fmt"
@@ -7,17 +9,17 @@ import (
 	"github.com/taskgen/taskgen/codec"
 )
 
-// wireParam is a parameter as the wire form of a task's parameters describes it: see
-// [Spec].Params. Its grammar is in the package doc of internal/schema.
-type wireParam struct {
-	name     string
-	old      []string // names under which it is also read
-	form     string   // of its values
-	optional bool     // it has a default
+// Param is a parameter as the wire form of a task's parameters describes it: Params of the
+// runtime's Spec. Its grammar is in the package doc of internal/schema.
+type Param struct {
+	Name     string
+	Old      []string // names under which it is also read
+	Form     string   // of its values
+	Optional bool     // it has a default
 }
 
-// wireParams parses the wire form of a task's parameters.
-func wireParams(form string) (params []wireParam) {
+// Params parses the wire form of a task's parameters.
+func Params(form string) (params []Param) {
 	var (
 		start, depth int
 		quoted       bool
@@ -42,22 +44,22 @@ func wireParams(form string) (params []wireParam) {
 		field := strings.TrimSpace(form[start:min(i, len(form))])
 		start = i + 1
 		if field != "" {
-			params = append(params, parseWireParam(field))
+			params = append(params, parse(field))
 		}
 	}
 	return params
 }
 
-func parseWireParam(field string) wireParam {
+func parse(field string) Param {
 	names, form, _ := strings.Cut(field, " ")
 	keys := strings.Split(names, "|") // behind the first are old ones
-	return wireParam{
-		name: keys[0], old: keys[1:], form: strings.TrimRight(form, "=?"), optional: strings.HasSuffix(field, "="),
+	return Param{
+		Name: keys[0], Old: keys[1:], Form: strings.TrimRight(form, "=?"), Optional: strings.HasSuffix(field, "="),
 	}
 }
 
-// withParam returns a payload in which one parameter has another value, already encoded.
-func withParam(payload []byte, param string, value []byte) ([]byte, error) {
+// With returns a payload in which one parameter has another value, already encoded.
+func With(payload []byte, param string, value []byte) ([]byte, error) {
 	r := codec.NewReader(payload)
 	n := r.MapLen()
 	out := codec.AppendMapLen(make([]byte, 0, len(payload)+len(value)), n)
