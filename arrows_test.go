@@ -54,6 +54,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/relay":      {"broker", "codec", "internal/subprocess", "internal/text"},
 		"internal/secret":     {"broker", "codec", "internal/subprocess", "internal/text", "internal/wireform"},
 		"internal/wireform":   {"codec"},
+		"internal/risks":      {"broker"},
 		"internal/inspect":    {"broker", "broker/maintenance", "internal/fleet"},
 		"internal/text":       nil,
 		"internal/tick":       {"broker", "internal/backoff", "internal/cron", "internal/measure", "internal/text", "internal/ulid"},
@@ -69,7 +70,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"internal/promtest":   nil,
 		"internal/codectest":  {"codec", "runtime"},
 		"runtime/taskapp":     {"broker", "broker/brokerurl", "broker/maintenance", "dashboard", "internal/fleet", "internal/naming", "internal/sigpipe", "internal/subprocess", "internal/suggest", "internal/text", "metrics", "runtime"},
-		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/counting", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/wireform", "internal/worker"},
+		"runtime":             {"broker", "broker/maintenance", "codec", "internal/backoff", "internal/counting", "internal/inspect", "internal/instance", "internal/measure", "internal/naming", "internal/relay", "internal/risks", "internal/secret", "internal/sigpipe", "internal/subprocess", "internal/text", "internal/tick", "internal/ulid", "internal/wireform", "internal/worker"},
 
 		"dashboard":                 {"broker", "dashboard/internal/access", "dashboard/internal/api", "dashboard/internal/bulk", "dashboard/internal/web", "runtime"},
 		"dashboard/internal/access": nil,

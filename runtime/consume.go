@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/taskgen/taskgen/internal/risks"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
 )
@@ -57,7 +58,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer c.children.pool.Store(nil)
 	watching, stopWatching := context.WithCancel(ctx)
 	var loops sync.WaitGroup
-	loops.Go(func() { watchRisks(watching, c.broker, c.risksEvery, c.logger) })
+	loops.Go(func() { risks.Watch(watching, c.broker, c.risksEvery, c.logger) })
 	withdraw := c.announce(ctx, &loops)
 	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: handler, offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
 	stopWatching()

@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/instance"
+	"github.com/taskgen/taskgen/internal/risks"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -216,7 +217,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 		changes: make(chan struct{}, 1),
 		events:  newNotifier(&cfg),
 
-		risksEvery: risksEvery,
+		risksEvery: risks.Every,
 	}
 	c.worker = c.newWorker()
 	return c, nil

@@ -14,6 +14,7 @@ import (
 	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
+	"github.com/taskgen/taskgen/internal/risks"
 	"github.com/taskgen/taskgen/internal/tick"
 )
 
@@ -193,4 +194,14 @@ func (t Task) Ticks(after time.Time) (iter.Seq[time.Time], error) {
 		return nil, fmt.Errorf("list ticks of task %s: %w", t.spec.Name, err)
 	}
 	return tickSeq(table, after, func(at time.Time) time.Time { return rule.At(t.spec.Name, at) }), nil
+}
+
+// WatchRisks logs each risk of the broker's server that appears after the call, see
+// [broker.RiskReporter], and logs when a risk has gone. It does not log that the server
+// cannot be reached. It blocks until ctx ends. If the broker is no RiskReporter, it
+// returns at once.
+//
+// [Consumer.Run] does the same. Call WatchRisks in a process that has only a scheduler.
+func WatchRisks(ctx context.Context, b broker.Broker, logger *slog.Logger) {
+	risks.Watch(ctx, b, risks.Every, logger)
 }
