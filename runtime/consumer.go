@@ -1,17 +1,22 @@
 package runtime
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math"
 	goruntime "runtime"
+	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 	"github.com/taskgen/taskgen/internal/instance"
 	"github.com/taskgen/taskgen/internal/risks"
+	"github.com/taskgen/taskgen/internal/sigpipe"
+	"github.com/taskgen/taskgen/internal/subprocess"
 	"github.com/taskgen/taskgen/internal/worker"
 )
 
@@ -263,3 +268,145 @@ func checkQueues(queues map[string]int) error {
 	}
 	return nil
 }
+
+// Run takes and executes runs, and blocks until it has stopped. When ctx ends it takes no
+// more runs. It lets those that execute go on for up to Grace, then cancels their contexts,
+// and gives back what has not ended. It returns nil after a complete stop, and an error
+//
+//   - if the broker cannot be reached at the start,
+//   - if tasks ignore the end of their contexts,
+//   - if outcomes cannot be recorded: their runs may start again,
+//   - if the consumer runs already.
+//
+// Until Run returns, a write to a closed standard output or error does not end the process
+// with SIGPIPE, as it would other Go programs.
+func (c *Consumer) Run(ctx context.Context) error {
+	if !c.running.CompareAndSwap(false, true) {
+		return errors.New("run consumer: it runs already")
+	}
+	defer c.running.Store(false)
+	if !subprocess.InTest() { // whose goroutine of os/signal could be in a bubble of synctest for ever
+		defer sigpipe.Drop()()
+	}
+	if client, err := clientOf(ctx); err == nil && ctx.Value(clientKey{}) != nil {
+		c.client = client
+	}
+	if hint := c.cfg.StopHint; hint != "" {
+		c.stopHint = func() string {
+			if ctx.Err() == nil {
+				return "" // it stops by itself
+			}
+			return " (" + hint + ")"
+		}
+	}
+	c.cfg.Codec.setDefaults(c.cfg.MaxPayload, c.client.maxPayload)
+	handler, err := surrounded(c.cfg.Middleware)
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	children := c.cfg.Children.pool(c.cfg.Processes, c.cfg.Logger, c.cfg.grants)
+	children.Call, children.Schema = serveCalls(c.client), c.tasks.childSchema()
+	children.Kills = &c.children.kills
+	pool, err := subprocess.NewPool(children)
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	c.children.pool.Store(pool)
+	defer c.children.pool.Store(nil)
+	watching, stopWatching := context.WithCancel(ctx)
+	var loops sync.WaitGroup
+	loops.Go(func() { risks.Watch(watching, c.broker, c.risksEvery, c.logger) })
+	withdraw := c.announce(ctx, &loops)
+	err = c.worker.Run(ctx, &executor{Consumer: c, pool: pool, handler: handler, offers: offers{client: c.client, broker: c.broker, logger: c.logger, bounded: true}})
+	stopWatching()
+	withdraw()
+	c.events.drain()
+	closePool(ctx, pool, c.logger)
+	loops.Wait()
+	if err != nil {
+		return fmt.Errorf("run consumer: %w", err)
+	}
+	return nil
+}
+
+// closePool ends the children. Their runs have ended, so killing one that does not exit by
+// itself loses nothing.
+func closePool(ctx context.Context, pool *subprocess.Pool, logger *slog.Logger) {
+	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), childGrace)
+	defer cancel()
+	if err := pool.Close(closing); err != nil {
+		logger.Debug("child processes did not end by themselves", "error", err)
+	}
+}
+
+// CodecLimits bound what a consumer decodes, as whoever can write to the broker may have
+// stored it. A run beyond them becomes a dead letter of kind [Schema]. Its zero value
+// works.
+type CodecLimits struct {
+	// Payload is the size in bytes beyond which a run's parameters, with those of its
+	// follow-ups, are not decoded. A follow-up may have a result of up to MaxResult
+	// more. The run that gathers a [Group] has a bound of its own. Defaults to 1 MiB,
+	// or to what the consumer's tasks may queue if that is more: MaxPayload, or that of
+	// a client in Run's context.
+	Payload int
+	// Memory is how many bytes of memory the decoding of one run's parameters may take,
+	// in a child process too. The memory that a type's own methods take is estimated.
+	// Defaults to 16 times Payload.
+	Memory int
+}
+
+func (l *CodecLimits) check() error {
+	if l.Payload < 0 {
+		return fmt.Errorf("field Payload is %d, it cannot be negative", l.Payload)
+	}
+	if l.Memory < 0 {
+		return fmt.Errorf("field Memory is %d, it cannot be negative", l.Memory)
+	}
+	return nil
+}
+
+// setDefaults takes what runs may be queued with.
+func (l *CodecLimits) setDefaults(payloads ...int) {
+	if l.Payload != 0 {
+		return
+	}
+	l.Payload = defaultMaxPayload
+	for _, n := range payloads {
+		l.Payload = max(l.Payload, n)
+	}
+}
+
+// checkSize refuses a run that is too large to be decoded.
+func (l *CodecLimits) checkSize(run *broker.TaskRun, maxResult int) error {
+	most := l.Payload
+	if run.ParentID != "" {
+		most += min(maxResult, math.MaxInt-most) // of the run that it may follow
+	}
+	if size := totalPayload(run); size > most {
+		return fmt.Errorf("the parameters take %d bytes, at most %d are decoded; ConsumerConfig.Codec.Payload sets the limit", size, most)
+	}
+	return nil
+}
+
+// memory is what the decoding of a payload may take.
+func (l *CodecLimits) memory(payload []byte) int {
+	if l.Memory > 0 {
+		return l.Memory
+	}
+	return codec.MemoryFactor * min(max(l.Payload, len(payload)), math.MaxInt/codec.MemoryFactor)
+}
+
+// totalPayload is how many bytes the parameters of a run and of what follows it take. Members
+// of groups count by themselves.
+func totalPayload(run *broker.TaskRun) int {
+	size := len(run.Payload)
+	if run.Links == nil {
+		return size
+	}
+	for _, c := range run.Links.Then {
+		size += totalPayload(c.Run)
+	}
+	return size
+}
+
+const defaultMaxPayload = 1 << 20

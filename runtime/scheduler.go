@@ -12,9 +12,9 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/internal/instance"
+	"github.com/taskgen/taskgen/internal/risks"
 	"github.com/taskgen/taskgen/internal/sigpipe"
 	"github.com/taskgen/taskgen/internal/subprocess"
-	"github.com/taskgen/taskgen/internal/risks"
 	"github.com/taskgen/taskgen/internal/tick"
 )
 
