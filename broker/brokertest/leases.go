@@ -83,3 +83,71 @@ func leaveWakes(f *fixture) {
 	s, run := f.holdOne()
 	f.requireWakes(run, 0, func() { f.close(s) })
 }
+
+var heartbeatChecks = []check{
+	{"progress shows in the record while the run lives and after", progressShows},
+	{"progress of a run that is not held, or has no record, is passed over", progressOfOthers},
+	{"the latest run of each task is known, by when it started", lastRuns},
+}
+
+func progress(r *broker.TaskRun, done int64, note string) broker.Report {
+	return broker.Report{Progress: []broker.ProgressReport{{Run: r, Progress: broker.Progress{Done: done, Total: 9, Note: note}}}}
+}
+
+func progressShows(f *fixture) {
+	runs := f.queueNew("q", 2, keep(time.Hour))
+	s := f.openSession(longHold)
+	held := f.take(s, 2, "q")
+	f.heartbeat(s, progress(held[0], 1, "one"))
+	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: &broker.Progress{Done: 1, Total: 9, Note: "one"}})
+	report := progress(held[0], 2, "two \u00e9")
+	report.Progress = append(report.Progress, progress(held[1], 3, "").Progress...)
+	f.heartbeat(s, report)
+	f.heartbeat(s, broker.Report{})
+	two, three := &broker.Progress{Done: 2, Total: 9, Note: "two \u00e9"}, &broker.Progress{Done: 3, Total: 9}
+	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning, Progress: two})
+	f.requireRecord(runs[1], broker.Record{State: broker.StateRunning, Progress: three})
+	f.finish(s, returned(held[0], "r"))
+	f.finish(s, died(held[1]))
+	f.requireRecord(runs[0], broker.Record{State: broker.StateSucceeded, Result: []byte("r"), Progress: two})
+	f.requireRecord(runs[1], broker.Record{State: broker.StateFailed, Failure: failure("bad"), Progress: three})
+}
+
+func progressOfOthers(f *fixture) {
+	runs := f.queueNew("q", 2, keep(time.Hour))
+	bare := f.queueOne("q")
+	s, other := f.openSession(longHold), f.openSession(longHold)
+	held := f.take(s, 3, "q")
+	f.heartbeat(other, progress(held[0], 1, "foreign"))
+	f.requireRecord(runs[0], broker.Record{State: broker.StateRunning})
+	f.finish(s, succeeded(held[1])...)
+	f.heartbeat(s, progress(held[1], 1, "late"))
+	f.requireRecord(runs[1], broker.Record{State: broker.StateSucceeded})
+	f.heartbeat(s, progress(held[2], 1, "no record"))
+	f.requireNoRecord("q", bare.ID, "a run without Keep that told of its progress")
+	f.heartbeat(s, progress(f.newRun("q"), 1, "unknown"))
+	f.finish(s, succeeded(held[0], held[2])...)
+}
+
+func lastRuns(f *fixture) {
+	if !is[broker.Controls](f.b) {
+		f.Skip("the broker has no controls")
+	}
+	f.queueNew("q", 1)
+	f.queueNew("other", 1)
+	s := f.openSession(longHold)
+	f.take(s, 2, "q", "other")
+	at := time.Unix(1_800_000_000, 123_456_789).UTC()
+	last := func(queue, task, id string, started time.Time, failure broker.FailureKind) broker.LastRun {
+		return broker.LastRun{Queue: queue, Task: task, ID: id, Started: started, Took: 5*time.Second + 1, Failure: failure}
+	}
+	report := func(runs ...broker.LastRun) { f.heartbeat(s, broker.Report{Last: runs}) }
+	report(last("q", "a", "a1", at, "failed"), last("q", "b", "b1", at, ""), last("other", "a", "o1", at, "timeout"))
+	report(last("q", "a", "a2", at.Add(time.Second), ""))
+	report(last("q", "a", "a0", at.Add(-time.Second), "crashed"), last("q", "b", "b2", at.Add(time.Hour), "oom"))
+	require.Equal(f, map[string]broker.LastRun{
+		"a": last("q", "a", "a2", at.Add(time.Second), ""), "b": last("q", "b", "b2", at.Add(time.Hour), "oom"),
+	}, f.queueInfo("q").Last, "last runs of queue q")
+	require.Equal(f, map[string]broker.LastRun{"a": last("other", "a", "o1", at, "timeout")},
+		f.queueInfo("other").Last, "last runs of the other queue")
+}
