@@ -1,8 +1,10 @@
 package taskapp
 
 import (
+	"fmt"
 	"slices"
 
+	"github.com/taskgen/taskgen/internal/suggest"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -57,4 +59,19 @@ func (t *task) names() []string {
 // has reports whether there is a task of that kind.
 func (s taskSet) has(kind taskrt.Kind) bool {
 	return slices.ContainsFunc(s.list, func(t *task) bool { return t.Spec().Kind == kind })
+}
+
+// didYouMean returns the end of an error about an unknown word: the known word that was
+// most likely meant, or otherwise if there is none.
+func didYouMean(word string, known []string, otherwise string) string {
+	if near := closest(word, known); near != "" {
+		return fmt.Sprintf("; did you mean %q?", near)
+	}
+	return otherwise
+}
+
+// closest returns the word of known that word is most likely a misspelling of, or
+// "" when none is near.
+func closest(word string, known []string) string {
+	return suggest.Closest(word, known, 1+len(word)/8)
 }
