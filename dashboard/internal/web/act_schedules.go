@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/url"
 
+	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -17,6 +18,9 @@ func runSchedule(ctx context.Context, s *site, form url.Values) (int, error) {
 	}
 	queue, err := inForm(form, "queue")
 	if err != nil {
+		return 0, err
+	}
+	if err := checkQueue(queue); err != nil {
 		return 0, err
 	}
 	t, payload, err := s.scheduledRun(ctx, task, queue, form.Get("schedule"))
@@ -46,6 +50,9 @@ func endSchedule(ctx context.Context, s *site, form url.Values) (int, error) {
 	}
 	id, err := inForm(form, "schedule")
 	if err != nil {
+		return 0, err
+	}
+	if err := checkRef(broker.RunRef{ID: id, Queue: queue}); err != nil {
 		return 0, err
 	}
 	if access.UserOf(ctx).Restricted() { // the form cannot say which task it is of

@@ -19,5 +19,10 @@ func (s *site) switchTask(ctx context.Context, form url.Values, do func(ctx cont
 	if err != nil {
 		return err
 	}
+	for _, queue := range form["queue"] {
+		if err := checkQueue(queue); err != nil {
+			return err
+		}
+	}
 	return do(ctx, task, form["queue"]...)
 }

@@ -156,6 +156,9 @@ func groupPage(ctx context.Context, r *request) (any, error) {
 	if v.Group == "" {
 		return nil, badRequest("the address of this page lacks run= or id=")
 	}
+	if err := checkRef(broker.RunRef{ID: v.Group, Queue: v.Queue}); err != nil {
+		return nil, err
+	}
 	return v, v.ofGroup(ctx, r, t)
 }
 

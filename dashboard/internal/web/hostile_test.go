@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/testapp/tasks"
 )
 
 // owned is text that would be a tag or an attribute wherever it is not escaped.
@@ -50,12 +51,18 @@ func TestHostileTextIsText(t *testing.T) {
 	tally.Times.Observe(time.Second)
 	require.NoError(t, b.AddTallies(ctx, []broker.Tally{tally}))
 
-	h := newSite(t, b)
+	require.NoError(t, b.PutSchedule(ctx, &broker.Schedule{ID: id, Spec: owned, Zone: "<x-owned>", Run: &broker.TaskRun{ID: id, Task: `"'><x-owned>`, Queue: queue}}))
+
+	h := newSite(t, b, tasks.Tasks(nil)...)
 	q := url.QueryEscape
 	addresses := []string{
 		"run?id=" + q(id) + "&queue=" + q(queue), "run?id=" + q(id+"2") + "&queue=" + q(queue), "queue?name=" + q(queue), "dead?list=1",
 		"runs?state=" + q(owned), "runs?queue=" + q(owned), "runs?after=" + q(owned), "queues?name=" + q(owned), "payload?id=" + q(owned) + "&queue=" + q(owned),
 		q(owned), "run?id=" + q(owned), "act", "events?page=" + q(owned),
+		"group?run=" + q(id) + "&queue=" + q(queue), "group?run=" + q(id+"2") + "&queue=" + q(queue), "group?run=" + q(owned), "group?id=" + q(owned) + "&queue=" + q(queue), "group?id=" + q(id) + "&queue=" + q(owned),
+		"bulk?do=retry&queue=" + q(queue), "bulk?do=cancel&queue=" + q(queue), "bulk?do=delete&alike=" + q(owned), "bulk?do=" + q(owned), "bulk?job=" + q(owned),
+		"schedules?only=" + q(owned), "limits?queue=" + q(owned), "limits?queue=" + q(queue), "dead?list=1&alike=" + q(owned), "dead?queue=" + q(queue),
+		"task?name=echo&from=" + q(id) + "&fromqueue=" + q(queue), "task?name=login&from=" + q(owned) + "&fromqueue=" + q(owned), "tasks?name=" + q(owned) + "&kind=" + q(owned) + "&tag=" + q(owned),
 	}
 	for _, p := range pages {
 		filled := url.Values{"did": {owned}, "n": {owned}, "range": {owned}, "sort": {owned}, "from": {owned}}
@@ -77,6 +84,16 @@ func TestHostileTextIsText(t *testing.T) {
 	for _, do := range []string{"pause", "cancel", "retry", "run-now", owned} {
 		html := sendAny(t, h, url.Values{"do": {do}, "id": {owned}, "queue": {owned}, "task": {owned}, "run": {owned}, "back": {owned}})
 		require.NotContains(t, html, "<x-owned", do)
+	}
+	form := url.Values{"task": {"labelled"}, "from": {""}, "schedule": {owned}, "job": {owned}, "rate": {owned}, "queue": {owned}, "error": {owned}, "since": {owned}}
+	for _, name := range []string{"p:/id", "p:/wait", "p:/dataIDs", "p:/times", "p:/title", "json:/id", "set:/title", "o:queue", "o:delay", "o:at", "o:priority", "o:id", "o:headers"} {
+		form.Set(name, owned)
+	}
+	for _, do := range []string{"queue", "preview", "disable", "enable", "tick", "unschedule", "all-cancel", "all-run-now", "all-retry", "all-delete", "all-stop"} {
+		form.Set("do", do)
+		html := sendAny(t, h, form)
+		require.NotContains(t, html, "<x-owned", do)
+		require.NotContains(t, regexp.MustCompile(`(?s)value="[^"]*"|<textarea.*?</textarea>`).ReplaceAllString(html, ""), "\u202e", do)
 	}
 }
 

@@ -198,11 +198,7 @@ func (r *request) fillFrom(ctx context.Context, t taskrt.Task, form *typed.Form,
 
 // payloadOf returns the parameters of a run of a task, whose user may read it.
 func (s *site) payloadOf(ctx context.Context, t taskrt.Task, id, queue string) ([]byte, *taskrt.RunDetail, error) {
-	var queues []string
-	if queue != "" {
-		queues = []string{queue}
-	}
-	d, err := s.Inspector.Run(ctx, id, queues...)
+	d, err := s.runDetail(ctx, broker.RunRef{ID: id, Queue: queue})
 	if err != nil {
 		return nil, nil, err
 	}
