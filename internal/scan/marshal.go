@@ -33,16 +33,6 @@ func pairs() []pair {
 	}
 }
 
-// encoder returns the method by which the type encodes itself.
-func (t *Type) encoder() string {
-	for _, p := range pairs() {
-		if p.name == t.Method {
-			return p.encode
-		}
-	}
-	return ""
-}
-
 // marshaller returns the way that msgpack/v5 would choose for the type, or the reason
 // why it does not work.
 func marshaller(named *types.Named) (method, string) {

@@ -15,7 +15,7 @@ import (
 
 func TestTheRelativesOfARunAreATree(t *testing.T) {
 	b := newBroker(t)
-	for id, parent := range map[string]string{"root": "", "child": "root", "grandchild": "child", "stranger": ""} {
+	for id, parent := range map[string]string{"root": "", "child": "root", "grandchild": "child", "unrelated": ""} {
 		run := newRun(id, "t<b>-"+id, "shop")
 		run.ParentID = parent
 		if parent != "" {
@@ -30,11 +30,11 @@ func TestTheRelativesOfARunAreATree(t *testing.T) {
 	for _, id := range []string{"root", "child", "grandchild"} {
 		html := get(t, h, "group?run="+id+"&queue=shop", http.StatusOK)
 		require.Regexp(t, `(?s)>root</a>.*<ul>.*>child</a>.*<ul>.*>grandchild</a>`, html)
-		require.NotContains(t, html, "stranger")
+		require.NotContains(t, html, "unrelated")
 		require.NotContains(t, html, "t<b>")
 		require.Contains(t, readable(html), "Searched 5 runs")
 	}
-	require.Contains(t, readable(get(t, h, "group?run=stranger", http.StatusOK)), "No relative of this run was found")
+	require.Contains(t, readable(get(t, h, "group?run=unrelated", http.StatusOK)), "No relative of this run was found")
 	require.Contains(t, readable(get(t, h, "group?run=loop", http.StatusOK)), "Relatives of run loop")
 	get(t, h, "group?run=nobody", http.StatusNotFound)
 	get(t, h, "group", http.StatusBadRequest)
