@@ -46,6 +46,7 @@ type options struct {
 	verbose  bool
 	dir      string
 	against  string
+	strict   bool
 	client   *taskgen.Client
 	patterns []string
 }
@@ -81,7 +82,8 @@ func (opts *options) declareFlags() *flagSet {
 	}
 	set.BoolVar(&opts.json, "json", false, "with -list: print the whole catalogue as JSON, with a JSON Schema of each task's\nparameters and result")
 	set.BoolVar(&opts.asyncAPI, "asyncapi", false, "with -list: print the catalogue as an AsyncAPI 3.0 document: a channel for each queue, an\noperation for each task")
-	set.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any")
+	set.StringVar(&opts.against, "against", "", "write nothing; compare with the commit at git `ref`; print each change that would break\nruns queued or results kept by its code, and exit 1 if there is any; changes that only\nmatter to older runs, some values or the time of the deploy are notes; goes with -check too")
+	set.BoolVar(&opts.strict, "strict", false, "with -against: exit 1 if there are notes, too")
 	f.client = set.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
 	f.name = set.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
 	set.BoolVar(&opts.verbose, "v", false, "print each file that is written or removed")
@@ -126,7 +128,7 @@ func (opts *options) setMode(f *flagSet) error {
 		{check, "-check", *f.modes[check]},
 		{showDiff, "-diff", *f.modes[showDiff]},
 		{list, "-list", *f.modes[list]},
-		{compare, "-against", f.given["against"]},
+		{compare, "-against", f.given["against"] && !*f.modes[check]},
 	} {
 		switch {
 		case m.on && modeFlag != "":
@@ -150,6 +152,8 @@ func (opts *options) checkMode(modeFlag string, given map[string]bool) error {
 		return errors.New("-json and -asyncapi exclude each other")
 	case given["against"] && (opts.against == "" || strings.HasPrefix(opts.against, "-")):
 		return fmt.Errorf("-against %q: not a git ref", opts.against)
+	case opts.strict && !given["against"]:
+		return errors.New("-strict goes with -against")
 	case given["client"] && (opts.mode == list || opts.mode == compare):
 		return fmt.Errorf("%s and -client exclude each other", modeFlag)
 	case given["package"] && !given["client"]:

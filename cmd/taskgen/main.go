@@ -46,14 +46,28 @@ func run(now func() time.Time) int {
 		fmt.Fprintln(os.Stderr, "taskgen:", err)
 		return statusOf(err)
 	}
-	for _, p := range append(result.Problems, result.Breaking...) {
-		fmt.Fprintln(os.Stderr, p)
-	}
+	bad := reportProblems(os.Stderr, opts, result)
 	status = act(opts, result)
-	if len(result.Problems)+len(result.Breaking) > 0 {
+	if bad {
 		return exitProblem
 	}
 	return status
+}
+
+// reportProblems prints the problems of the source and what the comparison found. It
+// reports whether there is anything that fails the run.
+func reportProblems(w io.Writer, opts options, result *taskgen.Result) (bad bool) {
+	for _, p := range append(result.Problems, result.Breaking...) {
+		fmt.Fprintln(w, p)
+	}
+	for _, p := range result.Notes {
+		p.Message = "note: " + p.Message
+		fmt.Fprintln(w, p)
+	}
+	for _, remark := range result.Remarks {
+		fmt.Fprintln(w, "taskgen:", remark)
+	}
+	return len(result.Problems)+len(result.Breaking) > 0 || opts.strict && len(result.Notes) > 0
 }
 
 // runGenerator runs the generator. For -check and -diff the result also has the clients

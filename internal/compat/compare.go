@@ -3,34 +3,93 @@ package compat
 import (
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// Compare returns the changes from old to present tasks that break something, in the
-// order of the old tasks. Version names the old version in messages.
-func Compare(version string, old, present []*Task) []Change {
-	byName := map[string]*Task{}
-	for _, t := range present {
-		for _, alias := range t.Aliases {
-			byName[alias] = t
-		}
-	}
-	for _, t := range present {
-		byName[t.Name] = t
-	}
+// Compare returns the changes from old to present tasks that break something or are worth
+// a note, in the order of the old tasks. Version names the old version in messages. Beside
+// are further tasks of the present version, which only take from queues.
+func Compare(version string, old, present, beside []*Task) []Change {
+	v := newVersions(version, old, present)
 	var changes []Change
 	for _, o := range old {
-		c := &comparison{version: version, old: o, present: byName[o.Name]}
+		c := &comparison{version: version, old: o, present: v.reader(o.Name, o.Dir)}
 		if c.present == nil {
-			c.gone(old, present)
+			c.gone(v)
 		} else {
+			c.names(v)
 			c.params()
 			c.result()
+			c.policies()
 		}
 		changes = append(changes, c.changes...)
 	}
-	return changes
+	return append(changes, v.queues(beside)...)
+}
+
+// versions are the tasks of two versions.
+type versions struct {
+	version      string
+	old, present []*Task
+	byName       map[string][]*Task // of the present ones
+	byAlias      map[string][]*Task
+	oldDirs      map[string]map[string]bool // directories of the old tasks by name
+	added        map[string][]string        // names of the tasks that are new, by the form of their parameters
+}
+
+func newVersions(version string, old, present []*Task) *versions {
+	v := &versions{
+		version: version, old: old, present: present,
+		byName: map[string][]*Task{}, byAlias: map[string][]*Task{}, oldDirs: map[string]map[string]bool{},
+	}
+	for _, o := range old {
+		if v.oldDirs[o.Name] == nil {
+			v.oldDirs[o.Name] = map[string]bool{}
+		}
+		v.oldDirs[o.Name][o.Dir] = true
+	}
+	for _, t := range present {
+		v.byName[t.Name] = append(v.byName[t.Name], t)
+		for _, alias := range t.Aliases {
+			v.byAlias[alias] = append(v.byAlias[alias], t)
+		}
+	}
+	return v
+}
+
+// reader returns the present task that executes the runs of a name which a package in dir
+// queued, or nil. Programs of one module may have tasks of one name: a task of another
+// package that had the name before is another program's.
+func (v *versions) reader(name, dir string) *Task {
+	for _, tasks := range [][]*Task{v.byName[name], v.byAlias[name]} {
+		for _, t := range tasks {
+			if t.Dir == dir {
+				return t
+			}
+		}
+		for _, t := range tasks {
+			if !v.oldDirs[name][t.Dir] {
+				return t
+			}
+		}
+	}
+	return nil
+}
+
+// successors returns the new tasks that o may have become.
+func (v *versions) successors(o *Task) []string {
+	if v.added == nil {
+		v.added = map[string][]string{}
+		for _, t := range v.present {
+			if v.oldDirs[t.Name] == nil {
+				form := schema.Params(t.Params)
+				v.added[form] = append(v.added[form], t.Name)
+			}
+		}
+	}
+	return v.added[schema.Params(o.Params)]
 }
 
 // comparison compares one task.
@@ -40,24 +99,42 @@ type comparison struct {
 	changes      []Change
 }
 
-func (c *comparison) breaks(format string, args ...any) {
-	c.changes = append(c.changes, Change{New: c.present, Old: c.old, Message: fmt.Sprintf(format, args...)})
+func (c *comparison) breaks(format string, args ...any) { c.add(false, fmt.Sprintf(format, args...)) }
+
+func (c *comparison) note(format string, args ...any) { c.add(true, fmt.Sprintf(format, args...)) }
+
+func (c *comparison) add(note bool, message string) {
+	c.changes = append(c.changes, Change{New: c.present, Old: c.old, Note: note, Message: message})
 }
 
-// gone reports a removed task, and the new tasks that it may have become.
-func (c *comparison) gone(old, present []*Task) {
-	hint := fmt.Sprintf("keep it, or add //task:alias %s to the task that replaces it", c.old.Name)
-	var successors []string
-	for _, t := range present {
-		isNew := !slices.ContainsFunc(old, func(o *Task) bool { return o.Name == t.Name })
-		if isNew && schema.Params(t.Params) == schema.Params(c.old.Params) {
-			successors = append(successors, t.Name)
+// gone reports a removed task, and the new task that it may have become.
+func (c *comparison) gone(v *versions) {
+	names := []string{c.old.Name}
+	for _, alias := range c.old.Aliases {
+		if v.reader(alias, c.old.Dir) == nil {
+			names = append(names, alias)
 		}
 	}
-	if len(successors) == 1 {
-		hint = fmt.Sprintf("if %s is its new name, add //task:alias %s there", successors[0], c.old.Name)
+	alias := "//task:alias " + strings.Join(names, " and //task:alias ")
+	hint := fmt.Sprintf("keep it, or add %s to the task that replaces it", alias)
+	if successors := v.successors(c.old); len(successors) == 1 {
+		hint = fmt.Sprintf("if %s is its new name, add %s there", successors[0], alias)
 	}
 	c.breaks("task %s of %s is gone: nothing would execute its queued runs; %s", c.old.Name, c.version, hint)
+}
+
+// names reports the aliases of the old task that its successor has no more.
+func (c *comparison) names(v *versions) {
+	for _, alias := range c.old.Aliases {
+		switch reader := v.reader(alias, c.old.Dir); {
+		case reader == nil:
+			c.note("task %s: its alias %s is gone: nothing would execute the runs that versions before %s queued under it, also those that wait for a retry, or the ticks of their schedules made at run time; keep //task:alias %s until none are left",
+				c.present.Name, alias, c.version, alias)
+		case reader != c.present:
+			c.note("task %s: its alias %s is task %s now, which would execute the runs that versions before %s queued under it; let those end first",
+				c.present.Name, alias, reader.Name, c.version)
+		}
+	}
 }
 
 func (c *comparison) params() {
@@ -66,155 +143,36 @@ func (c *comparison) params() {
 	c.report(r.found)
 }
 
+// result compares the results both ways. Records are kept that the old version wrote, and
+// its processes wait for results that the present one writes. Without a record, nobody
+// does.
 func (c *comparison) result() {
 	was, is := c.old.Result, c.present.Result
 	switch {
-	case was == nil && is == nil:
+	case !c.old.Keeps || was == nil && is == nil:
 	case was == nil:
-		if c.old.Keeps {
-			c.breaks("task %s: the result is new: records kept by %s hold none; wait until they have expired, or make it a task of another name", c.present.Name, c.version)
-		}
+		c.breaks("task %s: the result is new: records kept by %s hold none; wait until they have expired, or make it a task of another name", c.present.Name, c.version)
 	case is == nil:
 		c.breaks("task %s: the result, %s, is gone: callers of %s that wait for one would find none; keep it until none are left", c.present.Name, was, c.version)
 	default:
-		r := reading{version: c.version, written: "results kept by " + c.version, result: true}
-		if !r.reads(was, is, "") {
-			r.add("the result was %s and is %s: %s could not be read; %s", was, is, r.written, retypeHint(was, is))
+		kept := reading{version: c.version, written: "results kept by " + c.version, result: true}
+		if fit := kept.reads(was, is, ""); fit != fits {
+			kept.add("", "the result was %s and is %s: %s could not be read; %s", was, is, kept.written, retypeHint(was, is))
 		}
-		c.report(r.found)
+		c.report(kept.found)
+		awaited := awaiting{version: c.version, known: kept.paths()}
+		awaited.whole(was, is)
+		c.report(awaited.found)
 	}
 }
 
-func (c *comparison) report(found []string) {
-	for _, message := range found {
-		c.breaks("task %s: %s", c.present.Name, message)
-	}
-}
-
-// reading compares the values that the old version wrote with those that the present
-// one reads.
-type reading struct {
-	version string
-	written string // the old values in messages: "runs queued by v1"
-	result  bool   // they are results, not parameters
-	ticks   bool   // a schedule queues runs without parameters
-	found   []string
-	met     [][2]*schema.Type // pairs that are being compared or were compared
-}
-
-func (r *reading) add(format string, args ...any) {
-	r.found = append(r.found, fmt.Sprintf(format, args...))
-}
-
-// name returns a field's name for messages: parameter "by", or its field by.age.
-func (r *reading) name(path, key string) string {
-	switch {
-	case r.result:
-		return "result field " + join(path, key)
-	case path != "":
-		return "field " + join(path, key)
-	}
-	return fmt.Sprintf("parameter %q", key)
-}
-
-// fields compares the fields of a struct or a task's parameters. Their order does not
-// matter.
-func (r *reading) fields(path string, old, present []schema.Field) {
-	read := map[string]bool{} // keys of present fields that read an old one
-	for _, o := range old {
-		p, ok := reader(o.Key, present)
-		if !ok {
-			r.removed(path, o, old, present)
-			continue
-		}
-		read[p.Key] = true
-		what := r.name(path, p.Key)
-		if (o.Optional || r.ticks && path == "") && !p.Dispensable() {
-			r.add("%s is required now: %s may lack it; %s", what, r.written, r.missingHint(path, p))
-		}
-		if !r.reads(o.Type, p.Type, join(path, p.Key)) {
-			r.add("%s was %s and is %s: %s could not be read; %s", what, o.Type, p.Type, r.written, r.retypeHint(path, o, p))
+func (c *comparison) report(found []finding) {
+	var said []string
+	broken := (&reading{found: found}).paths()
+	for _, f := range found {
+		if !slices.Contains(said, f.text) && !(f.note && broken[f.path]) {
+			said = append(said, f.text)
+			c.add(f.note, "task "+c.present.Name+": "+f.text)
 		}
 	}
-	for _, p := range present {
-		if !read[p.Key] && !p.Dispensable() {
-			r.add("%s is new and required: %s lack it; %s", r.name(path, p.Key), r.written, r.missingHint(path, p))
-		}
-	}
-}
-
-// reader returns the field that reads a key. A field of that name wins over one that was
-// renamed from it.
-func reader(key string, fields []schema.Field) (schema.Field, bool) {
-	for _, f := range fields {
-		if f.Key == key {
-			return f, true
-		}
-	}
-	for _, f := range fields {
-		if slices.Contains(f.Old, key) {
-			return f, true
-		}
-	}
-	return schema.Field{}, false
-}
-
-func join(path, key string) string {
-	if path == "" {
-		return key
-	}
-	return path + "." + key
-}
-
-// removed reports a field that is no longer read. The field of a result matters only to
-// callers with the old code that wait for the result and require the field.
-func (r *reading) removed(path string, o schema.Field, old, present []schema.Field) {
-	what := r.name(path, o.Key)
-	if r.result {
-		if !o.Dispensable() {
-			r.add("%s is gone: callers of %s that wait for the result would miss it; keep it until none are left", what, r.version)
-		}
-		return
-	}
-	hint := "keep it, unused, until no such run is left"
-	if successors := successors(o, old, present); path == "" && len(successors) == 1 {
-		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s from=%s", successors[0], successors[0], o.Key)
-	}
-	r.add("%s is gone: its values in %s would be dropped; %s", what, r.written, hint)
-}
-
-// successors returns the new fields that could read the values of o.
-func successors(o schema.Field, old, present []schema.Field) []string {
-	var names []string
-	for _, p := range present {
-		_, known := reader(p.Key, old)
-		again := reading{}
-		if !known && again.reads(o.Type, p.Type, "") && len(again.found) == 0 {
-			names = append(names, p.Key)
-		}
-	}
-	return names
-}
-
-// missingHint returns how to make a field optional.
-func (r *reading) missingHint(path string, p schema.Field) string {
-	if path == "" && !r.result {
-		return fmt.Sprintf("add //task:default %s with a value, or make it a pointer", p.Key)
-	}
-	return "make it a pointer, or give it the tag option omitempty"
-}
-
-// retypeHint returns how to change a type safely.
-func (r *reading) retypeHint(path string, o, p schema.Field) string {
-	if path == "" && !r.result && o.Type.Kind != schema.Pointer {
-		return fmt.Sprintf("keep the type, or add a parameter of another name, with //task:default, next to %s", p.Key)
-	}
-	return retypeHint(o.Type, p.Type)
-}
-
-func retypeHint(was, is *schema.Type) string {
-	if was.Kind == schema.Pointer && is.Kind != schema.Pointer {
-		return "keep the pointer: it may be nil there"
-	}
-	return "keep the type, or add what is new under another name"
 }

@@ -8,7 +8,9 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"path"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,21 +20,19 @@ import (
 )
 
 // At returns the tasks of the module in dir at the commit that ref names, from its
-// generated code. It returns an error if there is none.
+// generated code. It returns none if the module has no tasks there, and an error if it has
+// tasks without generated code.
 func At(ctx context.Context, dir, ref string) ([]*Task, error) {
 	s, err := openSnapshot(ctx, dir, ref)
 	if err != nil {
 		return nil, err
 	}
-	blobs, err := s.files(ctx, func(name string) bool {
-		return path.Base(name) == scan.OutputName && !ignored(strings.TrimPrefix(name, s.module))
-	})
+	blobs, err := s.generated(ctx)
+	if err == nil && len(blobs) == 0 {
+		blobs, err = s.elsewhere(ctx, dir, ref)
+	}
 	if err != nil {
 		return nil, err
-	}
-	blobs = slices.DeleteFunc(blobs, func(b blob) bool { return !scan.IsOutput(b.data) })
-	if len(blobs) == 0 {
-		return nil, fmt.Errorf("no %s at %s: there is nothing to compare with", scan.OutputName, ref)
 	}
 	var tasks []*Task
 	for _, b := range blobs {
@@ -46,6 +46,27 @@ func At(ctx context.Context, dir, ref string) ([]*Task, error) {
 		tasks = append(tasks, found...)
 	}
 	return tasks, nil
+}
+
+// generated returns the module's generated code.
+func (s *snapshot) generated(ctx context.Context) ([]blob, error) {
+	blobs, err := s.files(ctx, func(name string) bool {
+		return path.Base(name) == scan.OutputName && !ignored(strings.TrimPrefix(name, s.module))
+	})
+	return slices.DeleteFunc(blobs, func(b blob) bool { return !scan.IsOutput(b.data) }), err
+}
+
+// In returns the tasks of the generated code in dir, none if there is none. They have no
+// Dir.
+func In(dir string) ([]*Task, error) {
+	src, err := scan.ReadFile(filepath.Join(dir, scan.OutputName))
+	if errors.Is(err, fs.ErrNotExist) || err == nil && !scan.IsOutput(src) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("read generated code: %w", err)
+	}
+	return parse(src)
 }
 
 // packageDir returns the directory of a file below the module, "." for the module's own.
@@ -155,8 +176,14 @@ func (d definition) task(file *ast.File) (*Task, error) {
 		return nil, errors.New("a task has no name that is a string literal")
 	}
 	t := &Task{Name: name, Keeps: d.spec["Keep"] != nil, Ticks: d.spec["Schedule"] != nil}
-	if t.Aliases, err = d.aliases(); err != nil {
+	if t.Aliases, err = list(d.spec["Aliases"]); err != nil {
 		return nil, fmt.Errorf("task %s: aliases: %w", name, err)
+	}
+	if err := d.addQueues(t); err != nil {
+		return nil, fmt.Errorf("task %s: queue: %w", name, err)
+	}
+	if err := d.addPolicies(t); err != nil {
+		return nil, fmt.Errorf("task %s: policies: %w", name, err)
 	}
 	params, err := text(d.spec["Params"])
 	if err == nil && params == "" && hasFields(file, d.params) {
@@ -174,20 +201,63 @@ func (d definition) task(file *ast.File) (*Task, error) {
 	return t, nil
 }
 
-// aliases returns the further names of the task.
-func (d definition) aliases() (names []string, err error) {
-	list, ok := d.spec["Aliases"].(*ast.CompositeLit)
+// addQueues sets the queues of the task.
+func (d definition) addQueues(t *Task) (err error) {
+	if t.Queue, err = text(d.spec["Queue"]); err != nil {
+		return err
+	}
+	t.Queue = cmp.Or(t.Queue, DefaultQueue)
+	t.From, err = list(d.spec["From"])
+	return err
+}
+
+// addPolicies sets the policies of the task.
+func (d definition) addPolicies(t *Task) (err error) {
+	limit, by := fieldsOf(d.spec["Limit"]), fieldsOf(d.spec["By"])
+	for _, p := range []struct {
+		policy **Policy
+		has    bool
+		name   string
+	}{
+		{&t.Unique, d.spec["Unique"] != nil, "Unique"},
+		{&t.Concurrency, limit["Concurrency"] != nil, "Concurrency"},
+		{&t.Rate, limit["Rate"] != nil, "Rate"},
+		{&t.Fair, d.spec["Fair"] != nil, "Fair"},
+	} {
+		if !p.has {
+			continue
+		}
+		made := &Policy{}
+		if made.By, err = list(by[p.name]); err != nil {
+			return err
+		}
+		*p.policy = made
+	}
+	return nil
+}
+
+func fieldsOf(e ast.Expr) map[string]ast.Expr {
+	literal, ok := e.(*ast.CompositeLit)
+	if !ok {
+		return nil
+	}
+	return fields(literal)
+}
+
+// list returns the strings of a literal, nil if there is none.
+func list(e ast.Expr) (texts []string, err error) {
+	literal, ok := e.(*ast.CompositeLit)
 	if !ok {
 		return nil, nil
 	}
-	for _, e := range list.Elts {
-		alias, err := text(e)
+	for _, e := range literal.Elts {
+		one, err := text(e)
 		if err != nil {
 			return nil, err
 		}
-		names = append(names, alias)
+		texts = append(texts, one)
 	}
-	return names, nil
+	return texts, nil
 }
 
 // result returns the wire form of the result, or nil if there is none.

@@ -27,6 +27,7 @@ type snapshot struct {
 	root   string // root directory of the repository
 	commit string // its full hash
 	module string // the module's directory in the repository, with slashes; "" for the root
+	prefix string // that directory in the work tree, which may be another
 }
 
 // blob is one file of a commit.
@@ -53,7 +54,8 @@ func openSnapshot(ctx context.Context, dir, ref string) (*snapshot, error) {
 	return &snapshot{
 		root:   filepath.FromSlash(root),
 		commit: strings.TrimSpace(string(commit)),
-		module: strings.Trim(strings.TrimSpace(prefix), "/"),
+		module: strings.Trim(strings.TrimSuffix(prefix, "\n"), "/"),
+		prefix: strings.Trim(strings.TrimSuffix(prefix, "\n"), "/"),
 	}, nil
 }
 

@@ -1,6 +1,7 @@
 package compat
 
 import (
+	"fmt"
 	"math"
 	"slices"
 	"strings"
@@ -8,13 +9,23 @@ import (
 	"github.com/taskgen/taskgen/internal/schema"
 )
 
-// reads reports whether every value written as old can be read as present, the type of now,
-// without loss. Of two structs it returns true: problems of their fields it reports itself, at
-// path.
-func (r *reading) reads(old, present *schema.Type, path string) bool {
+// fit is how many of the values that are written as one type can be read as another,
+// without loss.
+type fit int
+
+// The values that fit.
+const (
+	never  fit = iota // none, or hardly any
+	partly            // some
+	fits              // all
+)
+
+// reads returns how the values written as old can be read as present. Of two structs it
+// returns fits: problems of their fields it reports itself, at path.
+func (r *reading) reads(old, present *schema.Type, path string) fit {
 	pair := [2]*schema.Type{old, present}
 	if slices.Contains(r.met, pair) {
-		return true // being compared, or reported already
+		return fits // being compared, or reported already
 	}
 	if old.Kind >= schema.Slice {
 		r.met = append(r.met, pair)
@@ -24,17 +35,33 @@ func (r *reading) reads(old, present *schema.Type, path string) bool {
 		return r.reads(old.Elem, present.Elem, path)
 	case present.Kind == schema.Pointer:
 		return r.reads(old, present.Elem, path)
-	case present.Kind == schema.Struct && old.Kind == schema.Struct:
-		r.fields(path, old.Fields, present.Fields)
-		return true
-	case present.Kind == schema.Struct:
-		return false
+	case old.Kind == schema.Pointer && takesNil(present):
+		return r.reads(old.Elem, present, path)
 	case old.Kind == schema.Pointer:
-		return takesNil(present) && r.reads(old.Elem, present, path)
+		return min(r.reads(old.Elem, present, path), partly)
+	case present.Kind == schema.Struct && old.Kind == schema.Struct:
+		r.readsStruct(old, present, path)
+		return fits
+	case present.Kind == schema.Struct:
+		return never
 	case hasElements(present):
-		return readsContainer(old, present) && r.reads(old.Elem, present.Elem, path+"[]")
+		container := r.readsContainer(old, present, path)
+		if container == never {
+			return never
+		}
+		return min(container, r.reads(old.Elem, present.Elem, path+"[]"))
+	case present.Kind == schema.Own:
+		return r.readsOwn(old, present, path)
 	}
 	return readsWhole(old, present)
+}
+
+func (r *reading) readsStruct(old, present *schema.Type, path string) {
+	compare := r.fields
+	if r.structs != nil {
+		compare = r.structs
+	}
+	compare(path, old.Fields, present.Fields)
 }
 
 // hasElements reports whether a type is a slice, an array or a map.
@@ -43,53 +70,152 @@ func hasElements(t *schema.Type) bool {
 }
 
 // readsContainer is reads for a slice, an array or a map, without the elements.
-func readsContainer(old, present *schema.Type) bool {
+func (r *reading) readsContainer(old, present *schema.Type, path string) fit {
 	switch present.Kind {
 	case schema.Slice:
-		return old.Kind == schema.Slice || old.Kind == schema.Array
+		return whether(old.Kind == schema.Slice || old.Kind == schema.Array)
 	case schema.Array:
-		return old.Kind == schema.Array && old.Len == present.Len
+		if old.Kind == schema.Slice {
+			return partly
+		}
+		return whether(old.Kind == schema.Array && old.Len == present.Len)
 	}
-	return old.Kind == schema.Map && readsKey(old.Key, present.Key)
+	if old.Kind != schema.Map {
+		return never
+	}
+	return r.readsKey(old.Key, present.Key, path)
 }
 
 // readsKey is reads for the keys of a map, which contain no structs.
-func readsKey(old, present *schema.Type) bool {
-	if old.Kind == schema.Array && present.Kind == schema.Array {
-		return old.Len == present.Len && readsKey(old.Elem, present.Elem)
+func (r *reading) readsKey(old, present *schema.Type, path string) fit {
+	switch {
+	case old.Kind == schema.Array && present.Kind == schema.Array && old.Len == present.Len:
+		return r.readsKey(old.Elem, present.Elem, path)
+	case present.Kind == schema.Own:
+		return r.readsOwn(old, present, path)
 	}
 	return readsWhole(old, present)
 }
 
-// readsWhole is reads for a type that has no parts.
-func readsWhole(old, present *schema.Type) bool {
-	switch present.Kind {
-	case schema.Scalar:
-		return old.Kind == schema.Scalar && readsScalar(old.Name, present.Name)
-	case schema.Bytes:
-		return isBinary(old)
-	case schema.FixedBytes:
-		return old.Kind == schema.FixedBytes && old.Len == present.Len
-	case schema.Own:
-		// The package of a type does not affect how it marshals itself.
-		return old.Kind == schema.Own && old.Method == present.Method && typeName(old.Name) == typeName(present.Name)
+func whether(all bool) fit {
+	if all {
+		return fits
 	}
-	return false
+	return never
 }
 
-// typeName returns a type's name without package and type arguments.
-func typeName(name string) string {
-	name, _, _ = strings.Cut(name, "[")
-	return name[strings.LastIndexByte(name, '.')+1:]
+// readsWhole is reads for a type that has no parts.
+func readsWhole(old, present *schema.Type) fit {
+	switch present.Kind {
+	case schema.Scalar:
+		if old.Kind == schema.Scalar {
+			return readsScalar(old.Name, present.Name)
+		}
+	case schema.Bytes:
+		return whether(isBinary(old))
+	case schema.FixedBytes:
+		if old.Kind == schema.Bytes {
+			return partly
+		}
+		return whether(old.Kind == schema.FixedBytes && old.Len == present.Len)
+	}
+	return never
+}
+
+// readsOwn is reads for a type that marshals itself. The package of a type does not affect
+// how it does that, as far as can be told, but its type arguments do.
+func (r *reading) readsOwn(old, present *schema.Type, path string) fit {
+	if old.Kind != schema.Own || old.Method != present.Method {
+		return never
+	}
+	was, is := typeOf(old), typeOf(present)
+	switch {
+	case was.name != is.name || !sameArguments(old, present):
+		return never
+	case was.arguments != is.arguments || !slices.Equal(old.Args, present.Args):
+		r.note(path, "%s was %s and is %s, which marshals itself: taskgen cannot see whether it reads %s; try it, or keep the type", r.at(path), old, present, r.written)
+	case was.path != is.path:
+		r.note(path, "%s was of type %s and is of type %s, which marshals itself: taskgen cannot see whether it reads %s; try it, or keep the type", r.at(path), old.Name, present.Name, r.written)
+	}
+	return fits
+}
+
+// at returns the name of a path for messages.
+func (r *reading) at(path string) string {
+	switch {
+	case path == "":
+		return "the result"
+	case r.result:
+		return "result field " + path
+	case strings.Contains(path, "."):
+		return "field " + path
+	}
+	return fmt.Sprintf("parameter %q", path)
+}
+
+// sameArguments reports whether each type argument can be read as the other version's.
+// Without their forms, their names decide.
+func sameArguments(old, present *schema.Type) bool {
+	if len(old.Args) != len(present.Args) || len(old.Args) == 0 {
+		return typeOf(old).arguments == typeOf(present).arguments
+	}
+	for i := range old.Args {
+		was, err := schema.Parse(old.Args[i])
+		if err != nil {
+			return false
+		}
+		is, err := schema.Parse(present.Args[i])
+		if err != nil {
+			return false
+		}
+		again := reading{}
+		if again.reads(was, is, "x") != fits || len(again.paths()) > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// typeName is the parts of a type's name.
+type typeName struct {
+	path      string // of its package
+	name      string
+	arguments string // without their packages
+}
+
+// typeOf splits the name of a type that marshals itself.
+func typeOf(t *schema.Type) typeName {
+	name, arguments, _ := strings.Cut(t.Name, "[")
+	dot := strings.LastIndexByte(name, '.')
+	return typeName{name[:max(dot, 0)], name[dot+1:], withoutPackages(arguments)}
+}
+
+// withoutPackages returns the text of type arguments without the paths of their packages.
+func withoutPackages(text string) string {
+	var out strings.Builder
+	for text != "" {
+		end := strings.IndexAny(text, "[]*,{}(); ")
+		if end < 0 {
+			end = len(text)
+		}
+		word := text[:end]
+		out.WriteString(word[strings.LastIndexByte(word, '.')+1:])
+		if end < len(text) {
+			out.WriteByte(text[end])
+			end++
+		}
+		text = text[end:]
+	}
+	return out.String()
 }
 
 // takesNil reports whether the type reads nil as an empty value.
 func takesNil(t *schema.Type) bool {
 	switch t.Kind {
-	case schema.Bytes, schema.Slice, schema.Map, schema.Own:
+	case schema.Bytes, schema.Slice, schema.Map:
 		return true
 	}
-	return false
+	return t.Kind == schema.Own && t.NilIs
 }
 
 // isBinary reports whether values of the type can be read as binary. This includes
@@ -100,22 +226,30 @@ func isBinary(t *schema.Type) bool {
 		t.Kind == schema.Own && (t.Method == "binary" || t.Method == "text")
 }
 
-// readsScalar reports whether a scalar type holds every value of another. An int
-// counts as 64 bits: on smaller systems, writer and reader return an error for a
-// larger value.
-func readsScalar(old, present string) bool {
+// readsScalar is reads for two scalar types. An int counts as 64 bits: on smaller systems,
+// writer and reader return an error for a larger value.
+func readsScalar(old, present string) fit {
 	if old == present {
-		return true
+		return fits
 	}
 	low, high, integer := schema.IntegerRange(old)
-	switch present {
-	case "float64":
-		return old == "float32" || integer && within(low, high, 1<<53)
-	case "float32":
-		return integer && within(low, high, 1<<24)
+	exact := map[string]int64{"float64": 1 << 53, "float32": 1 << 24}[present]
+	switch {
+	case integer && exact > 0 && within(low, high, exact):
+		return fits
+	case integer && exact > 0:
+		return partly
+	case present == "float64":
+		return whether(old == "float32")
 	}
 	lowest, highest, ok := schema.IntegerRange(present)
-	return integer && ok && lowest <= low && high <= highest
+	switch {
+	case !integer || !ok:
+		return never
+	case lowest <= low && high <= highest:
+		return fits
+	}
+	return partly
 }
 
 // within reports whether all values of an integer type are from -limit to limit.

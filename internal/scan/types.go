@@ -34,6 +34,7 @@ type Type struct {
 	Len    int64        // of Array and ByteArray
 	Fields []*Field     // of Struct
 	Method string       // of Custom: Custom, Marshaler, Binary or Text
+	Args   []*Type      // of Custom: its type arguments, if each can be encoded
 	NilIs  bool         // of Custom: a slice or map that is encoded as nil if it is nil
 	IsZero bool         // has the method IsZero() bool
 
@@ -101,6 +102,7 @@ type converter struct {
 	pkg   *types.Package
 	open  map[string]*Type // named types being converted by id, to find recursion
 	known map[string]*Type // converted named types by id
+	arg   bool             // converts a type argument of a type that marshals itself
 }
 
 // maxOpen is how deeply named types may nest. A generic type that contains ever
@@ -202,7 +204,9 @@ func (c *converter) named(t types.Type, named *types.Named, path string) (*Type,
 		return nil, &culprit{path: path, why: fmt.Sprintf("is of type %s, which %s", c.print(named), why)}
 	}
 	converted := &Type{Kind: Custom, Go: t, Method: method.name, NilIs: method.nilIs}
-	if method.name == "" {
+	if method.name != "" {
+		converted.Args = c.arguments(named)
+	} else {
 		var bad *culprit
 		if converted, bad = c.shape(t, path); bad != nil {
 			return nil, bad
@@ -210,6 +214,24 @@ func (c *converter) named(t types.Type, named *types.Named, path string) (*Type,
 	}
 	converted.IsZero = hasIsZero(named)
 	return converted, nil
+}
+
+// arguments converts the type arguments of a type that marshals itself, if each can be
+// encoded. They matter only for comparisons of versions.
+func (c *converter) arguments(named *types.Named) (converted []*Type) {
+	if c.arg {
+		return nil // an argument may contain the type itself
+	}
+	inner := *c
+	inner.arg, inner.known, inner.open = true, map[string]*Type{}, map[string]*Type{}
+	for arg := range named.TypeArgs().Types() {
+		t, bad := inner.convert(arg, "")
+		if bad != nil {
+			return nil
+		}
+		converted = append(converted, t)
+	}
+	return converted
 }
 
 func isTime(named *types.Named) bool {

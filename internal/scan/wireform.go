@@ -72,6 +72,10 @@ func (c wireConverter) fill(t *schema.Type, s *Type) {
 		}
 	case Custom:
 		t.Kind, t.Method, t.Name = schema.Own, strings.ToLower(s.Method), types.TypeString(types.Unalias(s.Go), nil)
+		t.NilIs = s.NilIs
+		for _, arg := range s.Args {
+			t.Args = append(t.Args, wireConverter{}.convert(arg).String())
+		}
 	}
 }
 

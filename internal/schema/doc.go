@@ -13,10 +13,11 @@
 //		field   = key { "|" key } type [ "?" ] [ "=" ]
 //		type    = scalar | "bytes" [ "(" number ")" ] | "[" type "]" | "[" number "]" type
 //		        | "map" "[" type "]" type | "*" type | "{" [ field { "," field } ] "}"
-//		        | own "(" name ")" | "@" name [ "=" type ]
+//		        | own "(" name { "," form } ")" | "@" name [ "=" type ]
 //		scalar  = "bool" | "string" | "int" | "int8" | … | "uint64" | "float32" | "float64" | "time" | "duration"
 //		own     = "custom" | "marshaler" | "binary" | "text"
 //		key     = a Go identifier, or any string quoted as in Go
+//		form    = a type, quoted as in Go
 //		name    = letters, digits and "_./-", or any string quoted as in Go
 //
 //	  - key|old is also read under its old key (//task:rename).
@@ -25,7 +26,8 @@
 //	  - A pointer is nil or its type; as a field it is optional when read.
 //	  - bytes is binary, bytes(16) an array of 16 bytes; [3]T is an array, [T] a slice.
 //	  - A type with its own marshaller is named after its methods: EncodeMsgpack (custom),
-//	    MarshalMsgpack (marshaler), MarshalBinary (binary), MarshalText (text).
+//	    MarshalMsgpack (marshaler), MarshalBinary (binary), MarshalText (text). The forms of its
+//	    type arguments follow, since it may write values of these types.
 //	  - @Node={…} names a type, and @Node refers to it. Types that occur several times are
 //	    written once, so types may contain themselves.
 package schema

@@ -252,6 +252,10 @@ func (p *parser) simple(t *Type) {
 		t.Kind, t.Method = Own, word
 		p.expect('(')
 		t.Name = p.word("a name", "_./-")
+		for p.accept(',') {
+			p.peek()
+			t.Args = append(t.Args, p.quoted("a form"))
+		}
 		p.expect(')')
 	default:
 		p.pos = at

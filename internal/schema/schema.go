@@ -26,11 +26,13 @@ const (
 // Type is the wire form of a type. Types may contain themselves.
 type Type struct {
 	Kind   Kind
-	Name   string // of a Scalar or Own; otherwise the Go type's name, or ""
-	Method string // of Own: custom, marshaler, binary or text
-	Len    int64  // of FixedBytes and Array
-	Key    *Type  // of Map
-	Elem   *Type  // of Slice, Array, Map and Pointer
+	Name   string   // of a Scalar or Own; otherwise the Go type's name, or ""
+	Method string   // of Own: custom, marshaler, binary or text
+	Args   []string // of Own: the forms of its type arguments
+	NilIs  bool     // of Own: nil is read as an empty value. It is known in the source only, and not part of the form
+	Len    int64    // of FixedBytes and Array
+	Key    *Type    // of Map
+	Elem   *Type    // of Slice, Array, Map and Pointer
 	Fields []Field
 }
 
@@ -205,7 +207,11 @@ func (p *printer) unnamed(t *Type) {
 		p.fields(t.Fields)
 		p.out.WriteString("}")
 	case Own:
-		p.out.WriteString(t.Method + "(" + name(t.Name) + ")")
+		p.out.WriteString(t.Method + "(" + name(t.Name))
+		for _, arg := range t.Args {
+			p.out.WriteString(", " + strconv.QuoteToASCII(arg))
+		}
+		p.out.WriteString(")")
 	}
 }
 

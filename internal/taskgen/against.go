@@ -1,8 +1,10 @@
 package taskgen
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,28 +25,78 @@ type module struct {
 	dirs  map[string]bool         // of the packages in the run, relative to the module's
 }
 
-// against compares the tasks of each module with those at the git ref.
-func against(ctx context.Context, cfg Config, packages []*scan.Package) ([]Problem, error) {
+// addAgainst compares the tasks of each module with those at the git ref.
+func (r *Result) addAgainst(ctx context.Context, cfg Config, packages []*scan.Package) error {
 	all, err := modules(cfg.Dir, packages)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if len(all) == 0 {
-		return nil, fmt.Errorf("compare with %s: the packages are in no module", cfg.Against)
+		return fmt.Errorf("compare with %s: the packages are in no module", cfg.Against)
 	}
-	var breaking []Problem
 	for _, m := range all {
 		old, err := compat.At(ctx, m.Dir, cfg.Against)
 		if err != nil {
-			return nil, fmt.Errorf("compare with %s: %w", cfg.Against, err)
+			return fmt.Errorf("compare with %s: %w", cfg.Against, err)
 		}
-		for _, c := range compat.Compare(cfg.Against, old, m.tasks) {
-			if pos, ok := m.position(cfg.Dir, c); ok {
-				breaking = append(breaking, Problem{Pos: pos, Message: c.Message})
+		if len(old) == 0 {
+			r.Remarks = append(r.Remarks, fmt.Sprintf("module %s has no tasks at %s: there is nothing to compare with", m.Path, cfg.Against))
+			continue
+		}
+		for _, c := range m.compare(cfg, old) {
+			if pos, ok := m.position(cfg.Dir, c); ok && c.Note {
+				r.Notes = append(r.Notes, Problem{Pos: pos, Message: c.Message})
+			} else if ok {
+				r.Breaking = append(r.Breaking, Problem{Pos: pos, Message: c.Message})
 			}
 		}
 	}
-	return breaking, nil
+	return nil
+}
+
+// compare compares the module's tasks with the old ones. A package outside of this run that
+// still has a task keeps it: one of that name in the run is another program's.
+func (m *module) compare(cfg Config, old []*compat.Task) []compat.Change {
+	beside := m.beside()
+	old = slices.DeleteFunc(old, func(o *compat.Task) bool {
+		return slices.ContainsFunc(beside, func(t *compat.Task) bool { return t.Dir == o.Dir && t.Name == o.Name })
+	})
+	return compat.Compare(cfg.Against, old, m.tasks, beside)
+}
+
+// beside returns the tasks of the module's packages that are not in this run, by their
+// generated code.
+func (m *module) beside() (tasks []*compat.Task) {
+	filepath.WalkDir(m.Dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || !e.IsDir() {
+			return nil // what cannot be read has no tasks that count here
+		}
+		rel := filepath.ToSlash(strings.TrimPrefix(strings.TrimPrefix(path, m.Dir), string(filepath.Separator)))
+		rel = cmp.Or(rel, ".")
+		if rel != "." && !mayHavePackages(path, e.Name()) {
+			return filepath.SkipDir
+		}
+		if m.dirs[rel] {
+			return nil
+		}
+		found, _ := compat.In(path) // a run of that package reports what is wrong there
+		for _, t := range found {
+			t.Dir = rel
+		}
+		tasks = append(tasks, found...)
+		return nil
+	})
+	return tasks
+}
+
+// mayHavePackages reports whether the go command's patterns match a directory below the
+// module's.
+func mayHavePackages(path, name string) bool {
+	if name == "testdata" || name == "vendor" || name == "node_modules" || name[0] == '.' || name[0] == '_' {
+		return false
+	}
+	_, err := os.Stat(filepath.Join(path, "go.mod"))
+	return err != nil
 }
 
 // position returns the position of a changed task, or the directory of one that is gone.
@@ -84,7 +136,11 @@ func (m *module) add(dir string, pkg *scan.Package) error {
 	rel = filepath.ToSlash(rel)
 	m.dirs[rel] = true
 	for _, t := range pkg.Tasks {
-		present := &compat.Task{Name: t.Name, Aliases: texts(t.Options.Aliases), Params: t.WireParams(), Result: t.WireResult(), Dir: rel}
+		present := &compat.Task{
+			Name: t.Name, Aliases: texts(t.Options.Aliases), Queue: cmp.Or(t.Options.Queue, compat.DefaultQueue), From: t.Options.From,
+			Params: t.WireParams(), Result: t.WireResult(), Keeps: t.Keep() != 0, Dir: rel,
+		}
+		addPolicies(present, t)
 		m.tasks = append(m.tasks, present)
 		m.at[present] = scan.Relative(dir, t.Pos).String()
 	}
@@ -101,4 +157,31 @@ func (m *module) concerns(dir string) bool {
 	return err != nil || !slices.ContainsFunc(entries, func(e os.DirEntry) bool {
 		return strings.HasSuffix(e.Name(), ".go") && !strings.HasSuffix(e.Name(), "_test.go") && e.Name() != scan.OutputName
 	})
+}
+
+// addPolicies sets the policies of a task.
+func addPolicies(present *compat.Task, t *scan.Task) {
+	o := &t.Options
+	policy := func(keys []*scan.Key) *compat.Policy {
+		p := &compat.Policy{}
+		for _, k := range keys {
+			p.By = append(p.By, k.Wire())
+		}
+		return p
+	}
+	if o.Unique != nil {
+		present.Unique = &compat.Policy{}
+		if len(o.Unique.By) > 0 {
+			present.Unique = policy(t.Unique)
+		}
+	}
+	if o.Concurrency != nil {
+		present.Concurrency = policy(t.Limit)
+	}
+	if o.Rate != nil {
+		present.Rate = policy(t.Rate)
+	}
+	if t.Fair != nil {
+		present.Fair = policy([]*scan.Key{t.Fair})
+	}
 }

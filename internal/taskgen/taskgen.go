@@ -33,6 +33,8 @@ type Result struct {
 	Files    []File    // one for each output that exists or should exist
 	Tasks    []Task    // of packages without problems, ordered by package and position
 	Problems []Problem // sorted by position; a package with a problem keeps its output
+	Notes    []Problem // changes that break nothing that this code queued or awaits, but matter otherwise
+	Remarks  []string  // what the comparison with Against could not say
 	Breaking []Problem // changes that break runs queued by the code of Against; nil if there are problems
 }
 
@@ -143,16 +145,16 @@ func (r *Result) add(cfg Config, pkg *scan.Package) error {
 
 // addOptional adds what cfg asks for beyond the outputs: a client, and a comparison with
 // a git ref.
-func (r *Result) addOptional(ctx context.Context, cfg Config, packages []*scan.Package) (err error) {
+func (r *Result) addOptional(ctx context.Context, cfg Config, packages []*scan.Package) error {
 	if cfg.Client != nil {
 		if err := r.addClient(ctx, cfg, packages); err != nil {
 			return err
 		}
 	}
 	if cfg.Against != "" {
-		r.Breaking, err = against(ctx, cfg, packages)
+		return r.addAgainst(ctx, cfg, packages)
 	}
-	return err
+	return nil
 }
 
 func toProblems(dir string, found []scan.Problem) []Problem {
