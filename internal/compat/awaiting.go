@@ -48,7 +48,7 @@ func (a *awaiting) fields(path string, written, read []schema.Field) {
 		switch {
 		case a.known[at]:
 		case !ok && !o.Dispensable():
-			a.add(at, false, "%s is gone: callers of %s that wait for the result would miss it; keep it until none are left", what, a.version)
+			a.gone(at, o, written, read)
 		case !ok:
 		case p.Optional && !o.Dispensable():
 			a.add(at, false, "%s may be missing now: callers of %s that wait for the result require it; omit the tag option omitempty until none are left", what, a.version)
@@ -56,6 +56,15 @@ func (a *awaiting) fields(path string, written, read []schema.Field) {
 			a.compare(what, at, o.Type, p.Type)
 		}
 	}
+}
+
+// gone reports a field that the present version does not write.
+func (a *awaiting) gone(at string, o schema.Field, written, read []schema.Field) {
+	hint := "keep it until none are left"
+	if successors := successors(o, read, written); len(successors) == 1 {
+		hint = tagHint(successors[0], o.Key)
+	}
+	a.add(at, false, "result field %s is gone: callers of %s that wait for the result would miss it; %s", at, a.version, hint)
 }
 
 // writer returns the field of which another version reads o.

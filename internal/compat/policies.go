@@ -58,17 +58,18 @@ func (k *keys) compare() {
 		k.because(letEnd, "its queue was %s", k.old.Queue)
 	}
 	was, is := k.was, k.is
-	if k.policy == "unique" && was == nil && is == nil {
+	if k.policy == "unique" && was == nil {
+		was = names(k.old.Params)
+	}
+	if k.policy == "unique" && is == nil {
+		is = names(k.present.Params)
+	}
+	switch {
+	case slices.Equal(k.mapped(was), is):
+	case k.policy == "unique" && k.was == nil && k.is == nil:
 		k.allParams()
-		was, is = names(k.old.Params), names(k.present.Params)
-	} else {
+	default:
 		k.paths()
-		if k.policy == "unique" && was == nil {
-			was = names(k.old.Params)
-		}
-		if k.policy == "unique" && is == nil {
-			is = names(k.present.Params)
-		}
 	}
 	for _, path := range was {
 		now := k.renamed(path)
@@ -94,7 +95,7 @@ func (k *keys) allParams() {
 		k.because(letEnd, "it has all parameters, and %s is new", strings.Join(added, ","))
 	case len(kept) < len(was):
 		k.because(letEnd, "it has all parameters, and one is gone")
-	case !slices.Equal(was, is):
+	default:
 		k.because("keep their order", "it has all parameters in their order, which was %s", strings.Join(was, ","))
 	}
 }
@@ -103,7 +104,6 @@ func (k *keys) allParams() {
 func (k *keys) paths() {
 	was := k.mapped(k.was)
 	switch {
-	case slices.Equal(was, k.is):
 	case len(k.is) == 0:
 		k.because("keep by="+strings.Join(was, ","), "by=%s is gone", strings.Join(k.was, ","))
 	case len(k.was) == 0:

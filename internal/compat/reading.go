@@ -149,10 +149,14 @@ func (r *reading) removed(path string, o schema.Field, old, present []schema.Fie
 	if successors := successors(o, old, present); len(successors) == 1 {
 		hint = fmt.Sprintf("if its new name is %s, add //task:rename %s from=%s", successors[0], successors[0], o.Key)
 		if path != "" {
-			hint = fmt.Sprintf("if its new name is %s, give that field the tag `msgpack:%q`", successors[0], o.Key)
+			hint = tagHint(successors[0], o.Key)
 		}
 	}
 	r.add(join(path, o.Key), "%s is gone: its values in %s would be dropped; %s", r.name(path, o.Key), r.written, hint)
+}
+
+func tagHint(name, key string) string {
+	return fmt.Sprintf("if its new name is %s, give that field the tag `msgpack:%q`", name, key)
 }
 
 // successors returns the new fields that could read the values of o.
