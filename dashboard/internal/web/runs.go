@@ -74,6 +74,9 @@ func newRunRow(i *broker.RunInfo, hosts map[string]string) runRow {
 	}
 	if i.Failure != nil && i.State != broker.StateSucceeded {
 		row.Kind, row.Where = string(i.Failure.Kind), i.Failure.Message
+		if i.State == broker.StateFailed && i.Failure.Kind == broker.FailureFailed {
+			row.Kind = "" // its state says so
+		}
 	}
 	return row
 }
