@@ -188,14 +188,11 @@ func (v *groupView) ofRun(ctx context.Context, r *request, t *tree, id broker.Ru
 		}
 	}
 	key := cmp.Or(run.RootID, run.ParentID, d.ID)
-	if key != d.ID && r.get("after") == "" {
-		t.addByRecord(ctx, r, key)
-		if run.ParentID != key && run.ParentID != "" {
-			t.addByRecord(ctx, r, run.ParentID)
-		}
-	}
 	if err := v.search(ctx, r, t, key); err != nil {
 		return err
+	}
+	for _, ancestor := range []struct{ id, note string }{{run.ParentID, "it has ended, or was not among those that were searched"}, {run.RootID, "the first of all"}} {
+		t.addAncestor(ctx, r, ancestor.id, d.Queue, ancestor.note)
 	}
 	v.Roots, v.Nodes = t.join(), len(t.order)
 	if len(t.order) == 1 && len(own.Children)+len(own.Notes)+len(own.Then) == 0 {
@@ -204,20 +201,22 @@ func (v *groupView) ofRun(ctx context.Context, r *request, t *tree, id broker.Ru
 	return nil
 }
 
-// addByRecord adds a run by its record, which may be its last trace.
-func (t *tree) addByRecord(ctx context.Context, r *request, id string) {
-	d, err := r.site.Inspector.Run(ctx, id)
-	if err != nil {
-		return // it is not there any more; its children are shown without it
+// addAncestor adds a run that was not found: by its record, if it has one in the same queue, or
+// as no more than a link. To look for it in all queues would take as long as for a run that
+// there is not.
+func (t *tree) addAncestor(ctx context.Context, r *request, id, queue, note string) {
+	if id == "" || t.nodes[id] != nil {
+		return
 	}
-	run := d.Run
-	if run == nil {
-		run = &broker.TaskRun{ID: d.ID, Task: d.Task, Queue: d.Queue}
-		if d.Record != nil {
-			run.ParentID = d.Record.ParentID
+	if records, ok := r.site.Broker.(broker.Records); ok {
+		if record, err := records.Record(ctx, queue, id); err == nil {
+			t.add(&broker.TaskRun{ID: id, Task: record.Task, Queue: queue, ParentID: record.ParentID}, record.State, record.Failure)
+			return
 		}
 	}
-	t.add(run, d.State, d.Failure)
+	n := &treeNode{Ref: newRef(id, ""), Notes: []treeNote{{Text: note}}}
+	t.nodes[id] = n
+	t.order = append(t.order, n)
 }
 
 // search adds the runs and dead letters that name a run or group.

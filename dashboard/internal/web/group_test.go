@@ -36,6 +36,12 @@ func TestTheRelativesOfARunAreATree(t *testing.T) {
 	}
 	require.Contains(t, readable(get(t, h, "group?run=unrelated", http.StatusOK)), "No relative of this run was found")
 	require.Contains(t, readable(get(t, h, "group?run=loop", http.StatusOK)), "Relatives of run loop")
+	orphan := newRun("orphan", "t", "shop")
+	orphan.ParentID, orphan.RootID = "gone", "first"
+	require.NoError(t, b.QueueTasks(t.Context(), orphan))
+	text := readable(get(t, h, "group?run=orphan&queue=shop", http.StatusOK))
+	require.Contains(t, text, "gone it has ended, or was not among those that were searched queued orphan")
+	require.Contains(t, text, "first the first of all")
 	get(t, h, "group?run=nobody", http.StatusNotFound)
 	get(t, h, "group", http.StatusBadRequest)
 	require.Contains(t, get(t, h, "run?id=child&queue=shop", http.StatusOK), `href="group?run=child&amp;queue=shop"`)
