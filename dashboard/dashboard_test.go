@@ -1,9 +1,11 @@
 package dashboard_test
 
 import (
+	"bytes"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -45,4 +47,67 @@ func TestAnyPrefixWorks(t *testing.T) {
 			require.Contains(t, asset.Header.Get("Content-Security-Policy"), "default-src 'none'", there)
 		}
 	}
+}
+
+// TestPagesAndRoles asks for pages, files and forms as users who may not.
+func TestPagesAndRoles(t *testing.T) {
+	b := memory.New()
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	var log bytes.Buffer
+	var login dashboard.Login
+	access := dashboard.AccessFunc(func(*http.Request) (*dashboard.User, error) {
+		if login.User.Name == "" {
+			return nil, dashboard.ErrNoUser
+		}
+		return &login.User, nil
+	})
+	h, err := dashboard.New(b, dashboard.Config{Access: access, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	ask := func(method, path string, user dashboard.User) *httptest.ResponseRecorder {
+		login.User = user
+		w, r := httptest.NewRecorder(), httptest.NewRequest(method, path, strings.NewReader("do=pause&queue=q"))
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		h.ServeHTTP(w, r)
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'none'", path)
+		return w
+	}
+	reader, nobody := dashboard.User{Name: "r", Role: dashboard.RoleRead}, dashboard.User{Name: "n", Actions: []dashboard.Action{dashboard.ActionQueue}}
+	for _, page := range []string{"/", "/runs", "/queues", "/dead", "/schedules", "/limits", "/consumers", "/tasks", "/bulk"} {
+		require.Equal(t, http.StatusUnauthorized, ask("GET", page, dashboard.User{}).Code, page)
+		require.Equal(t, http.StatusForbidden, ask("GET", page, nobody).Code, page)
+		require.Equal(t, http.StatusOK, ask("GET", page, reader).Code, page)
+	}
+	for _, path := range []string{"/events?page=runs", "/run?id=x", "/style.css", "/nothing", "/api/v1/none"} {
+		require.Equal(t, http.StatusUnauthorized, ask("GET", path, dashboard.User{}).Code, path)
+	}
+	paused := func() bool {
+		info, err := b.Queue(t.Context(), "q")
+		return err == nil && info.Paused
+	}
+	for _, method := range []string{"GET", "HEAD", "PUT", "DELETE"} {
+		ask(method, "/act?do=pause&queue=q", dashboard.User{Name: "a", Role: dashboard.RoleAdmin})
+		require.False(t, paused(), "%s changes something", method)
+	}
+	ask("POST", "/act", reader)
+	require.False(t, paused())
+	require.Contains(t, log.String(), "user=r action=pause outcome=")
+	require.NotContains(t, log.String(), "user=r action=pause outcome=done")
+	ask("POST", "/act", dashboard.User{Name: "o", Role: dashboard.RoleOperate})
+	require.True(t, paused())
+	require.Contains(t, log.String(), "user=o action=pause outcome=done")
+}
+
+// TestAnAccessThatPanics lets nobody in, and shows nothing of why.
+func TestAnAccessThatPanics(t *testing.T) {
+	b := memory.New()
+	t.Cleanup(func() { require.NoError(t, b.Close()) })
+	var log bytes.Buffer
+	access := dashboard.AnyOf(dashboard.AccessFunc(func(*http.Request) (*dashboard.User, error) { panic("CANARY") }))
+	h, err := dashboard.New(b, dashboard.Config{Access: access, Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	require.NoError(t, err)
+	w := httptest.NewRecorder()
+	h.ServeHTTP(w, httptest.NewRequest("GET", "/", nil))
+	require.Equal(t, http.StatusForbidden, w.Code)
+	require.NotContains(t, w.Body.String(), "CANARY")
+	require.Contains(t, log.String(), "CANARY")
 }

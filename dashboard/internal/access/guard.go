@@ -35,6 +35,7 @@ type Guard struct {
 	crossOrigin *http.CrossOriginProtection
 	rates       rates
 	refused     refusals
+	bodyTime    time.Duration // for a body to arrive
 }
 
 // NewGuard returns a guard.
@@ -51,14 +52,13 @@ func NewGuard(cfg GuardConfig) *Guard {
 	if cfg.Refuse == nil {
 		cfg.Refuse = Refuse
 	}
-	return &Guard{GuardConfig: cfg, crossOrigin: http.NewCrossOriginProtection(), rates: rates{now: time.Now, users: make(map[string]*rate)}}
+	return &Guard{GuardConfig: cfg, crossOrigin: http.NewCrossOriginProtection(), bodyTime: 30 * time.Second, rates: rates{now: time.Now, users: make(map[string]*rate)}}
 }
 
 const (
-	maxURL     = 16 << 10         // bytes of the path and query
-	maxHeaders = 64 << 10         // bytes of all headers
-	maxBody    = 8 << 20          // bytes of a body; handlers may allow fewer
-	bodyTime   = 30 * time.Second // for a body to arrive
+	maxURL     = 16 << 10 // bytes of the path and query
+	maxHeaders = 64 << 10 // bytes of all headers
+	maxBody    = 8 << 20  // bytes of a body; handlers may allow fewer
 )
 
 // csp is the strictest policy with which pages work: files of the dashboard alone, nothing
@@ -123,7 +123,7 @@ func (g *Guard) pass(w http.ResponseWriter, r *http.Request, u *User, next http.
 	}
 	if r.Body != nil && r.Body != http.NoBody {
 		// Not all servers, and no recorder of a test, have deadlines.
-		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(bodyTime))
+		_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(g.bodyTime))
 		r.Body = http.MaxBytesReader(w, r.Body, maxBody)
 	}
 	next.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), userKey, u)))
@@ -207,12 +207,29 @@ func (f *refusals) log(logger *slog.Logger, r *http.Request, err error) {
 // Refuse replies that a request is refused: in JSON below /api/, and else as a line of text.
 func Refuse(w http.ResponseWriter, r *http.Request, status int, why string) {
 	if strings.HasPrefix(r.URL.Path, "/api/") {
-		WriteProblem(w, Problem{Status: status, Detail: why})
+		WriteProblem(w, Problem{Status: status, Detail: why, More: map[string]any{"code": codeOf(status)}})
 		return
 	}
 	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, why+"\n")
+}
+
+// codeOf returns the code of a refusal, as the API documents them.
+func codeOf(status int) string {
+	switch status {
+	case http.StatusUnauthorized:
+		return "no-user"
+	case http.StatusForbidden:
+		return "denied"
+	case http.StatusNotFound:
+		return "not-found"
+	case http.StatusMethodNotAllowed:
+		return "method-not-allowed"
+	case http.StatusTooManyRequests:
+		return "too-many-requests"
+	}
+	return "invalid-request"
 }
 
 // Problem is what RFC 9457 says of a request that was not done.

@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -152,6 +154,24 @@ func TestLargeRequestsAreRefused(t *testing.T) {
 	do(h, r)
 	var tooLarge *http.MaxBytesError
 	require.ErrorAs(t, read, &tooLarge)
+}
+
+// TestASlowBodyIsRefused sends a part of a body, and nothing more.
+func TestASlowBodyIsRefused(t *testing.T) {
+	read := make(chan error, 1)
+	g := NewGuard(GuardConfig{Logger: slog.New(slog.DiscardHandler)})
+	g.bodyTime = time.Millisecond
+	server := httptest.NewServer(g.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		_, err := io.ReadAll(r.Body)
+		read <- err
+	})))
+	defer server.Close()
+	conn, err := net.Dial("tcp", server.Listener.Addr().String())
+	require.NoError(t, err)
+	defer conn.Close()
+	_, err = io.WriteString(conn, "POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\npart")
+	require.NoError(t, err)
+	require.ErrorIs(t, <-read, os.ErrDeadlineExceeded)
 }
 
 type zeros struct{}
