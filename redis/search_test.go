@@ -47,13 +47,7 @@ func TestASearchFindsEachRunThatStays(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const n = 3000
-	for i := 0; i < n; i += 500 {
-		var some []*broker.TaskRun
-		for j := range 500 {
-			some = append(some, run(fmt.Sprintf("run-%05d", i+j), "q"))
-		}
-		require.NoError(t, b.QueueTasks(t.Context(), some...))
-	}
+	fill(t, b, "q", n, func(i int) string { return fmt.Sprintf("run-%05d", i) }, nil)
 	s := join(t, b, time.Minute)
 	taken, cancelled, more, next := map[string]bool{}, map[string]bool{}, n, 0
 	found := pagesOf(t, b, "q", broker.StateQueued, broker.RunSearch{Max: 70, Look: 70}, func() {
@@ -107,13 +101,7 @@ func TestASearchBesideTakesAndEnqueues(t *testing.T) {
 	t.Parallel()
 	b := open(t, shared, redis.Config{})
 	const n = 6000
-	for i := 0; i < n; i += 500 {
-		var some []*broker.TaskRun
-		for j := range 500 {
-			some = append(some, run(fmt.Sprintf("run-%05d", i+j), "q"))
-		}
-		require.NoError(t, b.QueueTasks(t.Context(), some...))
-	}
+	fill(t, b, "q", n, func(i int) string { return fmt.Sprintf("run-%05d", i) }, nil)
 	s := join(t, b, time.Minute)
 	done := make(chan struct{})
 	var taken []*broker.TaskRun

@@ -1,10 +1,7 @@
 package redis_test
 
 import (
-	"bufio"
 	"fmt"
-	"net"
-	"strings"
 	"testing"
 	"time"
 
@@ -15,33 +12,6 @@ import (
 	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
-
-// sentCommands counts the commands that clients send to a server while f runs, without those of
-// scripts.
-func sentCommands(t *testing.T, server *redistest.Server, f func()) (n int) {
-	t.Helper()
-	const end = "that was all"
-	conn, err := net.Dial("tcp", server.Addr())
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = conn.Write([]byte("MONITOR\r\n"))
-	require.NoError(t, err)
-	lines := bufio.NewScanner(conn)
-	require.True(t, lines.Scan(), "the reply to MONITOR")
-	counted := make(chan struct{})
-	go func() {
-		defer close(counted)
-		for lines.Scan() && !strings.Contains(lines.Text(), end) {
-			if !strings.Contains(lines.Text(), " lua]") {
-				n++
-			}
-		}
-	}()
-	f()
-	require.NoError(t, raw(t, server).Echo(t.Context(), end).Err())
-	<-counted
-	return n
-}
 
 // TestManyQueuesCostFewCommands reads 200 queues with many runs in all, 100 consumers and 10,000
 // dead letters, as the command line does. Without TASKGEN_SOAK there are fewer of these.
@@ -69,7 +39,7 @@ func TestManyQueuesCostFewCommands(t *testing.T) {
 		require.NoError(t, err)
 	}
 	survey := func(what string, most int, f func()) {
-		n := sentCommands(t, server, f)
+		n := redistest.SentCommands(t, server, f)
 		seen, start := slowest(t, server), time.Now()
 		f() // again: MONITOR delays each command of a script
 		took := time.Since(start)

@@ -1,12 +1,10 @@
 package taskapp_test
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"time"
@@ -53,7 +51,7 @@ func TestCommandsOfManyQueuesSendFewCommands(t *testing.T) {
 		{"status", "report_199 "}, {"runs", "report_000"}, {"runs --state failed", "report_0"}, {"dead list", "report_"}, {"consumers", "100 consumers"},
 	} {
 		var out bytes.Buffer
-		n := sentCommands(t, server, func() {
+		n := redistest.SentCommands(t, server, func() {
 			root := (&taskapp.App{}).Command(set)
 			root.SetArgs(append(strings.Fields(c.command), "--broker", server.URL()))
 			root.SetOut(&out)
@@ -83,33 +81,4 @@ func fillQueue(t *testing.T, b broker.Broker, spec taskrt.Spec) {
 	later := run("later")
 	later.Delay = time.Hour
 	require.NoError(t, b.QueueTasks(t.Context(), run("waits"), later))
-}
-
-// sentCommands counts the commands that clients send to a server while f runs, without those of
-// scripts.
-func sentCommands(t *testing.T, server *redistest.Server, f func()) (n int) {
-	t.Helper()
-	const end = "that was all"
-	conn, err := net.Dial("tcp", server.Addr())
-	require.NoError(t, err)
-	defer conn.Close()
-	_, err = conn.Write([]byte("MONITOR\r\n"))
-	require.NoError(t, err)
-	lines := bufio.NewScanner(conn)
-	lines.Buffer(nil, 1<<24)
-	require.True(t, lines.Scan(), "the reply to MONITOR")
-	counted := make(chan struct{})
-	go func() {
-		defer close(counted)
-		for lines.Scan() && !strings.Contains(lines.Text(), end) {
-			if !strings.Contains(lines.Text(), " lua]") {
-				n++
-			}
-		}
-	}()
-	f()
-	_, err = server.Do("ECHO", end)
-	require.NoError(t, err)
-	<-counted
-	return n
 }
