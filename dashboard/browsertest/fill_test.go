@@ -1,6 +1,7 @@
 package browsertest
 
 import (
+	"context"
 	"fmt"
 	"time"
 
@@ -53,7 +54,9 @@ func (s *site) fill() filled {
 	f.group = group.ID
 	_, err = taskrt.Schedule(s.ctx, "0 9 * * 1-5", "Europe/Rome", desk.CallMeasure("good morning"))
 	require.NoError(s.t, err)
-	_, err = done.Wait(s.ctx)
+	ctx, cancel := context.WithTimeout(s.ctx, patience)
+	defer cancel()
+	_, err = done.Wait(ctx)
 	require.NoError(s.t, err)
 	s.awaitBroker("four dead letters", func() bool { return s.queue("guests").Dead == 4 })
 	return f

@@ -92,6 +92,7 @@ func startChromium(program, profile string) (stop func() error, err error) {
 	options := append(chromedp.DefaultExecAllocatorOptions[:],
 		chromedp.ExecPath(program), chromedp.UserDataDir(profile), chromedp.WindowSize(1280, 900),
 		chromedp.Flag("disable-gpu", true),
+		chromedp.Flag("allow-pre-commit-input", true), // else clicks before the first paint are dropped
 		chromedp.Flag("disable-component-update", true),
 		chromedp.Flag("no-proxy-server", true),
 		chromedp.Flag("lang", "en-GB"),

@@ -65,7 +65,7 @@ func (p *streams) cut() {
 
 // anybody is an access for requests that come through a proxy.
 var anybody = dashboard.AccessFunc(func(*http.Request) (*dashboard.User, error) {
-	return &dashboard.User{Name: "ada", Role: dashboard.RoleAdmin}, nil
+	return &dashboard.User{Name: "ada", Role: dashboard.RoleAdmin, PerSecond: 100_000}, nil
 })
 
 // serve serves a handler until the test ends and returns its address without a slash at its end.
@@ -113,9 +113,9 @@ func TestDashboardWorksAtAnyPath(t *testing.T) {
 		{"a proxy that does not strip", serve(t, at("/tools/desk", proxyTo(t, serve(t, s.handler(dashboard.Config{Access: anybody, Prefix: "/tools/desk"}))))) + "/tools/desk/"},
 	} {
 		t.Run(mount.name, func(t *testing.T) {
-			t.Parallel()
 			pages := crawl(t, mount.base)
 			require.Greater(t, len(pages), 20)
+			t.Parallel()
 			tab := newTab(t, mount.base)
 			tab.open(strings.TrimSuffix(mount.base, "/"))
 			tab.awaitText("Needs attention")

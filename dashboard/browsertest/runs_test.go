@@ -32,7 +32,7 @@ func (b *tab) refresh(text string) {
 		if b.try("document.body.innerText.includes("+quote(text)+")", &found) == nil && found {
 			return
 		}
-		b.open(b.address())
+		_ = b.try("document.readyState === 'complete' && location.reload()", nil) // it may just be left
 	}
 	b.t.Fatalf("page %s does not say %q:\n%s", b.address(), text, b.text())
 }

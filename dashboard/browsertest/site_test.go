@@ -2,11 +2,13 @@ package browsertest
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -33,10 +35,14 @@ type site struct {
 	letGo func() // ends all runs of Hold
 }
 
+// sites counts the sites, so that each has keys of its own.
+var sites atomic.Int64
+
 // newSite starts a dashboard over the server of all tests.
 func newSite(t *testing.T) *site {
 	t.Helper()
-	return newSiteOn(t, server, redis.Config{Prefix: "browsertest/" + strings.ReplaceAll(t.Name(), "/", ".")})
+	name := strings.NewReplacer("/", ".", " ", "_").Replace(t.Name())
+	return newSiteOn(t, server, redis.Config{Prefix: fmt.Sprint(name, ".", sites.Add(1))})
 }
 
 func newSiteOn(t *testing.T, server *redistest.Server, cfg redis.Config) *site {

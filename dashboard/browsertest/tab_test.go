@@ -40,7 +40,9 @@ type tab struct {
 func newTab(t *testing.T, base string) *tab {
 	t.Helper()
 	b := &tab{t: t, base: base}
-	ctx, cancel := chromedp.NewContext(chromium, chromedp.WithNewBrowserContext(), chromedp.WithListener(b.hear))
+	bounded, stop := context.WithTimeout(chromium, 6*patience)
+	t.Cleanup(stop)
+	ctx, cancel := chromedp.NewContext(bounded, chromedp.WithNewBrowserContext(), chromedp.WithListener(b.hear))
 	b.ctx = ctx
 	t.Cleanup(cancel)
 	_, err := chromedp.Call(ctx, log.Enable, cdp.Empty{})
@@ -215,7 +217,7 @@ func find(selector, text string) string {
 // It fails if something else lies over it.
 func (b *tab) click(selector, text string) {
 	b.t.Helper()
-	b.await("there is "+selector+" with "+text, find(selector, text)+".length > 0")
+	b.await("there is "+selector+" with "+text, "document.readyState === 'complete' && "+find(selector, text)+".length > 0")
 	at := evaluate[struct {
 		X, Y float64
 		Over string
