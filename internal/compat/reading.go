@@ -174,8 +174,8 @@ func successors(o schema.Field, old, present []schema.Field) []string {
 
 // missingHint returns how to make a field optional.
 func (r *reading) missingHint(path string, p schema.Field) string {
-	if path == "" && !r.result {
-		return fmt.Sprintf("add //task:default %s with a value, or make it a pointer", p.Key)
+	if !r.result {
+		return fmt.Sprintf("add //task:default %s with a value, or make it a pointer", join(path, p.Key))
 	}
 	return "make it a pointer, or give it the tag option omitempty"
 }

@@ -77,7 +77,8 @@ type Rate struct {
 	Smooth bool // starts are spread over Per
 }
 
-// Default is //task:default: a parameter and unparsed Go source, whose meaning
+// Default is //task:default: a parameter, or a path to a field of one as in
+// order.Items[].Unit, and unparsed Go source, whose meaning
 // depends on the parameter's type.
 type Default struct {
 	Param, Value Word

@@ -115,7 +115,11 @@ func applyDefault(b *builder, p *parts) {
 		return
 	}
 	d := Default{Param: Word{name, p.Rest.Pos}, Value: Word{value, p.Rest.Pos + tokenPos(name+rest) - tokenPos(value)}}
-	if !b.parameter(p, d.Param) {
+	if strings.ContainsAny(name, ".[") {
+		if !b.path(p, Word{strings.ReplaceAll(name, "[]", ""), d.Param.Pos}) {
+			return
+		}
+	} else if !b.parameter(p, d.Param) {
 		return
 	}
 	for _, other := range b.options.Defaults {

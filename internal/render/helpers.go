@@ -77,8 +77,12 @@ func (g *generator) callAppend(t *scan.Type, v operand, depth int) *jen.Statemen
 func (g *generator) helper(h *helper) {
 	var fields []*wireField
 	for _, f := range h.typ.Fields {
-		optional := f.OmitEmpty || f.Type.Kind == scan.Pointer
-		fields = append(fields, &wireField{path: f.Path, key: f.Key, optional: optional, omit: f.OmitEmpty, typ: f.Type})
+		optional := f.OmitEmpty || f.Type.Kind == scan.Pointer || f.Default != nil
+		field := &wireField{path: f.Path, key: f.Key, optional: optional, omit: f.OmitEmpty, typ: f.Type}
+		if f.Default != nil && !f.Default.Nil {
+			field.missing = f.Default
+		}
+		fields = append(fields, field)
 	}
 	v := g.names.local("v")
 	if h.typ.Kind == scan.Struct && len(fields) == 0 {

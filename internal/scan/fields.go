@@ -16,6 +16,7 @@ type Field struct {
 	Key       string // on the wire
 	OmitEmpty bool   // omitted if empty, and may be missing
 	Type      *Type
+	Default   *Value // in one parameter: its value if a message lacks it; nil: an error, unless OmitEmpty
 }
 
 // Name returns the field's own name, without those of embedded structs.

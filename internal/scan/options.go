@@ -22,9 +22,15 @@ func (b *builder) options() {
 			p.Secret = true
 		}
 	}
-	for _, d := range o.Defaults {
-		if p := b.lookup("default", d.Param); p != nil {
+	for i, d := range o.Defaults {
+		name, path := firstOf(d.Param)
+		p := b.lookup("default", name)
+		switch {
+		case p == nil:
+		case path.Text == "":
 			p.Default = b.defaultOf(p, d.Value)
+		default:
+			b.fieldDefault(p, d, path, i)
 		}
 	}
 	b.renames(o.Renames)

@@ -38,6 +38,9 @@ type Type struct {
 	NilIs  bool         // of Custom: a slice or map that is encoded as nil if it is nil
 	IsZero bool         // has the method IsZero() bool
 
+	// Variant tells a type whose fields have defaults in one parameter from the type itself.
+	Variant string
+
 	// Recursive marks a named type that contains itself. Every cycle of types has
 	// one, so a walk over types ends if it stops at them.
 	Recursive bool
@@ -45,7 +48,9 @@ type Type struct {
 
 // ID returns a name of the type that is the same in every package and every
 // type-check.
-func (t *Type) ID() string { return types.TypeString(types.Unalias(t.Go), nil) }
+func (t *Type) ID() string { return t.base() + t.Variant }
+
+func (t *Type) base() string { return types.TypeString(types.Unalias(t.Go), nil) }
 
 // IsDuration reports whether the type is time.Duration.
 func (t *Type) IsDuration() bool {

@@ -68,7 +68,7 @@ func (c wireConverter) fill(t *schema.Type, s *Type) {
 	case Struct:
 		t.Kind = schema.Struct
 		for _, f := range s.Fields {
-			t.Fields = append(t.Fields, schema.Field{Key: f.Key, Type: c.convert(f.Type), Optional: f.OmitEmpty})
+			t.Fields = append(t.Fields, schema.Field{Key: f.Key, Type: c.convert(f.Type), Optional: f.OmitEmpty, Default: f.Default != nil})
 		}
 	case Custom:
 		t.Kind, t.Method, t.Name = schema.Own, strings.ToLower(s.Method), types.TypeString(types.Unalias(s.Go), nil)
