@@ -154,7 +154,8 @@ type formState struct {
 func (r *request) formOf(ctx context.Context, t taskrt.Task) (*formView, error) {
 	form, err := typed.New(t, &r.site.forms)
 	if err != nil {
-		return nil, err
+		r.warn("There is no form for its parameters: %v", err)
+		return nil, nil
 	}
 	v := &formView{From: r.get("from"), FromIn: r.get("fromqueue"), Secrets: len(t.Spec().Secrets) > 0, Queue: t.Spec().Queue}
 	state := r.form
