@@ -33,10 +33,11 @@ type Config struct {
 	Name string // of the program, as pages show it. Defaults to that of the executable
 }
 
-// New returns the dashboard of a broker that has [broker.Controls] and [broker.Records], with the
-// HTTP API below api/v1/. The tasks tell it how to show parameters, and what to hide of them. It
-// starts nothing that has to be stopped. It returns an error if the broker lacks a part, or two
-// tasks share a name.
+// New returns the dashboard of a broker that has [broker.Controls] and [broker.Records], with
+// its HTTP API below api/v1/. The tasks tell it how to show parameters, and what to hide of
+// them. It starts nothing that has to be stopped. Streams end with the contexts of their
+// requests, and changes of all that match with the shutdown of the [http.Server]. It returns
+// an error if the broker lacks a part, or two tasks share a name.
 func New(b broker.Broker, cfg Config, sets ...[]taskrt.Task) (http.Handler, error) {
 	h, err := newHandler(b, cfg, sets)
 	if err != nil {

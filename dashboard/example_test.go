@@ -38,3 +38,24 @@ func ExampleNew() {
 	// 401
 	// 200
 }
+
+// Tokens for programs beside passwords for people.
+func ExampleAnyOf() {
+	programs, err := dashboard.Bearer(dashboard.Login{
+		User: dashboard.User{Name: "shop", Actions: []dashboard.Action{dashboard.ActionQueue}, Tasks: []string{"charge"}},
+		Hash: dashboard.HashToken("7d1f0c5d8a…"), // of openssl rand -hex 32; keep the hash alone
+	})
+	if err != nil {
+		log.Fatal(err)
+	}
+	people, err := dashboard.Header("X-Auth-Request-User", dashboard.User{Role: dashboard.RoleOperate}, "10.1.0.7")
+	if err != nil {
+		log.Fatal(err)
+	}
+	access := dashboard.AnyOf(programs, people)
+	r := httptest.NewRequest(http.MethodPost, "/api/v1/tasks/charge/runs", nil)
+	r.Header.Set("Authorization", "Bearer 7d1f0c5d8a…")
+	user, err := access.User(r)
+	fmt.Println(user.Name, user.Actions, user.Tasks, err)
+	// Output: shop [queue] [charge] <nil>
+}

@@ -130,7 +130,6 @@ func (a *API) serve(r route, w http.ResponseWriter, req *http.Request) (any, err
 		return nil, err
 	} else if wait > 0 {
 		most += wait
-		access.Stream(w, most)
 	}
 	ctx, cancel := context.WithTimeout(ctx, most)
 	defer cancel()

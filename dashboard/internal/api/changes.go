@@ -83,24 +83,24 @@ func (f *filter) String() string {
 }
 
 // startChange begins a change of all that match.
-func (a *API) startChange(_ http.ResponseWriter, req *http.Request) (any, error) {
+func (a *API) startChange(w http.ResponseWriter, req *http.Request) (any, error) {
 	var c change
 	if err := decodeBody(req, &c); err != nil {
 		return nil, err
 	}
-	return a.change(req, &c, "")
+	return a.change(w, req, &c, "")
 }
 
-func (a *API) requeueDead(_ http.ResponseWriter, req *http.Request) (any, error) {
-	return a.changeDead(req, bulk.Requeue)
+func (a *API) requeueDead(w http.ResponseWriter, req *http.Request) (any, error) {
+	return a.changeDead(w, req, bulk.Requeue)
 }
 
-func (a *API) deleteDead(_ http.ResponseWriter, req *http.Request) (any, error) {
-	return a.changeDead(req, bulk.Delete)
+func (a *API) deleteDead(w http.ResponseWriter, req *http.Request) (any, error) {
+	return a.changeDead(w, req, bulk.Delete)
 }
 
 // changeDead changes the dead letters that match.
-func (a *API) changeDead(req *http.Request, kind bulk.Kind) (any, error) {
+func (a *API) changeDead(w http.ResponseWriter, req *http.Request, kind bulk.Kind) (any, error) {
 	var c change
 	if err := decodeBody(req, &c); err != nil {
 		return nil, err
@@ -112,12 +112,12 @@ func (a *API) changeDead(req *http.Request, kind bulk.Kind) (any, error) {
 		return nil, invalid("dead letters have no state")
 	}
 	c.Do = string(kind)
-	return a.change(req, &c, "../")
+	return a.change(w, req, &c, "../")
 }
 
 // change counts, or begins a job and waits for its end as long as the request does. up leads
 // from the path of the request to that of the API.
-func (a *API) change(req *http.Request, c *change, up string) (any, error) {
+func (a *API) change(w http.ResponseWriter, req *http.Request, c *change, up string) (any, error) {
 	if q := queryOf(req); q.err != nil {
 		return nil, q.err
 	}
@@ -140,7 +140,7 @@ func (a *API) change(req *http.Request, c *change, up string) (any, error) {
 		return nil, err
 	}
 	access.EntryOf(ctx).Add("job", s.ID)
-	if s, err = a.awaitJob(req, s); err != nil {
+	if s, err = a.awaitJob(w, req, s); err != nil {
 		return nil, err
 	}
 	status := http.StatusOK
@@ -151,11 +151,12 @@ func (a *API) change(req *http.Request, c *change, up string) (any, error) {
 }
 
 // awaitJob waits for the end of a job as long as the request does.
-func (a *API) awaitJob(req *http.Request, s bulk.Status) (bulk.Status, error) {
+func (a *API) awaitJob(w http.ResponseWriter, req *http.Request, s bulk.Status) (bulk.Status, error) {
 	wait, err := waitOf(req)
 	if err != nil || wait == 0 {
 		return s, err
 	}
+	access.Stream(w, wait+callTime) // the body was read
 	ctx, cancel := context.WithTimeout(req.Context(), wait)
 	defer cancel()
 	return a.Jobs.Wait(ctx, s.ID)
@@ -192,7 +193,7 @@ func (a *API) listJobs(_ http.ResponseWriter, req *http.Request) (any, error) {
 }
 
 // getJob shows a change of all, once it has ended if the request waits for that.
-func (a *API) getJob(_ http.ResponseWriter, req *http.Request) (any, error) {
+func (a *API) getJob(w http.ResponseWriter, req *http.Request) (any, error) {
 	if q := queryOf(req); q.err != nil {
 		return nil, q.err
 	}
@@ -200,7 +201,7 @@ func (a *API) getJob(_ http.ResponseWriter, req *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	if s, err = a.awaitJob(req, s); err != nil {
+	if s, err = a.awaitJob(w, req, s); err != nil {
 		return nil, err
 	}
 	return jobOf(s), nil

@@ -139,7 +139,7 @@ func (a *API) find(req *http.Request, id string, queues []string) (*taskrt.RunDe
 }
 
 // getRun shows a run, once it has ended if the request waits for that.
-func (a *API) getRun(_ http.ResponseWriter, req *http.Request) (any, error) {
+func (a *API) getRun(w http.ResponseWriter, req *http.Request) (any, error) {
 	id, queues, err := oneRun(req)
 	if err != nil {
 		return nil, err
@@ -161,6 +161,7 @@ func (a *API) getRun(_ http.ResponseWriter, req *http.Request) (any, error) {
 		}
 	}
 	if wait > 0 && !d.State.Ended() {
+		access.Stream(w, wait+callTime)
 		waiting, cancel := context.WithTimeout(req.Context(), wait)
 		defer cancel()
 		if d, err = a.await(waiting, req, d); err != nil {
