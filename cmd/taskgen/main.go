@@ -65,7 +65,7 @@ func reportProblems(w io.Writer, opts options, result *taskgen.Result) (bad bool
 		fmt.Fprintln(w, p)
 	}
 	for _, remark := range result.Remarks {
-		fmt.Fprintln(w, "taskgen:", remark)
+		fmt.Fprintln(w, "note:", remark)
 	}
 	return len(result.Problems)+len(result.Breaking) > 0 || opts.strict && len(result.Notes) > 0
 }

@@ -157,7 +157,7 @@ func (c *comparison) result() {
 	default:
 		kept := reading{version: c.version, written: "results kept by " + c.version, result: true}
 		if fit := kept.reads(was, is, ""); fit != fits {
-			kept.add("", "the result was %s and is %s: %s could not be read; %s", was, is, kept.written, retypeHint(was, is))
+			kept.add("", "the result was %s and is %s: %s; %s", was, is, kept.loss(was, is), retypeHint(was, is))
 		}
 		c.report(kept.found)
 		awaited := awaiting{version: c.version, known: kept.paths()}

@@ -65,18 +65,23 @@ func (s *snapshot) modules(ctx context.Context) ([]moduleFile, error) {
 }
 
 // movedFrom returns the directory that the module in dir had at the commit: its own, unless
-// only another one had a module of its path that is not in the work tree any more.
+// a module that is not in the work tree any more was this one. That is the one of its path,
+// or the only one if there was none here.
 func (s *snapshot) movedFrom(dir string, modules []moduleFile) (string, error) {
-	if slices.ContainsFunc(modules, func(m moduleFile) bool { return m.dir == s.module }) {
-		return s.module, nil
-	}
 	mod, err := os.ReadFile(filepath.Join(dir, "go.mod"))
 	if err != nil {
 		return "", fmt.Errorf("read module's path: %w", err)
 	}
-	for _, m := range modules {
-		_, err := os.Stat(filepath.Join(s.root, filepath.FromSlash(m.dir), "go.mod"))
-		if m.path == modulePath(mod) && errors.Is(err, os.ErrNotExist) {
+	here := slices.IndexFunc(modules, func(m moduleFile) bool { return m.dir == s.module })
+	if here >= 0 && modules[here].path == modulePath(mod) {
+		return s.module, nil
+	}
+	left := slices.DeleteFunc(slices.Clone(modules), func(m moduleFile) bool {
+		now, err := os.ReadFile(filepath.Join(s.root, filepath.FromSlash(m.dir), "go.mod"))
+		return err == nil && modulePath(now) == m.path
+	})
+	for _, m := range left {
+		if m.path == modulePath(mod) || here < 0 && len(left) == 1 {
 			return m.dir, nil
 		}
 	}

@@ -31,6 +31,7 @@ func TestNotes(t *testing.T) {
 		"another package":    {"a: x text(a.T)", "a: x text(b.T)", `note: task a: parameter "x" was of type a.T and is of type b.T, which marshals itself: taskgen cannot see whether it reads runs queued by v1; try it, or keep the type`},
 		"wider argument":     {`a: x custom("a.O[int8]", "int8")`, `a: x custom("a.O[int]", "int")`, `note: task a: parameter "x" was custom("a.O[int8]", "int8") and is custom("a.O[int]", "int"), which marshals itself: taskgen cannot see whether it reads runs queued by v1; try it, or keep the type`},
 		"wider result":       {"a: -> int8", "a: -> int64", "note: task a: the result was int8 and is int64: " + every},
+		"nil of a result":    {"a: -> *binary(a.T)", "a: -> binary(a.T)", "task a: the result was *binary(a.T) and is binary(a.T): nil in results kept by v1 would become a zero value; keep the pointer: it may be nil there"},
 		"result of pointers": {"a: -> {x int}", "a: -> {x *int}", "note: task a: result field x was int and is *int: " + every},
 		"result of a list":   {"a: -> [3]int", "a: -> [int]", "note: task a: the result was [3]int and is [int]: " + every},
 		"result of bytes":    {"a: -> string", "a: -> bytes", "task a: the result was string and is bytes: " + none},
@@ -67,6 +68,11 @@ func TestTypesThatMarshalThemselves(t *testing.T) {
 				require.Contains(t, message, "note:")
 			}
 		})
+	}
+	wider := compare(t, `a: -> {x custom("a.O[int8]", "int8")}`, `a: -> {x custom("a.O[int]", "int")}`)
+	require.Len(t, wider, 2, "of what is kept, and of those who wait")
+	for _, message := range wider {
+		require.Contains(t, message, "note:")
 	}
 	present := task(t, "a: x text(net.IP)=")
 	present.Params[0].Type.NilIs = true

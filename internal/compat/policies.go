@@ -54,7 +54,7 @@ func (k *keys) compare() {
 	if k.policy != "fair" && keyName(k.old) != keyName(k.present) {
 		k.because(letEnd, "the task was named %s", keyName(k.old))
 	}
-	if k.old.Queue != k.present.Queue {
+	if k.policy != "fair" && k.old.Queue != k.present.Queue {
 		k.because(letEnd, "its queue was %s", k.old.Queue)
 	}
 	was, is := k.was, k.is

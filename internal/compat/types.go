@@ -129,10 +129,13 @@ func (r *reading) readsOwn(old, present *schema.Type, path string) fit {
 		return never
 	}
 	was, is := typeOf(old), typeOf(present)
+	fit := readsArguments(old, present)
 	switch {
-	case was.name != is.name || !sameArguments(old, present):
+	case was.name != is.name:
 		return never
-	case was.arguments != is.arguments || !slices.Equal(old.Args, present.Args):
+	case fit != fits:
+		return fit
+	case was.arguments != is.arguments || len(old.Args) == len(present.Args) && !slices.Equal(old.Args, present.Args):
 		r.note(path, "%s was %s and is %s, which marshals itself: taskgen cannot see whether it reads %s; try it, or keep the type", r.at(path), old, present, r.written)
 	case was.path != is.path:
 		r.note(path, "%s was of type %s and is of type %s, which marshals itself: taskgen cannot see whether it reads %s; try it, or keep the type", r.at(path), old.Name, present.Name, r.written)
@@ -153,27 +156,28 @@ func (r *reading) at(path string) string {
 	return fmt.Sprintf("parameter %q", path)
 }
 
-// sameArguments reports whether each type argument can be read as the other version's.
-// Without their forms, their names decide.
-func sameArguments(old, present *schema.Type) bool {
+// readsArguments is reads for the type arguments of types that marshal themselves. Without
+// their forms, their names decide.
+func readsArguments(old, present *schema.Type) fit {
 	if len(old.Args) != len(present.Args) || len(old.Args) == 0 {
-		return typeOf(old).arguments == typeOf(present).arguments
+		return whether(typeOf(old).arguments == typeOf(present).arguments)
 	}
+	all := fits
 	for i := range old.Args {
 		was, err := schema.Parse(old.Args[i])
 		if err != nil {
-			return false
+			return never
 		}
 		is, err := schema.Parse(present.Args[i])
 		if err != nil {
-			return false
+			return never
 		}
 		again := reading{}
-		if again.reads(was, is, "x") != fits || len(again.paths()) > 0 {
-			return false
+		if all = min(all, again.reads(was, is, "x")); len(again.paths()) > 0 {
+			return never
 		}
 	}
-	return true
+	return all
 }
 
 // typeName is the parts of a type's name.

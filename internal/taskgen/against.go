@@ -40,7 +40,9 @@ func (r *Result) addAgainst(ctx context.Context, cfg Config, packages []*scan.Pa
 			return fmt.Errorf("compare with %s: %w", cfg.Against, err)
 		}
 		if len(old) == 0 {
-			r.Remarks = append(r.Remarks, fmt.Sprintf("module %s has no tasks at %s: there is nothing to compare with", m.Path, cfg.Against))
+			if len(m.tasks) > 0 || len(all) == 1 {
+				r.Remarks = append(r.Remarks, fmt.Sprintf("module %s has no tasks at %s: there is nothing to compare with", m.Path, cfg.Against))
+			}
 			continue
 		}
 		for _, c := range m.compare(cfg, old) {
