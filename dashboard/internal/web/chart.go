@@ -201,13 +201,13 @@ func (c *chart) finish(b *bucketed, text func(i int) string) {
 	}
 }
 
-// roundUp returns the next number that is one, two or five times a power of ten.
+// roundUp returns the next number with one digit, or one and a half, times a power of ten.
 func roundUp(f float64) float64 {
 	if f <= 0 {
 		return 1
 	}
 	power := math.Pow(10, math.Floor(math.Log10(f)))
-	for _, n := range []float64{1, 2, 5} {
+	for _, n := range []float64{1, 1.5, 2, 3, 4, 5, 6, 8} {
 		if f <= n*power {
 			return n * power
 		}
