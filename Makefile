@@ -7,14 +7,14 @@ PKG ?= ./redis ./runtime ./redis/contracttest ./runtime/taskapp ./internal/subpr
 SOAK = NoRunIsLostToAnErrorOfAScript|ContractAsDeployed|CancelRaces|$\
 	SchedulersKilledAtRandom|DaysOfFiftySchedules|ThousandsOfTicks|PoisonsTakeNoGoodRuns|TasksThatBurnProcessors|$\
 	StartsLeaveNothing|OrphansAreReaped|AChildWaits|FiveYears|TreesEndAsWithoutFaults|PrometheusAgrees|$\
-	ManyRunsAreCancelled|ManyQueuesCostFewCommands
+	ManyRunsAreCancelled|ManyQueuesCostFewCommands|PagesOfMuchCostLittle|ManyViewersCostAsOne
 
 # The packages that are tested without the race detector: they start no goroutines, or
-# are examples, whose goroutines are those of packages that are tested with it.
-PLAIN = . ./cmd/... ./codec ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive ./internal/jsonform $\
+# are examples or drive a browser, whose goroutines are those of packages tested with it.
+PLAIN = . ./cmd/... ./codec ./dashboard/browsertest ./examples/... ./internal/codectest ./internal/compat ./internal/cron ./internal/directive ./internal/jsonform $\
 	./internal/naming ./internal/openapi ./internal/ordered ./internal/scan ./internal/schema ./internal/suggest ./internal/text ./internal/ulid ./internal/urlaccess
 
-.PHONY: help man generate build test test-local soak fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck chromium clients
+.PHONY: help man generate build test test-local soak pictures fuzz lint vuln check-generate bench bench-generate compat check redis-server prometheus luacheck chromium clients
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,7 +42,10 @@ test-local: ## run the tests of the packages that need no Redis
 	$(GO) test $$($(GO) list -f '{{.ImportPath}} {{.TestImports}} {{.XTestImports}}' ./... | grep -vE 'internal/(redistest|promtest|openapi/clients)' | cut -d ' ' -f 1)
 
 soak: redis-server prometheus ## start 5,000 child processes and see that nothing is left of them; kill schedulers for a minute; the longer runs of what is short in test
-	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron ./internal/testapp/trees
+	TASKGEN_SOAK=1 $(GO) test -count=1 -timeout 30m -p 4 -parallel 5 -run '$(SOAK)' ./redis ./redis/contracttest ./runtime/taskapp ./internal/subprocess ./runtime ./internal/cron ./internal/testapp/trees ./dashboard
+
+pictures: redis-server chromium ## let the example of the dashboard run, and write pictures of its pages to docs/img
+	TASKGEN_PICTURES=$(CURDIR)/docs/img $(GO) test -count=1 -timeout 10m -run 'TestPicturesOfPages' ./dashboard/browsertest
 
 man: ## write the man pages of the greeter to bin/man; tools/man shows how
 	cd tools/man && $(GO) run . ../../bin/man

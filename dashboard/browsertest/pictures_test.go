@@ -3,6 +3,7 @@ package browsertest
 import (
 	"bytes"
 	"cmp"
+	"html"
 	"image"
 	"image/color"
 	"image/png"
@@ -13,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"testing"
 	"time"
@@ -32,6 +34,9 @@ const (
 	mostHeight  = 1300    // pixels
 )
 
+// groupLinks are links to groups in a page.
+var groupLinks = regexp.MustCompile(`href="(group\?[^"]+)"`)
+
 // picture is a page to take a picture of.
 type picture struct{ name, address string }
 
@@ -47,7 +52,7 @@ func TestPicturesOfPages(t *testing.T) {
 		return
 	}
 	base, look := startExample(t)
-	takePictures(t, base, to, examplePages(t, look))
+	takePictures(t, base, to, examplePages(t, base, look))
 }
 
 // takePictures takes pictures of pages in both themes.
@@ -171,12 +176,12 @@ func startExample(t *testing.T) (base string, look *taskrt.Inspector) {
 }
 
 // examplePages returns the pages of the example, each with something to show.
-func examplePages(t *testing.T, look *taskrt.Inspector) []picture {
+func examplePages(t *testing.T, base string, look *taskrt.Inspector) []picture {
 	t.Helper()
 	pictures := []picture{
 		{"overview", "./"}, {"queues", "queues"}, {"queue", "queue?name=payments"}, {"runs", "runs"}, {"runs-failed", "runs?state=failed&error=50"},
 		{"dead", "dead"}, {"tasks", "tasks"}, {"task", "task?name=create_shipment"}, {"schedules", "schedules"}, {"consumers", "consumers"}, {"limits", "limits"},
-		{"bulk", "bulk?do=cancel&state=delayed"}, {"not-found", "run?id=nobody&queue=mail"},
+		{"bulk", "bulk?do=cancel&state=delayed"},
 	}
 	run := func(name string, page func() (id, queue string)) {
 		if id, queue := page(); id != "" {
@@ -188,6 +193,10 @@ func examplePages(t *testing.T, look *taskrt.Inspector) []picture {
 		require.NoError(t, err)
 		return found.Letters[0].Run.ID, found.Letters[0].Run.Queue
 	})
+	failed := pictures[len(pictures)-1]
+	if link := groupLinks.FindStringSubmatch(getPage(t, base+failed.address, failed.name)); link != nil {
+		pictures = append(pictures, picture{"group", html.UnescapeString(link[1])})
+	}
 	for name, f := range map[string]taskrt.RunFilter{
 		"run-progress":  {Task: "import_catalogue", States: []broker.State{broker.StateRunning}},
 		"run-succeeded": {Task: "charge_card", States: []broker.State{broker.StateSucceeded}},

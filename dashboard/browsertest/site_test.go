@@ -142,3 +142,16 @@ func (s *site) queue(name string) taskrt.QueueStatus {
 	require.Len(s.t, all.Queues, 1)
 	return all.Queues[0]
 }
+
+// hostile queues a run that fails, and of which all texts are this one.
+func (s *site) hostile(text string) {
+	s.t.Helper()
+	header := strings.Map(func(r rune) rune {
+		if r < ' ' || r > '~' {
+			return '?'
+		}
+		return r
+	}, text[:min(len(text), 60)])
+	_, err := desk.QueueGreetGuest(s.ctx, "nobody", 1, time.Now(), 0, desk.Address{Street: text, City: text}, []string{text}, text, taskrt.Header("x-text", header))
+	require.NoError(s.t, err)
+}
