@@ -37,7 +37,7 @@ func TestDeadLettersAreGroupedByWhyTheyFailed(t *testing.T) {
 		require.Equal(t, "order # is unpaid", g.Error)
 		require.Equal(t, "recorder_record", g.Task)
 		require.Equal(t, taskrt.Failed, g.Kind)
-		require.Equal(t, "order 77 is unpaid", g.Sample.Failure.Message, "the newest")
+		require.True(t, g.Sample.At.Equal(g.Last), "the newest; two can be of one millisecond")
 		require.False(t, g.First.After(g.Last))
 		require.Equal(t, 1, all.Groups[1].Count)
 
