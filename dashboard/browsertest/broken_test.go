@@ -69,7 +69,7 @@ func TestHostileTextRunsNoScript(t *testing.T) {
 	s.awaitBroker("all failed", func() bool { return s.queue("guests").Dead == queued })
 	tab := newTab(t, s.base)
 	pages := onePerKind(crawl(t, s.base))
-	pages = append(pages, "dead?list=1", "runs?error=" + "%3Cscript%3Ealert(1)%3C%2Fscript%3E", "runs?task=%22%3E%3Cimg+src%3Dx+onerror%3Dalert(2)%3E", "queues?name=%3C%2Flive-part%3E")
+	pages = append(pages, "dead?list=1", "runs?error="+"%3Cscript%3Ealert(1)%3C%2Fscript%3E", "runs?task=%22%3E%3Cimg+src%3Dx+onerror%3Dalert(2)%3E", "queues?name=%3C%2Flive-part%3E")
 	found, err := s.look.Dead(t.Context(), taskrt.RunFilter{}, taskrt.PageOptions{Max: 100})
 	require.NoError(t, err)
 	for i := range found.Letters {
