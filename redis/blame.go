@@ -24,14 +24,20 @@ type loggedOnce struct {
 
 // isNew reports whether a finding is new, and keeps it in mind. Beyond a number of
 // findings all further ones count as known.
-func (o *loggedOnce) isNew(finding string) bool {
+func (o *loggedOnce) isNew(finding string) bool { return len(o.news(finding)) > 0 }
+
+// news returns those of some findings that are new, and keeps them in mind, as isNew does.
+// Of two who call it with the same ones, one gets all.
+func (o *loggedOnce) news(findings ...string) (news []string) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if o.known[finding] || len(o.known) >= mostOdd {
-		return false
+	for _, finding := range findings {
+		if !o.known[finding] && len(o.known) < mostOdd {
+			set(&o.known, finding, true)
+			news = append(news, finding)
+		}
 	}
-	set(&o.known, finding, true)
-	return true
+	return news
 }
 
 // failures are what went wrong in some of several queues.

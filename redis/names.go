@@ -123,19 +123,18 @@ func countOf(values []any) int64 {
 
 // logOddNames logs the names that were not logged before, in one line.
 func (b *Broker) logOddNames(ctx context.Context, odd []string) {
-	var quoted []string
-	fresh := 0
 	slices.Sort(odd)
-	for _, name := range odd {
-		if !b.logged.isNew("name " + name) {
-			continue
-		}
-		if fresh++; fresh <= mostOddNamed {
-			quoted = append(quoted, quote(name))
-		}
+	findings := make([]string, len(odd))
+	for i, name := range odd {
+		findings[i] = "name " + name
 	}
-	if fresh == 0 {
+	fresh := b.logged.news(findings...)
+	if len(fresh) == 0 {
 		return
+	}
+	var quoted []string
+	for _, finding := range fresh[:min(len(fresh), mostOddNamed)] {
+		quoted = append(quoted, quote(strings.TrimPrefix(finding, "name ")))
 	}
 	names := strings.Join(quoted, " ")
 	b.cfg.Logger.WarnContext(ctx, "names that no queue can have are skipped; remove them from the set of names with SREM",
