@@ -183,7 +183,7 @@ func TestManyViewersCostAsOne(t *testing.T) {
 			page := []string{"", "queues", "runs?state=queued", "dead", "consumers"}[n%5]
 			viewers.Go(func() { f.watch(ctx, server.URL+"/events?page="+page, seen) })
 		}
-		for range looks * 10 { // ten see what is rendered
+		for range looks * 10 { // each look reaches ten viewers
 			<-seen
 		}
 	})

@@ -34,7 +34,7 @@ type Config struct {
 }
 
 // New returns the dashboard of a broker that has [broker.Controls] and [broker.Records], with
-// its HTTP API below api/v1/. The tasks tell it how to show parameters, and what to hide of
+// its HTTP API below api/v1/. By the tasks it decodes parameters, and hides the secret ones of
 // them. It starts nothing that has to be stopped. Streams end with the contexts of their
 // requests, and changes of all that match with the shutdown of the [http.Server]. It returns
 // an error if the broker lacks a part, or two tasks share a name.

@@ -31,7 +31,7 @@ type Inspector struct {
 }
 
 // NewInspector returns an inspector of a broker that has [broker.Controls] and
-// [broker.Records]. The tasks tell it how to decode parameters, and what to hide of them; it
+// [broker.Records]. By the tasks it decodes parameters, and hides secret ones; it
 // shows runs of other tasks without these. It returns an error if the broker lacks a part,
 // or two tasks share a name.
 func NewInspector(b broker.Broker, sets ...[]Task) (*Inspector, error) {

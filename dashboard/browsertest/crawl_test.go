@@ -60,7 +60,8 @@ func crawl(t *testing.T, base string) []string {
 	return slices.Sorted(maps.Keys(seen))
 }
 
-// getPage returns what is at an address, which has to be there.
+// getPage requests an address, and returns the body of the reply. The test fails unless the
+// status is 200.
 func getPage(t *testing.T, address, why string) string {
 	t.Helper()
 	r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, address, nil)

@@ -52,7 +52,7 @@ func newTab(t *testing.T, base string) *tab {
 	return b
 }
 
-// hear keeps what a page should not do, and says yes to its questions.
+// hear notes errors of the page as problems of the test, and confirms its dialogs.
 func (b *tab) hear(event any) {
 	switch e := event.(type) {
 	case *log.EventEntryAdded:

@@ -10,7 +10,7 @@ import (
 // maxLogged is how many ids an audit line has.
 const maxLogged = 100
 
-// Entry is what is logged of a request that may write. Its methods may be called
+// Entry is the audit line of a request that may write. Its methods may be called
 // concurrently, and do nothing for nil.
 type Entry struct {
 	mu     sync.Mutex

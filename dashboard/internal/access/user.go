@@ -79,8 +79,8 @@ func NewUser(name string, role Role, more []Action, tasks []string) *User {
 	return &User{Name: name, actions: slices.Concat(role.actions(), more), tasks: slices.Clone(tasks)}
 }
 
-// Allows reports whether the user may do something with a task. Empty, it is what no single
-// task has, such as a queue: who is restricted to some tasks may not.
+// Allows reports whether the user may do something with a task. An empty task stands for
+// what belongs to no single task, such as a queue. Users of some tasks alone may not do that.
 func (u *User) Allows(action Action, task string) bool {
 	return u.Has(action) && (len(u.tasks) == 0 || task != "" && slices.Contains(u.tasks, task))
 }

@@ -324,8 +324,8 @@ func (a *API) checkOwner(ctx context.Context, t taskrt.Task, queue, id string) e
 	return nil
 }
 
-// scheduleError makes of an error that no known one is what is wrong with the rule: what else
-// there is was checked before.
+// scheduleError returns the error of a call that makes a schedule. All but the rule was
+// checked before, so an error of an unknown kind is one of the rule.
 func scheduleError(err error) error {
 	if d := problemOf(err); d.status != 0 || errors.Is(err, broker.ErrUnavailable) {
 		return err

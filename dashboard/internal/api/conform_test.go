@@ -39,8 +39,8 @@ func conformerOf(t *testing.T, text []byte) *conformer {
 	return c
 }
 
-// check checks that a reply is one that the document has for the operation. A request for
-// what is no operation is refused by a code that says so.
+// check checks that a reply is one that the document has for the operation. If there
+// is no such operation, the reply has a code that says so.
 func (c *conformer) check(t *testing.T, method, path string, a answer) {
 	t.Helper()
 	c.mu.Lock()
