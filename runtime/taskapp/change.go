@@ -290,7 +290,7 @@ func readLine(ctx context.Context) (string, error) {
 func (c *control) progress(what *changeKind) (show func(taskrt.Changes), clear func()) {
 	return func(done taskrt.Changes) {
 			fmt.Fprintf(c.line.stderr, "\r\x1b[K%s %s; %s of about %s looked at", text.Count(done.Changed, what.thing), what.done,
-				thousands(int64(done.Looked)), thousands(done.Total))
+				text.Thousands(int64(done.Looked)), text.Thousands(done.Total))
 		}, func() {
 			fmt.Fprint(c.line.stderr, "\r\x1b[K")
 		}

@@ -213,10 +213,10 @@ func (s *searched) text(c *control, o *searchOptions, found int, thing string) s
 		line = "No " + thing + " matches"
 	}
 	if o.chooses() {
-		line += "; looked at " + thousands(int64(s.Looked))
+		line += "; looked at " + text.Thousands(int64(s.Looked))
 	}
 	if s.Total != nil && s.After != "" {
-		line += " of about " + thousands(*s.Total)
+		line += " of about " + text.Thousands(*s.Total)
 	}
 	line += " in " + c.places(3) + "."
 	if s.After == "" {

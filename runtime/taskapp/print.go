@@ -63,15 +63,6 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%dd", d.Round(day)/day)
 }
 
-// thousands writes a number with a comma before each three digits from the right.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
 // isTerminal reports whether a person reads, or writes, a file.
 func isTerminal(f any) bool {
 	file, ok := f.(*os.File)

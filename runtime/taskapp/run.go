@@ -205,7 +205,7 @@ func (w detailTable) value(name, before, value string) {
 		for !utf8.RuneStart(value[cut]) {
 			cut--
 		}
-		value = fmt.Sprintf("%s… (%s bytes; --full shows all)", value[:cut], thousands(int64(len(value))))
+		value = fmt.Sprintf("%s… (%s bytes; --full shows all)", value[:cut], text.Thousands(int64(len(value))))
 	}
 	if value != "" {
 		w.line(name, before+value)

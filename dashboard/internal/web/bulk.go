@@ -249,13 +249,13 @@ func (a *bulkAsk) counted(result *taskrt.ChangeResult, complete bool, verb bulkV
 	n := int64(result.Changed)
 	things := plural(n, verb.thing, verb.thing+"s")
 	a.None = complete && n == 0
-	a.Count = thousands(n) + " " + things
+	a.Count = text.Thousands(n) + " " + things
 	if !complete {
 		a.Count = "At least " + a.Count
-		a.Looked = fmt.Sprintf("%s of about %s were looked at so far.", thousands(int64(result.Looked)), thousands(result.Total))
+		a.Looked = fmt.Sprintf("%s of about %s were looked at so far.", text.Thousands(int64(result.Looked)), text.Thousands(result.Total))
 		a.CountAll = r.with("count", "1")
 	} else {
-		a.Looked = fmt.Sprintf("Looked at all %s.", thousands(int64(result.Looked)))
+		a.Looked = fmt.Sprintf("Looked at all %s.", text.Thousands(int64(result.Looked)))
 	}
 }
 
@@ -296,7 +296,7 @@ func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunF
 		return nil
 	}
 	if all && !complete && found.Total > int64(found.Changed) {
-		a.Count = "About " + thousands(found.Total) + " " + verb.thing + "s"
+		a.Count = "About " + text.Thousands(found.Total) + " " + verb.thing + "s"
 		a.Looked = "All of them match: the filter says no more than where they are."
 		r.warnSkipped(found.Skipped)
 		return nil

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // columns is how many columns a chart has.
@@ -87,7 +88,7 @@ func (b *bucketed) throughput() *chart {
 	}
 	c := &chart{
 		Title: "Throughput", Empty: attempts(&b.sum) == 0,
-		Sum: fmt.Sprintf("%s succeeded, %s failed attempts", thousands(b.sum.Succeeded), thousands(failed(&b.sum))),
+		Sum: fmt.Sprintf("%s succeeded, %s failed attempts", text.Thousands(b.sum.Succeeded), text.Thousands(failed(&b.sum))),
 	}
 	top := 0.0
 	for i := range columns {

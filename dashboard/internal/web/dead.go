@@ -9,6 +9,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/dashboard/internal/live"
+	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -150,9 +151,9 @@ func (v *deadView) group(ctx context.Context, r *request) error {
 // window says which of all were looked at.
 func window(looked, total int64, thing string) string {
 	if looked >= total {
-		return fmt.Sprintf("Looked at all %s %s.", thousands(looked), plural(looked, thing, thing+"s"))
+		return fmt.Sprintf("Looked at all %s %s.", text.Thousands(looked), plural(looked, thing, thing+"s"))
 	}
-	return fmt.Sprintf("Looked at the newest %s of %s %s.", thousands(looked), thousands(total), plural(total, thing, thing+"s"))
+	return fmt.Sprintf("Looked at the newest %s of %s %s.", text.Thousands(looked), text.Thousands(total), plural(total, thing, thing+"s"))
 }
 
 func (r *request) deadGroupRow(u *access.User, g *taskrt.DeadGroup) deadGroupRow {
@@ -206,7 +207,7 @@ func (v *deadView) list(ctx context.Context, r *request, filter taskrt.RunFilter
 	}
 	v.Window = window(int64(page.Looked), page.Total, "dead letter")
 	if r.get("after") != "" || page.After != "" {
-		v.Pager = &pagerView{Text: fmt.Sprintf("Looked at %s of %s dead letters for this page, the newest first.", thousands(int64(page.Looked)), thousands(page.Total))}
+		v.Pager = &pagerView{Text: fmt.Sprintf("Looked at %s of %s dead letters for this page, the newest first.", text.Thousands(int64(page.Looked)), text.Thousands(page.Total))}
 		if r.get("after") != "" {
 			v.Pager.First = r.with()
 		}

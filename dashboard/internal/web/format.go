@@ -8,6 +8,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/taskgen/taskgen/internal/text"
 )
 
 // span is a time for people: so many of its largest unit.
@@ -34,22 +36,13 @@ func span(d time.Duration) string {
 	return fmt.Sprintf("%d days", d.Round(day)/day)
 }
 
-// thousands writes a number with a comma before each three digits from the right.
-func thousands(n int64) string {
-	s := strconv.FormatInt(n, 10)
-	for i := len(s) - 3; i > 0 && s[i-1] != '-'; i -= 3 {
-		s = s[:i] + "," + s[i:]
-	}
-	return s
-}
-
-// number is thousands for any integer.
+// number is text.Thousands for any integer.
 func number(n any) (string, error) {
 	switch n := n.(type) {
 	case int:
-		return thousands(int64(n)), nil
+		return text.Thousands(int64(n)), nil
 	case int64:
-		return thousands(n), nil
+		return text.Thousands(n), nil
 	}
 	return "", fmt.Errorf("write a number: %T is none", n)
 }
@@ -153,5 +146,5 @@ func ratePerMinute(f float64) string {
 	case f < 10:
 		return strconv.FormatFloat(f, 'f', 1, 64)
 	}
-	return thousands(int64(f + 0.5))
+	return text.Thousands(int64(f + 0.5))
 }

@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -236,9 +237,9 @@ func (v *groupView) search(ctx context.Context, r *request, t *tree, key string)
 	for _, letter := range dead.Letters {
 		t.add(letter.Run, broker.StateFailed, &letter.Failure)
 	}
-	v.Search = fmt.Sprintf("Searched %s and %s dead letters.", runsText(int64(page.Looked)), thousands(int64(dead.Looked)))
+	v.Search = fmt.Sprintf("Searched %s and %s dead letters.", runsText(int64(page.Looked)), text.Thousands(int64(dead.Looked)))
 	if page.Total > int64(page.Looked) {
-		v.Search = fmt.Sprintf("Searched %s of about %s, and %s of %s dead letters.", thousands(int64(page.Looked)), runsText(page.Total), thousands(int64(dead.Looked)), thousands(dead.Total))
+		v.Search = fmt.Sprintf("Searched %s of about %s, and %s of %s dead letters.", text.Thousands(int64(page.Looked)), runsText(page.Total), text.Thousands(int64(dead.Looked)), text.Thousands(dead.Total))
 	}
 	if page.After != "" {
 		v.Further = r.with("after", page.After)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -170,9 +171,9 @@ func (v *overviewView) addLateFailures() {
 		fmt.Sprintf("In the last %d minutes %s became dead letters, and %s succeeded.", l.Minutes, runsText(l.Dead), runsText(l.Succeeded))})
 }
 
-func number64(n int64) string { return thousands(n) }
+func number64(n int64) string { return text.Thousands(n) }
 
-func runsText(n int64) string { return thousands(n) + " " + plural(n, "run", "runs") }
+func runsText(n int64) string { return text.Thousands(n) + " " + plural(n, "run", "runs") }
 
 // addDead adds the newest dead letters.
 func (v *overviewView) addDead(ctx context.Context, r *request) {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -84,9 +85,9 @@ func queuePage(ctx context.Context, r *request) (any, error) {
 }
 
 func newLimitRow(l *taskrt.HeldLimit) limitRow {
-	row := limitRow{Task: cmp.Or(l.Task, l.Key), Used: l.Used, Max: l.Max, Waiting: l.Waiting, Rule: fmt.Sprintf("%s at once", thousands(int64(l.Max)))}
+	row := limitRow{Task: cmp.Or(l.Task, l.Key), Used: l.Used, Max: l.Max, Waiting: l.Waiting, Rule: fmt.Sprintf("%s at once", text.Thousands(int64(l.Max)))}
 	if l.Per > 0 {
-		row.Rule = fmt.Sprintf("%s started in %s", thousands(int64(l.Max)), span(l.Per))
+		row.Rule = fmt.Sprintf("%s started in %s", text.Thousands(int64(l.Max)), span(l.Per))
 	}
 	row.Values = joinValues(l.Values)
 	if l.Values == nil && l.Digest != "" {

@@ -10,6 +10,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/text"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -145,7 +146,7 @@ func (v *runsView) addTabs(r *request, f *fleet) {
 	for _, s := range runStates {
 		tab := stateTab{strings.ToUpper(string(s[:1])) + string(s[1:]), r.with("state", string(s)), "", current == string(s)}
 		if n, known := counts[s]; known {
-			tab.Count = thousands(n)
+			tab.Count = text.Thousands(n)
 		}
 		v.Tabs = append(v.Tabs, tab)
 	}
@@ -153,10 +154,10 @@ func (v *runsView) addTabs(r *request, f *fleet) {
 
 // describe says what was searched, and what to do if nothing was found.
 func (v *runsView) describe(r *request, page *taskrt.RunPage) {
-	looked := thousands(int64(page.Looked))
+	looked := text.Thousands(int64(page.Looked))
 	switch {
 	case page.Total >= 0 && int64(page.Looked) < page.Total:
-		v.Window = fmt.Sprintf("Searched %s of about %s runs for this page.", looked, thousands(page.Total))
+		v.Window = fmt.Sprintf("Searched %s of about %s runs for this page.", looked, text.Thousands(page.Total))
 	case page.After != "":
 		v.Window = fmt.Sprintf("Searched %s runs for this page.", looked)
 	default:
