@@ -255,6 +255,18 @@ func (d *RunDetail) addRun(run *broker.TaskRun) {
 	}
 }
 
+// Payload returns the parameters as they travel, with the secret ones, nil if they are not
+// known any more. It is shared: do not change it.
+func (d *RunDetail) Payload() []byte {
+	switch {
+	case d.Run != nil:
+		return d.Run.Payload
+	case d.Record != nil:
+		return d.Record.Payload
+	}
+	return nil
+}
+
 // decode adds the parameters and the result as people may see them.
 func (i *Inspector) decode(d *RunDetail) {
 	t := i.tasks.byName[d.Task]

@@ -140,7 +140,7 @@ func (a *API) before(ctx context.Context, t taskrt.Task, queue, key string, payl
 		return nil, nil
 	case err != nil:
 		return nil, err
-	case !slices.Contains(append(t.Spec().Aliases, t.Name()), record.Task):
+	case record.Task != t.Name() && !slices.Contains(t.Spec().Aliases, record.Task):
 		return nil, &codedError{http.StatusUnprocessableEntity, "key-reused", fmt.Sprintf("a run of another task has the id %.64q in queue %s", key, queue)}
 	}
 	if sent := a.payloadOf(ctx, record); sent != nil && !bytes.Equal(sent, payload) {

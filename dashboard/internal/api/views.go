@@ -207,7 +207,7 @@ func (v *runDetail) addRun(d *taskrt.RunDetail) {
 // shownParams returns the parameters in the form in which they are sent, or as people see
 // them where JSON has no such form.
 func (a *API) shownParams(d *taskrt.RunDetail) (json.RawMessage, string) {
-	payload := payloadOf(d)
+	payload := d.Payload()
 	t, known := a.byName[d.Task]
 	if known && payload != nil {
 		if form, err := a.forms.Params(t.Spec().Params); err == nil {
@@ -227,16 +227,6 @@ func (a *API) shownParams(d *taskrt.RunDetail) (json.RawMessage, string) {
 		return nil, "they have no form in JSON"
 	}
 	return text, ""
-}
-
-func payloadOf(d *taskrt.RunDetail) []byte {
-	switch {
-	case d.Run != nil:
-		return d.Run.Payload
-	case d.Record != nil:
-		return d.Record.Payload
-	}
-	return nil
 }
 
 // shownResult returns the result, in the form of its wire form or as people see it.

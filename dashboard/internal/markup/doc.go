@@ -2,8 +2,8 @@
 // that they show.
 //
 // html/template would do, but for its size: it calls methods by names that are known only when
-// it runs, so the linker keeps all exported methods of all types of the program. That was
-// 8.8 MB of a binary of 18.1 MB. This package calls no methods by name: a template uses the
+// it runs, so the linker keeps all exported methods of all types of the program. With it,
+// examples/greeter had 27.7 MB, and with this package it has 20.1 MB. This package calls no methods by name: a template uses the
 // fields of structs, the keys of maps, and functions. Tests execute all templates of the
 // dashboard by both, and compare.
 //

@@ -20,7 +20,7 @@ func (s *site) payload(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, err)
 		return
 	}
-	payload, why := payloadOf(d), hidesPayload(s.task(d.Task))
+	payload, why := d.Payload(), hidesPayload(s.task(d.Task))
 	switch {
 	case why != "":
 		s.fail(w, r, statusError{http.StatusForbidden, errors.New(why)})

@@ -276,20 +276,9 @@ func (v *runView) addParams(d *taskrt.RunDetail, t *taskrt.Task) {
 		value := newValueView(d.Result)
 		v.Result = &value
 	}
-	if payload := payloadOf(d); payload != nil {
+	if payload := d.Payload(); payload != nil {
 		v.Payload = newPayloadView(payload, t)
 	}
-}
-
-// payloadOf returns the bytes of a run's parameters, nil if they are unknown.
-func payloadOf(d *taskrt.RunDetail) []byte {
-	switch {
-	case d.Run != nil:
-		return d.Run.Payload
-	case d.Record != nil:
-		return d.Record.Payload
-	}
-	return nil
 }
 
 func newPayloadView(payload []byte, t *taskrt.Task) *payloadView {
