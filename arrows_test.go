@@ -78,7 +78,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard/internal/markup": nil,
 		"dashboard/internal/web":    {"broker", "dashboard/internal/access", "dashboard/internal/bulk", "dashboard/internal/live", "dashboard/internal/markup", "dashboard/internal/typed", "internal/cron", "internal/jsonform", "internal/schema", "internal/text", "runtime"},
 		"dashboard/internal/typed":  {"internal/jsonform", "internal/naming", "internal/schema", "runtime"},
-		"dashboard/internal/api":    {"broker", "codec", "dashboard/internal/access", "dashboard/internal/bulk", "internal/jsonform", "internal/openapi", "runtime"},
+		"dashboard/internal/api":    {"broker", "codec", "dashboard/internal/access", "dashboard/internal/bulk", "internal/jsonform", "internal/naming", "internal/openapi", "runtime"},
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
 
 		"otel":           {"broker", "runtime"},

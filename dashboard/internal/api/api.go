@@ -56,7 +56,7 @@ type API struct {
 func New(cfg Config) http.Handler {
 	a := &API{Config: cfg, byName: make(map[string]taskrt.Task), streams: make(chan struct{}, maxStreams), routes: routes}
 	for _, t := range cfg.Tasks {
-		for _, name := range append(t.Spec().Aliases, t.Name()) {
+		for _, name := range append([]string{t.Name()}, t.Spec().Aliases...) {
 			a.byName[name] = t
 		}
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -31,6 +32,21 @@ func TestQueueAndWait(t *testing.T) {
 	require.Contains(t, s.log.String(), "action=queue outcome=done status=201")
 	require.Contains(t, s.log.String(), "ids=["+id+"]")
 	require.NotContains(t, s.log.String(), "hi")
+}
+
+// TestNamesThatNoQueueCanHaveAreRefused has some that a broker would store.
+func TestNamesThatNoQueueCanHaveAreRefused(t *testing.T) {
+	s := newSite(t, nil, nil)
+	for _, queue := range []string{"a&b=c", "a#b", "a+b", "a%20b", "a?b/c", "*", "-x", strings.Repeat("q", 129)} {
+		for _, path := range []string{"/tasks/echo/runs", "/tasks/echo/runs:batch"} {
+			body := `{"text":"hi","times":2}`
+			if path != "/tasks/echo/runs" {
+				body = "[" + body + "]"
+			}
+			a := s.want(400, "invalid-request", "POST", path+"?queue="+url.QueryEscape(queue), body)
+			require.Contains(t, a.json["detail"], "queue name: ", queue)
+		}
+	}
 }
 
 func TestParametersAreExact(t *testing.T) {

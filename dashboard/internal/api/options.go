@@ -11,6 +11,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
+	"github.com/taskgen/taskgen/internal/naming"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -129,6 +130,9 @@ var priorities = map[string]taskrt.Priority{"high": taskrt.High, "medium": taskr
 func (o runOptions) of(id string) (options []taskrt.QueueOption, err error) {
 	run := &broker.TaskRun{ID: "-", Task: "-", Queue: "-", Headers: o.Headers}
 	if o.Queue != "" {
+		if why := naming.Problem(o.Queue); why != "" {
+			return nil, invalid("queue name: %s", why)
+		}
 		run.Queue = o.Queue
 		options = append(options, taskrt.OnQueue(o.Queue))
 	}

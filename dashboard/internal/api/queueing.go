@@ -9,6 +9,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"sync"
@@ -104,7 +105,7 @@ func replyQueued(req *http.Request, run *broker.TaskRun, err error) (any, error)
 
 // locationOf returns where a run is, relative to the path of a request that queues one.
 func locationOf(queue, id string) map[string]string {
-	return map[string]string{"Location": "../../runs/" + escapeID(id) + "?queue=" + queue}
+	return map[string]string{"Location": "../../runs/" + escapeID(id) + "?queue=" + url.QueryEscape(queue)}
 }
 
 // queueOnce queues a run whose id is the key of the request, unless an earlier request has
