@@ -114,9 +114,24 @@ type Outcome struct {
 	// in the same step.
 	Next []*TaskRun
 
-	// Successors take the place of a run that succeeded by returning a call: they are queued
-	// one after the other, the first by Next. The record of the run names them.
+	// Call is what takes the place of a run that succeeded by returning a call; nil for any
+	// other.
+	Call *ReturnedCall
+}
+
+// ReturnedCall is the call that a run returned.
+type ReturnedCall struct {
+	// Successors are queued one after the other, the first by Next of the [Outcome]. The record
+	// of the run that returned the call names them.
 	Successors []RunRef
+}
+
+// OrZero returns what c points to, or a call without successors if it is nil.
+func (c *ReturnedCall) OrZero() ReturnedCall {
+	if c == nil {
+		return ReturnedCall{}
+	}
+	return *c
 }
 
 // RunRef names a run.

@@ -174,8 +174,8 @@ func (out *outcome) endRun(q *queue, o *broker.Outcome) error {
 // endRecord returns the record of a run that an outcome has ended.
 func endRecord(state broker.State, at time.Time, run *broker.TaskRun, result []byte, o *broker.Outcome) ([]byte, error) {
 	record := wire.StartRecordAt(nil, state, at)
-	if len(o.Successors) > 0 && state == broker.StateSucceeded {
-		return wire.AppendReplaced(record, run, o.Successors)
+	if successors := o.Call.OrZero().Successors; len(successors) > 0 && state == broker.StateSucceeded {
+		return wire.AppendReplaced(record, run, successors)
 	}
 	return wire.AppendEnd(record, run, result, o.Failure), nil
 }

@@ -33,7 +33,7 @@ func TestWireRecords(t *testing.T) {
 			case broker.StateDelayed:
 				r.Due = time.UnixMilli(v.Record.At)
 			case broker.StateSucceeded:
-				outcome.Verdict, outcome.Successors = broker.Succeeded, v.Record.successors()
+				outcome.Verdict, outcome.Call = broker.Succeeded, &broker.ReturnedCall{Successors: v.Record.successors()}
 			case broker.StateFailed:
 				outcome.Verdict = broker.Dead
 			case broker.StateCancelled:

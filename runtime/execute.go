@@ -297,7 +297,7 @@ func (c *Consumer) succeed(x *execution, a answer) (broker.Outcome, error) {
 		if run.Keep > 0 {
 			run.Keep = max(run.Keep, returnedKept)
 		}
-		o.Next, o.Successors = []*broker.TaskRun{a.call.first}, a.call.successors
+		o.Next, o.Call = []*broker.TaskRun{a.call.first}, &broker.ReturnedCall{Successors: a.call.successors}
 		return o, nil
 	}
 	if len(a.result) > c.cfg.MaxResult {

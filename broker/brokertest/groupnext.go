@@ -46,8 +46,9 @@ func (f *fixture) inPlaceOf(m *broker.TaskRun, edits ...func(*broker.TaskRun)) *
 // is known of the others.
 func succeededBy(r *broker.TaskRun, successors ...*broker.TaskRun) broker.Outcome {
 	o := then(r, successors[0])
+	o.Call = new(broker.ReturnedCall)
 	for _, next := range successors {
-		o.Successors = append(o.Successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
+		o.Call.Successors = append(o.Call.Successors, broker.RunRef{Queue: next.Queue, ID: next.ID})
 	}
 	return o
 }
@@ -205,7 +206,7 @@ func groupInPlace(f *fixture) {
 			o = succeededBy(held[1], inner, last)
 		}
 		f.finish(s, o, returned(held[0], "first"))
-		f.requireRecord(members[1], broker.Record{State: broker.StateSucceeded, Successors: o.Successors})
+		f.requireRecord(members[1], broker.Record{State: broker.StateSucceeded, Successors: o.Call.Successors})
 		within := f.takeThese(s, "members of the group in the place", inner.Links.Members...)
 		require.Nil(f, f.members(outer.Links.Awaits)[1], "record of a place that was passed on")
 		f.finish(s, returned(within[1], "1"), returned(within[0], "0"))
@@ -294,9 +295,9 @@ func successorsRecorded(f *fixture) {
 	first := f.newRun("other", keep(time.Hour))
 	first.EnsureLinks().Returned = 7
 	o := succeededBy(f.takeOne(s, "q"), first, f.newRun("third"))
-	want := broker.Record{State: broker.StateSucceeded, Successors: slices.Clone(o.Successors)}
+	want := broker.Record{State: broker.StateSucceeded, Successors: slices.Clone(o.Call.Successors)}
 	f.finish(s, o)
-	o.Successors[0].ID = "changed" // the broker has its own
+	o.Call.Successors[0].ID = "changed" // the broker has its own
 	f.requireRecord(given, want)
 	require.NoError(f, wait(), "WaitRecord of a run that others succeed")
 	for _, rec := range recs {

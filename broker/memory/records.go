@@ -161,7 +161,7 @@ func (e *storedRun) endedRecord(o *broker.Outcome, now clock) *broker.Record {
 		return rec
 	}
 	rec.Failure = e.failure
-	rec.Result, rec.Successors = slices.Clone(o.Result), slices.Clone(o.Successors)
+	rec.Result, rec.Successors = slices.Clone(o.Result), slices.Clone(o.Call.OrZero().Successors)
 	return rec
 }
 

@@ -130,14 +130,13 @@ func (s *Session) Start(ctx context.Context, run *broker.TaskRun) (held bool, er
 func (s *Session) lift(picked []*storedRun, now clock) []broker.TaskRun {
 	deliveries := make([]delivery, len(picked))
 	runs := make([]broker.TaskRun, len(picked))
+	queue, h := "", (*hold)(nil)
 	for i, e := range picked {
 		e.run.Deliveries++
 		e.order = now.wall
-		q := s.b.queues[e.run.Queue]
-		h := q.holds[s]
-		if h == nil {
-			h = &hold{}
-			q.holds[s] = h
+		if h == nil || e.run.Queue != queue {
+			queue = e.run.Queue
+			h = s.b.queues[queue].holdOf(s)
 		}
 		deliveries[i].s, deliveries[i].e = s, e
 		h.push(&deliveries[i])
@@ -145,6 +144,16 @@ func (s *Session) lift(picked []*storedRun, now clock) []broker.TaskRun {
 		runs[i].Receipt = &deliveries[i]
 	}
 	return runs
+}
+
+// holdOf returns what a session holds of the queue.
+func (q *queue) holdOf(s *Session) *hold {
+	h := q.holds[s]
+	if h == nil {
+		h = &hold{}
+		q.holds[s] = h
+	}
+	return h
 }
 
 // copyOut gives the runs memory of their own. It needs no lock, because it reads only what
