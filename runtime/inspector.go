@@ -350,7 +350,11 @@ func (i *Inspector) heldLimit(info broker.LimitInfo) HeldLimit {
 		return h
 	}
 	h.Task, h.Digest = task, digest
-	if t := i.tasks.byName[task]; t != nil && digest != "" && info.Run != nil && len(t.spec.Secrets) == 0 {
+	t := i.tasks.byName[task]
+	if t != nil {
+		h.Task = t.spec.Name // the key has its first name
+	}
+	if t != nil && digest != "" && info.Run != nil && len(t.spec.Secrets) == 0 {
 		h.Values = t.shownValues(info.Run.Payload, rate, digest)
 	}
 	return h

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/codec"
 )
 
 // applyPolicies sets the rules of a run from the task's policies and these parameters.
@@ -15,18 +16,18 @@ func (d *Definition[P, R]) applyPolicies(p *P, run *broker.TaskRun) {
 	s := &d.Spec
 	if s.Unique > 0 {
 		rules := run.EnsureRules()
-		rules.Unique, rules.UniqueFor = policyKey(s.Name, p, d.Keys.Unique), s.Unique
+		rules.Unique, rules.UniqueFor = policyKey(s.firstName(), p, d.Keys.Unique), s.Unique
 		rules.UntilStart = s.UniqueUntilStart
 	}
 	if s.Limit.Concurrency > 0 {
 		rules := run.EnsureRules()
 		rules.Limits = append(rules.Limits, broker.Limit{
-			Key: policyKey(s.Name+"/running", p, d.Keys.Concurrency), Max: s.Limit.Concurrency,
+			Key: policyKey(s.firstName()+"/running", p, d.Keys.Concurrency), Max: s.Limit.Concurrency,
 		})
 	}
 	if s.Limit.Rate > 0 {
 		rules := run.EnsureRules()
-		rules.Limits = s.Limit.appendRate(rules.Limits, policyKey(s.Name+"/rate", p, d.Keys.Rate))
+		rules.Limits = s.Limit.appendRate(rules.Limits, policyKey(s.firstName()+"/rate", p, d.Keys.Rate))
 	}
 	if s.Fair && d.Keys.Fair != nil {
 		run.EnsureRules().Fair = policyKey("", p, d.Keys.Fair) // one tenant's turn is one for all tasks of the queue
@@ -57,6 +58,15 @@ func (l *Limit) appendRate(limits []broker.Limit, key string) []broker.Limit {
 	return append(limits, broker.Limit{Key: key + "/smooth", Max: n, Per: window})
 }
 
+// firstName returns the name by which the keys of the task's policies go: its first alias, so
+// that the versions before and after a change of the name have the same keys.
+func (s *Spec) firstName() string {
+	if len(s.Aliases) > 0 {
+		return s.Aliases[0]
+	}
+	return s.Name
+}
+
 // policyKey returns the name and, if the policy depends on parameters, a digest of their
 // values, which can be long, or secret.
 func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) string {
@@ -66,8 +76,15 @@ func policyKey[P any](name string, p *P, appendKey func(*P, []byte) []byte) stri
 	return name + "/" + digestOf(appendKey(p, nil))
 }
 
+// digestOf returns the digest of values in their canonical form: equal ones have the same,
+// also if they were encoded otherwise, as by another language or from an unordered map.
 func digestOf(values []byte) string {
-	sum := sha256.Sum256(values)
+	var buf [128]byte
+	canonical, err := codec.AppendCanonical(buf[:0], values)
+	if err != nil {
+		canonical = values // of an encoder that failed: nothing is queued with it
+	}
+	sum := sha256.Sum256(canonical)
 	return base64.RawURLEncoding.EncodeToString(sum[:16])
 }
 

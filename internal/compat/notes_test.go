@@ -137,6 +137,7 @@ func TestKeysOfPolicies(t *testing.T) {
 		out   = ": until they have ended, a run that v1 queued does not keep an equal one of this version out; "
 		apart = ": until they have ended, runs that v1 queued are counted apart, and more than the limit may run at once; "
 		end   = "let those end first if that matters"
+		first = "it goes by the first name, which was a"
 	)
 	by := func(paths ...string) *compat.Policy { return &compat.Policy{By: paths} }
 	for name, c := range map[string]struct {
@@ -148,9 +149,14 @@ func TestKeysOfPolicies(t *testing.T) {
 		"by":            {"a: x int, y int", "a: x int, y int", by("x"), by("y"), "by=y was by=x" + out + "keep by=x", "by=y was by=x" + apart + "keep by=x"},
 		"added":         {"a: x int", "a: x int, y int=", by(), by(), "it has all parameters, and y is new" + out + "add by=x to keep the key", ""},
 		"added beside":  {"a: x int", "a: x int, y int=", by("x"), by("x"), "", ""},
-		"retyped":       {"a: x string", "a: x bytes", by("x"), by("x"), "x was string and is bytes" + out + end, "x was string and is bytes" + apart + end},
+		"text":          {"a: x string", "a: x bytes", by("x"), by("x"), "", ""},
+		"number":        {"a: x int32", "a: x float64", by("x"), by("x"), "", ""},
+		"field order":   {"a: x {y int, z string}", "a: x {z string, y int}", by("x"), by("x"), "", ""},
+		"omitted":       {"a: x {y int}", "a: x {y int?}", by("x"), by("x"), "x was {y int} and is {y int?}" + out + end, "x was {y int} and is {y int?}" + apart + end},
 		"field retyped": {"a: x {y float32}", "a: x *{y float64}", by("x.y"), by("x.y"), "x.y was float32 and is float64" + out + end, "x.y was float32 and is float64" + apart + end},
-		"renamed":       {"a: x int", "b, a: x int", by("x"), by("x"), "the task was named a" + out + end, "the task was named a" + apart + end},
+		"renamed":       {"a: x int", "b, a: x int", by("x"), by("x"), "", ""},
+		"renamed again": {"b, a: x int", "c, a, b: x int", by("x"), by("x"), "", ""},
+		"out of order":  {"b, a: x int", "c, b, a: x int", by("x"), by("x"), first + out + "move //task:alias a before the others", first + apart + "move //task:alias a before the others"},
 		"parameter":     {"a: x int", "a: y|x int", by("x"), by("y"), "", ""},
 		"by gone":       {"a: x int, y int", "a: x int, y int", by("x"), by(), "by=x is gone" + out + "keep by=x", "by=x is gone" + apart + "keep by=x"},
 		"order":         {"a: x int, y int", "a: y int, x int", by(), by(), "it has all parameters in their order, which was x,y" + out + "keep their order", ""},

@@ -51,8 +51,14 @@ func (k *keys) because(hint, format string, args ...any) {
 const letEnd = "let those end first if that matters"
 
 func (k *keys) compare() {
-	if k.policy != "fair" && keyName(k.old) != keyName(k.present) {
-		k.because(letEnd, "the task was named %s", keyName(k.old))
+	if was := keyName(k.old); k.policy != "fair" && was != keyName(k.present) {
+		hint := "keep //task:alias " + was
+		if slices.Contains(k.present.Aliases, was) {
+			hint = "move //task:alias " + was + " before the others"
+		} else if was == k.present.Name {
+			hint = letEnd
+		}
+		k.because(hint, "it goes by the first name, which was %s", was)
 	}
 	if k.policy != "fair" && k.old.Queue != k.present.Queue {
 		k.because(letEnd, "its queue was %s", k.old.Queue)
@@ -80,8 +86,13 @@ func (k *keys) compare() {
 	}
 }
 
-// keyName returns the name that is part of a task's keys.
-func keyName(t *Task) string { return t.Name }
+// keyName returns the name that is part of a task's keys: the first alias, if it has one.
+func keyName(t *Task) string {
+	if len(t.Aliases) > 0 {
+		return t.Aliases[0]
+	}
+	return t.Name
+}
 
 // allParams compares the parameters of a unique task without by=.
 func (k *keys) allParams() {
@@ -159,7 +170,8 @@ func typeAt(path string, fields []schema.Field) *schema.Type {
 	return nil
 }
 
-// sameBytes reports whether equal values of two types are encoded equally.
+// sameBytes reports whether equal values of two types have the same canonical encoding, see
+// codec.AppendCanonical.
 func sameBytes(a, b *schema.Type, met map[[2]*schema.Type]bool) bool {
 	for a.Kind == schema.Pointer {
 		a = a.Elem
@@ -171,15 +183,19 @@ func sameBytes(a, b *schema.Type, met map[[2]*schema.Type]bool) bool {
 		return true
 	}
 	met[[2]*schema.Type{a, b}] = true
-	binary := func(t *schema.Type) bool { return t.Kind == schema.Bytes || t.Kind == schema.FixedBytes }
+	binary := func(t *schema.Type) bool {
+		return t.Kind == schema.Bytes || t.Kind == schema.FixedBytes || t.Kind == schema.Scalar && t.Name == "string"
+	}
 	list := func(t *schema.Type) bool { return t.Kind == schema.Slice || t.Kind == schema.Array }
 	switch {
+	case binary(a) && binary(b):
+		return true
 	case a.Kind == schema.Scalar && b.Kind == schema.Scalar:
 		_, _, integer := schema.IntegerRange(a.Name)
 		_, _, integers := schema.IntegerRange(b.Name)
-		return a.Name == b.Name || integer && integers
-	case binary(a) && binary(b):
-		return true
+		number := integer || strings.HasPrefix(a.Name, "float")
+		numbers := integers || strings.HasPrefix(b.Name, "float")
+		return a.Name == b.Name || integer && numbers || number && integers // whole numbers are alike
 	case list(a) && list(b):
 		return sameBytes(a.Elem, b.Elem, met)
 	case a.Kind != b.Kind:
@@ -189,7 +205,8 @@ func sameBytes(a, b *schema.Type, met map[[2]*schema.Type]bool) bool {
 	case a.Kind == schema.Own:
 		return a.Method == b.Method && typeOf(a).name == typeOf(b).name && typeOf(a).arguments == typeOf(b).arguments
 	}
-	return slices.EqualFunc(a.Fields, b.Fields, func(f, g schema.Field) bool {
-		return f.Key == g.Key && f.Optional == g.Optional && sameBytes(f.Type, g.Type, met)
+	return len(a.Fields) == len(b.Fields) && !slices.ContainsFunc(a.Fields, func(f schema.Field) bool {
+		at := slices.IndexFunc(b.Fields, func(g schema.Field) bool { return f.Key == g.Key })
+		return at < 0 || f.Optional != b.Fields[at].Optional || !sameBytes(f.Type, b.Fields[at].Type, met)
 	})
 }

@@ -3,8 +3,8 @@
 
 import assert from "node:assert/strict";
 import fs from "node:fs";
-import { pack } from "./msgpack.mjs";
-import { history, storedRun, parse, parseRecord, record } from "./wire.mjs";
+import { canonical, pack, unpack } from "./msgpack.mjs";
+import { history, storedRun, parse, parseRecord, policyKey, record } from "./wire.mjs";
 
 const vectors = (file) => JSON.parse(fs.readFileSync(new URL(file, import.meta.url), "utf8"));
 const bytes = (hex) => Buffer.from(hex ?? "", "hex");
@@ -62,5 +62,13 @@ for (const v of vectors("tallies.json")) {
   });
   assert.equal(Buffer.concat(series).toString("hex"), v.hex, v.name);
   n++;
+}
+for (const v of vectors("keys.json")) {
+  for (const form of v.values) {
+    const values = form.map((hex) => unpack(bytes(hex)));
+    assert.equal(Buffer.concat(values.map(canonical)).toString("hex"), v.canonical, v.name);
+    assert.equal(policyKey(v.of, ...values), v.key, v.name);
+    n++;
+  }
 }
 console.log(n);

@@ -54,6 +54,38 @@ function long(n, c16, c32) {
   return n < 65536 ? Buffer.from([c16, n >> 8, n & 255]) : Buffer.from([c32, n >>> 24, (n >> 16) & 255, (n >> 8) & 255, n & 255]);
 }
 
+// canonical returns the form of a value of which keys of policies are digests: equal values
+// have the same.
+export function canonical(v) {
+  if (v instanceof Uint8Array) return v.length === 0 ? pack(null) : canonicalText(Buffer.from(v));
+  if (typeof v === "number" && Number.isInteger(v) && Math.abs(v) > 2 ** 53) {
+    const b = Buffer.alloc(9, 0xcb);
+    b.writeDoubleBE(v, 1);
+    return b;
+  }
+  if (Number.isNaN(v)) return Buffer.from("cb7ff8000000000000", "hex");
+  if (v instanceof Date) return instant(v);
+  if (v === null || typeof v !== "object") return pack(v);
+  if (Array.isArray(v)) return v.length === 0 ? pack(null) : Buffer.concat([header(v.length, 0x90, 0xdc, 0xdd), ...v.map(canonical)]);
+  const pairs = [...(v instanceof Map ? v : Object.entries(v))].map((pair) => pair.map(canonical));
+  pairs.sort(([a], [b]) => Buffer.compare(a, b));
+  return pairs.length === 0 ? pack(null) : Buffer.concat([header(pairs.length, 0x80, 0xde, 0xdf), ...pairs.flat()]);
+}
+
+function canonicalText(b) {
+  return Buffer.concat([b.length < 32 ? Buffer.from([0xa0 | b.length]) : length(b.length, 0xd9, 0xda, 0xdb), b]);
+}
+
+// instant is the shortest timestamp.
+function instant(date) {
+  const ms = date.getTime(), s = Math.floor(ms / 1000), ns = BigInt(ms - s * 1000) * 1_000_000n;
+  if (s < 0 || s >= 2 ** 34) return pack(date);
+  const b = Buffer.alloc(10, 0xd7);
+  b[1] = 0xff;
+  b.writeBigUInt64BE((ns << 34n) | BigInt(s), 2);
+  return ns === 0n && s < 2 ** 32 ? Buffer.from([0xd6, 0xff, ...b.subarray(6)]) : b;
+}
+
 // unpack returns what bytes hold. Integers beyond 2^53 become BigInts, a map an
 // object without prototype, a timestamp a Date. Bytes left over are an error.
 export function unpack(bytes) {

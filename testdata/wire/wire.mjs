@@ -5,7 +5,7 @@ import crypto from "node:crypto";
 import fs from "node:fs";
 import net from "node:net";
 import path from "node:path";
-import { pack, unpack } from "./msgpack.mjs";
+import { canonical, pack, unpack } from "./msgpack.mjs";
 
 // Queue names the keys of a queue.
 export class Queue {
@@ -83,6 +83,13 @@ function extension(run, limits) {
   const size = Buffer.alloc(2);
   size.writeUInt16BE(body.length);
   return Buffer.concat([size, body]);
+}
+
+// policyKey is the unique key of a task, or the key of one of its limits: the name, and a
+// digest of the values that it depends on.
+export function policyKey(name, ...values) {
+  const sum = crypto.createHash("sha256").update(Buffer.concat(values.map(canonical))).digest();
+  return name + "/" + sum.subarray(0, 16).toString("base64url");
 }
 
 // parse decodes a stored run into the fields that storedRun takes.
