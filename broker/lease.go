@@ -75,6 +75,10 @@ type Want struct {
 	// consumer executes these runs next. A broker should return them only if the queue
 	// holds enough runs for the other sessions that take from it.
 	PrefetchIO, PrefetchCPU int
+
+	// Limits are those of the consumer's program; nil: it has none. A broker with
+	// [PolicyLimits] heeds them.
+	Limits *ProgramLimits
 }
 
 // Verdict is what becomes of a run that was taken.

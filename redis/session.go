@@ -28,7 +28,8 @@ type session struct {
 
 	// Of Take, which is not called concurrently with itself.
 	takeBackoff conn.Backoff // of takes that cannot wait
-	hints       *queueHints  // of the several queues that takes name
+	limits      programLimits
+	hints       *queueHints // of the several queues that takes name
 	failing     failingQueues
 	nodeProbes  nodeProbes
 }

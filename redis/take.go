@@ -31,6 +31,7 @@ func (s *session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun
 	r := room{io: min(max(want.IO, 0), maxTake), cpu: min(max(want.CPU, 0), maxTake)}
 	r.total = r.io + r.cpu
 	r.prefetchIO, r.prefetchCPU = min(max(want.PrefetchIO, 0), r.io), min(max(want.PrefetchCPU, 0), r.cpu)
+	s.useLimits(want.Limits)
 	runs, err := s.take(ctx, want.Queues, r)
 	if err != nil {
 		return nil, fmt.Errorf("take: %w", err)

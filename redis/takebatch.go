@@ -168,7 +168,8 @@ func (s *session) sendTake(ctx context.Context, q *queue, number int64, name str
 	args := (&script.TakeArgs{
 		Session: s.id, Number: number, Lease: wire.Millis(s.lease), IO: max(r.io, 0), CPU: max(r.cpu, 0), Total: max(r.total, 0),
 		Announce: req.announce, PrefetchIO: r.prefetchIO, PrefetchCPU: r.prefetchCPU, Apart: apart,
-	}).Append(make([]any, 0, 10))
+		Limits: s.limits.text,
+	}).Append(make([]any, 0, 11))
 	take := s.b.scripts.Take
 	if apart {
 		take.Behind = script.AppendReadBatch(nil, q.Batch(name))

@@ -231,7 +231,7 @@ func NewConsumer(b broker.Broker, cfg ConsumerConfig, sets ...[]Task) (*Consumer
 // newWorker returns the worker that takes the consumer's runs.
 func (c *Consumer) newWorker() *worker.Worker {
 	cfg := worker.Config{
-		Broker: c.broker, Logger: c.logger,
+		Broker: c.broker, Logger: c.logger, Limits: programLimits(c.tasks.list),
 		Slots:  [2]int{IO: c.cfg.Concurrency, CPU: c.cfg.Processes},
 		Queues: c.cfg.Queues, Strict: c.cfg.Strict,
 		Lease: c.cfg.Lease, Grace: c.cfg.Grace, MaxCrashes: c.cfg.MaxCrashes, DeadAge: c.cfg.DeadAge,

@@ -9,6 +9,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/codec"
+	"github.com/taskgen/taskgen/internal/instance"
 )
 
 // applyPolicies sets the rules of a run from the task's policies and these parameters.
@@ -32,6 +33,41 @@ func (d *Definition[P, R]) applyPolicies(p *P, run *broker.TaskRun) {
 	if s.Fair && d.Keys.Fair != nil {
 		run.EnsureRules().Fair = policyKey("", p, d.Keys.Fair) // one tenant's turn is one for all tasks of the queue
 	}
+}
+
+// limits returns the task's limits, by the stems of their keys.
+func (d *Definition[P, R]) limits() (limits []broker.Limit) {
+	stem := func(policy string, keyed bool) string {
+		if keyed {
+			policy += "/*"
+		}
+		return d.Spec.firstName() + policy
+	}
+	l := &d.Spec.Limit
+	if l.Concurrency > 0 {
+		limits = append(limits, broker.Limit{Key: stem("/running", d.Keys.Concurrency != nil), Max: l.Concurrency})
+	}
+	if l.Rate > 0 {
+		// Runs of another version may have a smooth rate where this one is not, or none where it is.
+		whole := broker.Limit{Key: stem("/rate", d.Keys.Rate != nil), Max: l.Rate, Per: l.Per}
+		limits = append(limits, whole, broker.Limit{Key: whole.Key + "/smooth", Max: l.Rate, Per: l.Per})
+		limits = l.appendRate(limits, whole.Key) // the last one holds
+	}
+	return limits
+}
+
+// programLimits returns the limits of the tasks, nil if none has any.
+func programLimits(tasks []*Task) *broker.ProgramLimits {
+	all := map[string]broker.Limit{}
+	for _, t := range tasks {
+		for _, l := range t.limits {
+			all[l.Key] = l
+		}
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	return &broker.ProgramLimits{Version: instance.Built().UnixMilli(), Limits: all}
 }
 
 // smoothWindow is the shortest time in which a smooth rate is counted, so that thousands of

@@ -35,6 +35,7 @@ type Task struct {
 	// limitValues appends the values of the parameters of a payload that its limits depend on: of
 	// concurrency, or of rate.
 	limitValues func(payload []byte, rate bool) ([]byte, error)
+	limits      []broker.Limit // with stems as keys, see [broker.LimitStem]
 }
 
 // Name returns the task's name on the wire.
@@ -112,6 +113,7 @@ func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (ans
 			}
 			return appendKey(p, nil), nil
 		},
+		limits: d.limits(),
 		params: reflect.TypeFor[P](),
 		encode: func(params any) ([]byte, error) { return d.AppendParams(params.(*P), nil) },
 		decode: func(payload []byte) (any, error) {

@@ -21,6 +21,10 @@ var limitChecks = []check{
 	{"a blocked Take wakes when a limit lets a run go", limitWakes},
 	{"a run with several limits starts when all allow it and counts for none before", limitsTogether},
 	{"each run brings its own limit", limitOwn},
+	{"the limits of a consumer's program hold in place of those that runs bring", limitOfProgram},
+	{"a limit of a program holds for each value by itself", limitOfProgramByValue},
+	{"a rate of a program holds in place of those that runs bring", limitOfProgramRate},
+	{"of two programs' limits those of the newer one hold", limitOfNewerProgram},
 	{"a rate lets no more runs start within any time that long", rateHolds},
 	{"a blocked Take wakes when a rate lets a run go, and no earlier", rateWakes},
 	{"a run with a limit is not taken ahead", limitNotAhead},
@@ -429,4 +433,10 @@ func limitsHeld(f *fixture) {
 	f.take(s, 7, "q")
 	f.takesNothing(s, "q")
 	require.EqualValues(f, 11, f.queueInfo("q").Held, "runs that are still held back")
+
+	other := f.openProgram(1, "rate", 2, 2*time.Hour)
+	require.Len(f, other.takesAll(), 1, "runs that a rate of a program lets go")
+	of := f.queueInfo("q").Limits
+	require.NotEmpty(f, of)
+	require.Equal(f, broker.Limit{Key: "rate", Max: 2, Per: 2 * time.Hour}, of[0].Limit, "the numbers that hold")
 }

@@ -40,6 +40,7 @@ type Broker struct {
 	alarm  alarm
 	expiry expiryHeap
 
+	program   program
 	instances map[string]announced // by id; nil until there is one
 	tallies   tallies
 
@@ -169,6 +170,7 @@ func (b *Broker) queue(name string) *queue {
 	q := b.queues[name]
 	if q == nil {
 		q = newQueue()
+		q.program = b.program.limits
 		b.queues[name] = q
 	}
 	return q

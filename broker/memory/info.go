@@ -97,6 +97,7 @@ func (l *limit) info(now clock) broker.LimitInfo {
 		if asked.Key != l.key {
 			continue
 		}
+		asked = l.numbers(asked)
 		used := l.running
 		if asked.Per > 0 {
 			used = l.within(asked.Per, now)

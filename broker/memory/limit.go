@@ -12,7 +12,9 @@ import (
 // limit is the state of one key of [broker.Limit]. It exists while runs count against
 // it or wait for it.
 type limit struct {
+	q        *queue
 	key      string
+	stem     string             // of the key
 	running  int                // runs that sessions hold
 	starts   []int64            // when runs were taken, by the monotonic clock, for as long as keep
 	keep     time.Duration      // the longest time asked for
@@ -67,10 +69,10 @@ func (l *limit) blocks(e *storedRun, now clock) bool {
 		}
 	}
 	for i := range e.limits() {
-		asked := &e.limits()[i]
-		if asked.Key != l.key {
+		if e.limits()[i].Key != l.key {
 			continue
 		}
+		asked := l.numbers(e.limits()[i])
 		n := l.running
 		if asked.Per > 0 {
 			n = l.within(asked.Per, now)
@@ -81,6 +83,9 @@ func (l *limit) blocks(e *storedRun, now clock) bool {
 	}
 	return false
 }
+
+// numbers returns what holds for this limit, which a run brings.
+func (l *limit) numbers(asked broker.Limit) broker.Limit { return l.q.program.Of(l.stem, asked) }
 
 // within returns how many runs were taken in the time before now.
 func (l *limit) within(d time.Duration, now clock) int {
@@ -93,10 +98,10 @@ func (l *limit) within(d time.Duration, now clock) int {
 func (l *limit) opens(e *storedRun, now clock) int64 {
 	at := int64(0)
 	for i := range e.limits() {
-		asked := &e.limits()[i]
-		if asked.Key != l.key {
+		if e.limits()[i].Key != l.key {
 			continue
 		}
+		asked := l.numbers(e.limits()[i])
 		switch {
 		case asked.Per == 0 && l.running >= asked.Max:
 			return math.MaxInt64
@@ -189,7 +194,7 @@ func (q *queue) limitOf(key string) *limit {
 		if q.limits == nil {
 			q.limits, q.backlogs = make(map[string]*limit), make(map[string]*backlog)
 		}
-		l = &limit{key: key, at: -1}
+		l = &limit{q: q, key: key, stem: broker.LimitStem(key), at: -1}
 		q.limits[key] = l
 	}
 	return l
@@ -309,8 +314,8 @@ func (q *queue) countStart(e *storedRun, leased bool, now clock) {
 			l.running++
 		}
 		for i := range e.limits() {
-			if asked := &e.limits()[i]; asked.Key == l.key {
-				l.keep = max(l.keep, asked.Per)
+			if asked := e.limits()[i]; asked.Key == l.key {
+				l.keep = max(l.keep, l.numbers(asked).Per)
 			}
 		}
 		if l.keep > 0 {

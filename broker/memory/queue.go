@@ -29,6 +29,7 @@ type queue struct {
 	limits    map[string]*limit     // by key; nil until there is one
 	backlogs  map[string]*backlog   // by name, those that have runs
 	windows   windowHeap            // the limits that time changes
+	program   *broker.ProgramLimits // those that hold in place of the runs'; nil: none
 	records   map[string]*kept      // of those that have ended
 	newest    *kept                 // of them, the one that ended last
 	lastEnded int64                 // the order of that

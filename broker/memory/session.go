@@ -99,6 +99,7 @@ func (s *Session) Take(ctx context.Context, want broker.Want) ([]*broker.TaskRun
 	space.ahead = [2]int{broker.IO: min(max(want.PrefetchIO, 0), io), broker.CPU: min(max(want.PrefetchCPU, 0), cpu)}
 	var runs []broker.TaskRun
 	err := s.b.await(ctx, want.Queues, space, s, func(now clock) bool {
+		s.b.useLimits(s, want.Limits, now)
 		runs = s.lift(s.b.pick(want.Queues, space, s, now), now)
 		s.ends = now.after(s.lease)
 		return len(runs) > 0

@@ -74,6 +74,33 @@ var Version = sync.OnceValue(func() string {
 	return versionOf(info)
 })
 
+// Built returns when the commit was made that the program was built of, or when the program
+// started if that is unknown or the files were changed.
+var Built = sync.OnceValue(func() time.Time {
+	if info, ok := debug.ReadBuildInfo(); ok {
+		if at := committed(info); !at.IsZero() {
+			return at
+		}
+	}
+	return started
+})
+
+var started = time.Now()
+
+// committed returns the time of the commit of a build, zero if there is none or files were
+// changed since.
+func committed(info *debug.BuildInfo) (at time.Time) {
+	for _, s := range info.Settings {
+		switch {
+		case s.Key == "vcs.time":
+			at, _ = time.Parse(time.RFC3339, s.Value)
+		case s.Key == "vcs.modified" && s.Value == "true":
+			return time.Time{}
+		}
+	}
+	return at
+}
+
 func versionOf(info *debug.BuildInfo) string {
 	if v := info.Main.Version; v != "" && v != "(devel)" {
 		return v

@@ -3,6 +3,7 @@ package instance
 import (
 	"runtime/debug"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -25,4 +26,21 @@ func TestVersionOfAProgram(t *testing.T) {
 	} {
 		require.Equal(t, c.want, versionOf(c.info))
 	}
+}
+
+func TestTimeOfTheCommit(t *testing.T) {
+	of := func(settings ...debug.BuildSetting) string {
+		at := committed(&debug.BuildInfo{Settings: settings})
+		if at.IsZero() {
+			return ""
+		}
+		return at.UTC().Format(time.RFC3339)
+	}
+	at, same, changed := debug.BuildSetting{Key: "vcs.time", Value: "2026-03-01T12:00:00Z"},
+		debug.BuildSetting{Key: "vcs.modified", Value: "false"}, debug.BuildSetting{Key: "vcs.modified", Value: "true"}
+	require.Equal(t, at.Value, of(at, same))
+	require.Empty(t, of(at, changed))
+	require.Empty(t, of(changed, at))
+	require.Empty(t, of())
+	require.False(t, Built().IsZero())
 }

@@ -91,6 +91,7 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 		return nil, nil
 	}
 	s.limitOtherKind(&want)
+	want.Limits = s.cfg.Limits
 	taking, stop := s.takeContext(ctx)
 	defer stop()
 	if s.isFull(broker.IO, want.IO, want.PrefetchIO) || s.isFull(broker.CPU, want.CPU, want.PrefetchCPU) {

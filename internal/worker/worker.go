@@ -21,6 +21,7 @@ const mostListed = 5
 type Config struct {
 	Broker     broker.Broker
 	Tasks      []Task
+	Limits     *broker.ProgramLimits // of the tasks; nil without
 	Logger     *slog.Logger
 	Slots      [2]int // how many runs of each kind execute concurrently
 	Queues     map[string]int

@@ -33,7 +33,7 @@ class Session {
       const member = `${this.id}:${this.number + 1}`;
       const keys = [...q.fixed, q.key("inflight"), q.key("leases"), q.key("takes"), q.key("f:" + member),
         q.key("paused"), q.key("disabled"), q.key("deferred"), q.key("enabling"),
-        ...["backlogs", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages"].map((k) => q.key(k))];
+        ...["backlogs", "rounds", "policy", "recheck", "running", "starts", "rates", "outbox", "stages", "limits"].map((k) => q.key(k))];
       const [due, ...entries] = await redis.script(scripts, "take", keys,
         [this.id, this.number + 1, this.lease, n, 0, n, 1, 0, 0]);
       if (due === -2 || entries.length > 0) this.number++;

@@ -8,7 +8,7 @@ import (
 
 // QueueInfoKeys returns the keys of a queue that queueinfo.lua reads.
 func QueueInfoKeys(q *wire.QueueKeys) []string {
-	return append(q.Fixed[:7:7], q.InFlight, q.Paused, q.Disabled, q.Deferred, q.Backlogs, q.Dead, q.Trimmed, q.Last, q.Staged, q.Rounds, q.Running, q.Starts)
+	return append(q.Fixed[:7:7], q.InFlight, q.Paused, q.Disabled, q.Deferred, q.Backlogs, q.Dead, q.Trimmed, q.Last, q.Staged, q.Rounds, q.Running, q.Starts, q.Limits)
 }
 
 // QueueInfoArgs are the named arguments of queueinfo.lua.

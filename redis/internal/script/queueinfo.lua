@@ -2,7 +2,7 @@
 -- Describes queues.
 --
 -- KEYS  for each queue: delayed; ready[6]; inflight, paused, disabled, deferred, backlogs, dead,
---       trimmed, last, staged, rounds, running, starts
+--       trimmed, last, staged, rounds, running, starts, limits
 -- ARGV  parts: '1' to read all; '0' to leave out what is said of runs that wait, and of how runs
 --       ended
 --       bytes: looks at the first runs of lists until they are so many bytes
@@ -21,8 +21,9 @@
 --          many wait, and one of these, '' if it is large
 --       6. the errors of what cannot be read
 -- include clock.lua
+-- include limitstem.lua
 local bytes, batches, looks = tonumber(A.bytes), tonumber(A.batches), tonumber(A.backlogs)
-local perQueue = 19
+local perQueue = 20
 
 local function digits(n)
   return string.format('%016.0f', math.max(n, 0))
@@ -50,7 +51,7 @@ local function describe(from)
   for i = 1, perQueue do
     key[i] = KEYS[from + i]
   end
-  local inflight, paused, disabled, deferred, backlogs, dead, trimmed, last, staged, rounds, running, starts = unpack(key, 8, perQueue)
+  local inflight, paused, disabled, deferred, backlogs, dead, trimmed, last, staged, rounds, running, starts, programs = unpack(key, 8, perQueue)
   local odd = {}
   -- the reply of a command, or the value to continue with after an error
   local function read(otherwise, ...)
@@ -121,6 +122,11 @@ local function describe(from)
       bytes = bytes - #entry
       local ok, limit, max, per = pcall(limitOf, string.sub(entry, 50), hash)
       if ok and limit then
+        local noted = read('', 'HGET', programs, stemOf(limit)) or ''
+        local noteMax, notePer = string.match(noted, '^%d+ %d+ (%d+) (%d+) ')
+        if noteMax and (tonumber(notePer) > 0) == (per > 0) then
+          max, per = tonumber(noteMax), tonumber(notePer)
+        end
         local used
         if per > 0 then
           local seconds, micros = serverTime()

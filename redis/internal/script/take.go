@@ -13,7 +13,7 @@ import (
 // TakeKeys returns the named keys of take.lua.
 func TakeKeys(q *wire.QueueKeys, name string) []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Batch(name), q.Paused, q.Disabled, q.Deferred, q.Enabling,
-		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Outbox, q.Stages)
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Outbox, q.Stages, q.Limits)
 }
 
 // TakeArgs are the named arguments of take.lua.
@@ -25,11 +25,12 @@ type TakeArgs struct {
 	Announce                string
 	PrefetchIO, PrefetchCPU int
 	Apart                   bool
+	Limits                  string // of the program
 }
 
 // Append appends them in their order.
 func (a *TakeArgs) Append(args []any) []any {
-	return append(args, a.Session, a.Number, a.Lease, a.IO, a.CPU, a.Total, a.Announce, a.PrefetchIO, a.PrefetchCPU, yes(a.Apart))
+	return append(args, a.Session, a.Number, a.Lease, a.IO, a.CPU, a.Total, a.Announce, a.PrefetchIO, a.PrefetchCPU, yes(a.Apart), a.Limits)
 }
 
 // TakeReply is the reply of take.lua.

@@ -9,7 +9,7 @@
 --       disabled; deferred: runs of disabled tasks in their order; enabling: tasks that are
 --       enabled again, each with the score in deferred below which its runs are still to
 --       come back;
---       backlogs, rounds, policy, recheck, running, starts, rates, outbox, stages
+--       backlogs, rounds, policy, recheck, running, starts, rates, outbox, stages, limits
 -- ARGV  session; number: the batch's in the session; lease: in ms; io, cpu, total: at most
 --       so many runs of a kind, and of both together
 --       announce: '1' to note, if there is nothing, that the caller waits for a wake token;
@@ -20,6 +20,8 @@
 --       that have a lease
 --       apart: '1' if the caller reads the batch itself, with a command behind this one: the
 --       server is faster at that than a script
+--       limits: what the caller's program says of limits: its version, then of each limit the
+--       stem, the maximum and the time in µs, with spaces between; may be missing
 -- Returns an array: first the milliseconds until the next delayed run is due or a rate has
 --       room, or
 --          0  call again at once
@@ -30,6 +32,8 @@
 --       then the stored runs of the batch, unless the caller reads them
 -- include clock.lua
 -- include backlogs.lua
+-- include limitstem.lua
+-- include programlimits.lua
 -- include roundrobin.lua
 -- include putback.lua
 -- include readylists.lua

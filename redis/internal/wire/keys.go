@@ -44,7 +44,7 @@ type QueueKeys struct {
 
 	// Keys of limits and fair values (backlogs.lua, roundrobin.lua).
 	Backlogs, Rounds, Policy, Recheck, Running, Starts, Rates string
-	Audited                                                   string
+	Limits, Audited                                           string
 }
 
 // NewQueueKeys returns the keys of a queue.
@@ -82,6 +82,7 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Audited:  base + "audited",
 		Starts:   base + "starts",
 		Rates:    base + "rates",
+		Limits:   base + "limits",
 	}
 	q.Fixed = []string{
 		q.Delayed,
@@ -176,7 +177,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Trimmed, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Schedules, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
-		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates)
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Limits)
 }
 
 // Unknown reports whether this version does not know the purpose of a key of the queue.

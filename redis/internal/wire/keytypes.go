@@ -14,7 +14,7 @@ var KindsOfKeys = map[string]string{
 	"schedules": "hash", "schedules:changes": "number",
 	"disabled": "set", "deferred": "zset", "enabling": "zset", "outbox": "list", "pending": "hash", "last": "hash",
 	"stages": "stages", "staged": "staged",
-	"backlogs": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset",
+	"backlogs": "zset", "rounds": "zset", "policy": "policy", "recheck": "zset", "running": "hash", "starts": "zset", "rates": "zset", "limits": "hash",
 }
 
 // kindsOfMore are the types of keys that a queue has many of, by how they begin.

@@ -64,15 +64,18 @@ func appendExtension(b []byte, r *broker.TaskRun) []byte {
 	b = append(b, byte(len(rules.Limits)))
 	for _, l := range rules.Limits {
 		text(l.Key)
-		b = binary.BigEndian.AppendUint64(b, uint64(min(int64(l.Max), maxExact)))
-		b = binary.BigEndian.AppendUint64(b, uint64(micros(l.Per)))
+		b = binary.BigEndian.AppendUint64(b, uint64(ExactMax(l.Max)))
+		b = binary.BigEndian.AppendUint64(b, uint64(Micros(l.Per)))
 	}
 	binary.BigEndian.PutUint16(b[at:], uint16(len(b)-at-2))
 	return b
 }
 
-// micros rounds a time up to whole microseconds.
-func micros(d time.Duration) int64 {
+// ExactMax is the maximum of a limit, at most what scripts count exactly.
+func ExactMax(n int) int64 { return min(int64(n), maxExact) }
+
+// Micros rounds a time up to whole microseconds.
+func Micros(d time.Duration) int64 {
 	us := d / time.Microsecond
 	if d%time.Microsecond > 0 {
 		us++

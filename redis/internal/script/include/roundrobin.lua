@@ -339,6 +339,6 @@ local rounds -- made when it is needed first
 
 -- returns the functions of backlogs(), and those of the turns
 local function inTurn()
-  rounds = rounds or addRounds(backlogs())
+  rounds = rounds or addRounds(useProgramLimits(backlogs()))
   return rounds
 end
