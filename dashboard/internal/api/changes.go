@@ -131,8 +131,11 @@ func (a *API) change(w http.ResponseWriter, req *http.Request, c *change, up str
 		if err != nil {
 			return nil, err
 		}
+		if access.UserOf(ctx).Restricted() { // the counts are those of all tasks
+			n.Looked, n.Total = n.Changed, int64(n.Changed)
+		}
 		return jobView{
-			Do: c.Do, State: "counted", Matched: &n.Changed, Complete: &n.Complete, Looked: n.Looked, Total: n.Total, Missing: n.Missing, Skipped: skippedOf(n.Skipped),
+			Do: c.Do, State: "counted", Matched: &n.Changed, Complete: &n.Complete, Looked: n.Looked, Total: n.Total, Missing: n.Missing, Skipped: a.skippedOf(req, n.Skipped),
 		}, nil
 	}
 	s, err := a.Jobs.Start(ctx, r)
@@ -147,7 +150,7 @@ func (a *API) change(w http.ResponseWriter, req *http.Request, c *change, up str
 	if s.State == bulk.Running {
 		status = http.StatusAccepted
 	}
-	return reply{status: status, header: map[string]string{"Location": up + "jobs/" + s.ID}, value: jobOf(s)}, nil
+	return reply{status: status, header: map[string]string{"Location": up + "jobs/" + s.ID}, value: a.jobOf(req, s)}, nil
 }
 
 // awaitJob waits for the end of a job as long as the request does.
@@ -162,10 +165,14 @@ func (a *API) awaitJob(w http.ResponseWriter, req *http.Request, s bulk.Status) 
 	return a.Jobs.Wait(ctx, s.ID)
 }
 
-func jobOf(s bulk.Status) jobView {
+func (a *API) jobOf(req *http.Request, s bulk.Status) jobView {
+	if access.UserOf(req.Context()).Restricted() { // the counts are those of all tasks
+		s.Looked = s.Changed + s.Stayed
+		s.Total = int64(s.Looked)
+	}
 	v := jobView{
 		ID: s.ID, User: s.User, Do: string(s.Kind), State: string(s.State), Started: utc(s.Started), Ended: utc(s.Ended), PerSecond: s.PerSecond,
-		Changed: s.Changed, Stayed: s.Stayed, Looked: s.Looked, Total: s.Total, Missing: s.Missing, Skipped: skippedOf(s.Skipped),
+		Changed: s.Changed, Stayed: s.Stayed, Looked: s.Looked, Total: s.Total, Missing: s.Missing, Skipped: a.skippedOf(req, s.Skipped),
 	}
 	for _, stay := range s.Stays {
 		v.Stays = append(v.Stays, stayView{stay.ID, stay.Queue, stay.Why})
@@ -187,7 +194,7 @@ func (a *API) listJobs(_ http.ResponseWriter, req *http.Request) (any, error) {
 	}
 	v := jobsView{[]jobView{}}
 	for _, s := range a.Jobs.List(req.Context()) {
-		v.Jobs = append(v.Jobs, jobOf(s))
+		v.Jobs = append(v.Jobs, a.jobOf(req, s))
 	}
 	return v, nil
 }
@@ -204,7 +211,7 @@ func (a *API) getJob(w http.ResponseWriter, req *http.Request) (any, error) {
 	if s, err = a.awaitJob(w, req, s); err != nil {
 		return nil, err
 	}
-	return jobOf(s), nil
+	return a.jobOf(req, s), nil
 }
 
 // stopJob stops a change of all.
@@ -219,7 +226,7 @@ func (a *API) stopJob(_ http.ResponseWriter, req *http.Request) (any, error) {
 	if s, err = a.Jobs.Stop(ctx, s.ID); err != nil {
 		return nil, err
 	}
-	return jobOf(s), nil
+	return a.jobOf(req, s), nil
 }
 
 // schedule is the body of a request that makes a schedule.

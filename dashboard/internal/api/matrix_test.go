@@ -162,11 +162,15 @@ func TestAUserOfSomeTasksSeesNoOthers(t *testing.T) {
 			require.NotContains(t, text, `"echo`, path)
 		}
 	}
-	require.Contains(t, s.want(200, "", "GET", "/runs", "", "X-As", "others").text, "mine")
+	list := s.want(200, "", "GET", "/runs", "", "X-As", "others")
+	require.Contains(t, list.text, "mine")
+	require.Equal(t, float64(1), list.json["looked"], "it counts the runs of others")
+	require.Nil(t, list.json["total"])
 	s.want(404, "no-run", "DELETE", "/runs/echo-CANARY", "", "X-As", "others")
 	s.want(403, "denied", "POST", "/jobs", `{"do":"cancel","filter":{"ids":["echo-CANARY"]}}`, "X-As", "others")
 	a := s.want(200, "", "POST", "/jobs?wait=10s", `{"do":"cancel","filter":{"task":"half","ids":["echo-CANARY"]}}`, "X-As", "others")
 	require.Equal(t, float64(0), a.json["changed"])
+	require.Equal(t, float64(0), a.json["looked"], "it counts the runs of others")
 	s.want(403, "denied", "PUT", "/schedules/echo-CANARY", `{"task":"half","rule":"@every 1h","params":{"n":2}}`, "X-As", "others")
 	s.want(404, "no-schedule", "DELETE", "/schedules/echo-CANARY", "", "X-As", "others")
 	require.Equal(t, int64(2), s.length())

@@ -29,7 +29,7 @@ func (a *API) listQueues(_ http.ResponseWriter, req *http.Request) (any, error) 
 	if err != nil {
 		return nil, err
 	}
-	v := queuesView{Queues: []queueView{}, Skipped: skippedOf(list.Skipped)}
+	v := queuesView{Queues: []queueView{}, Skipped: a.skippedOf(req, list.Skipped)}
 	sees := a.seesQueue(req)
 	for _, s := range list.Queues {
 		if sees(s.Queue) {
@@ -290,7 +290,7 @@ func (a *API) listSchedules(_ http.ResponseWriter, req *http.Request) (any, erro
 	if err != nil {
 		return nil, err
 	}
-	v := schedulesView{Schedules: []scheduleView{}, Skipped: skippedOf(list.Skipped)}
+	v := schedulesView{Schedules: []scheduleView{}, Skipped: a.skippedOf(req, list.Skipped)}
 	for _, s := range list.Schedules {
 		if (task == "" || s.Task == task) && (id == "" || s.ID == id) && mayRead(req)(s.Task) {
 			v.Schedules = append(v.Schedules, scheduleOf(s))

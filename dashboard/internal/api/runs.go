@@ -54,7 +54,7 @@ func (a *API) listRuns(_ http.ResponseWriter, req *http.Request) (any, error) {
 		return nil, err
 	}
 	hosts := a.hosts(req.Context(), found.Runs)
-	v := &runsView{Runs: []runView{}, page: pageView(req, found.Looked, found.Total, found.After, found.Skipped)}
+	v := &runsView{Runs: []runView{}, page: a.pageView(req, found.Looked, found.Total, found.After, found.Skipped)}
 	for _, i := range found.Runs {
 		if !mayRead(req)(i.Run.Task) {
 			continue
@@ -65,7 +65,15 @@ func (a *API) listRuns(_ http.ResponseWriter, req *http.Request) (any, error) {
 		}
 		v.Runs = append(v.Runs, run)
 	}
+	v.hideOthers(req)
 	return v, nil
+}
+
+// hideOthers has a list tell a user of some tasks nothing of how many runs others have.
+func (v *runsView) hideOthers(req *http.Request) {
+	if access.UserOf(req.Context()).Restricted() {
+		v.Looked, v.Total = len(v.Runs), nil
+	}
 }
 
 // hosts returns where sessions are, if any of the runs runs.
@@ -79,11 +87,10 @@ func (a *API) hosts(ctx context.Context, runs []*broker.RunInfo) map[string]stri
 	return nil
 }
 
-// pageView returns what is said of a list. To a user restricted to some tasks it does not say
-// how many runs others have.
-func pageView(req *http.Request, looked int, total int64, after string, skipped []taskrt.Skipped) page {
-	p := page{Looked: looked, After: after, Skipped: skippedOf(skipped)}
-	if total >= 0 && !access.UserOf(req.Context()).Restricted() {
+// pageView returns what is said of a list.
+func (a *API) pageView(req *http.Request, looked int, total int64, after string, skipped []taskrt.Skipped) page {
+	p := page{Looked: looked, After: after, Skipped: a.skippedOf(req, skipped)}
+	if total >= 0 {
 		p.Total = &total
 	}
 	return p
@@ -102,12 +109,13 @@ func (a *API) listDead(_ http.ResponseWriter, req *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &runsView{Runs: []runView{}, page: pageView(req, found.Looked, found.Total, found.After, found.Skipped)}
+	v := &runsView{Runs: []runView{}, page: a.pageView(req, found.Looked, found.Total, found.After, found.Skipped)}
 	for _, l := range found.Letters {
 		if run := letterOf(l); mayRead(req)(run.Task) {
 			v.Runs = append(v.Runs, run)
 		}
 	}
+	v.hideOthers(req)
 	return v, nil
 }
 
@@ -128,10 +136,13 @@ func oneRun(req *http.Request, names ...string) (id string, queues []string, err
 // find returns a run that the user may see. Of another it says that there is none.
 func (a *API) find(req *http.Request, id string, queues []string) (*taskrt.RunDetail, error) {
 	d, err := a.Inspector.Run(req.Context(), id, queues...)
+	u := access.UserOf(req.Context())
+	if ambiguous := (*taskrt.AmbiguousError)(nil); errors.As(err, &ambiguous) && u.Restricted() {
+		return nil, &codedError{http.StatusConflict, "ambiguous", "several queues have a run of this id; name its queue"}
+	}
 	if err != nil {
 		return nil, err
 	}
-	u := access.UserOf(req.Context())
 	if !u.Allows(access.Read, d.Task) && !(d.Task != "" && u.Allows(access.Cancel, d.Task)) {
 		return nil, &codedError{http.StatusNotFound, "no-run", "no run of this id is known, or the user may not see it"}
 	}

@@ -2,10 +2,12 @@ package api
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -75,7 +77,7 @@ type refView struct {
 
 // page is what is said of a list beside its rows.
 type page struct {
-	Looked  int           `json:"looked" doc:"so many were looked at for this page"`
+	Looked  int           `json:"looked" doc:"so many were looked at for this page; to a user of some tasks: those that are shown"`
 	Total   *int64        `json:"total" doc:"about so many there are to look at; null: unknown"`
 	After   string        `json:"after,omitempty" doc:"where the next page begins; missing: there is none"`
 	Skipped []skippedView `json:"skipped,omitempty" doc:"queues that could not be read"`
@@ -91,9 +93,18 @@ type runsView struct {
 	page
 }
 
-func skippedOf(skipped []taskrt.Skipped) (all []skippedView) {
+// skippedOf returns what could not be read. To a user of some tasks it names their queues alone.
+func (a *API) skippedOf(req *http.Request, skipped []taskrt.Skipped) (all []skippedView) {
+	sees, others := a.seesQueue(req), false
 	for _, s := range skipped {
-		all = append(all, skippedView{s.Queue, s.Err.Error()})
+		if !access.UserOf(req.Context()).Restricted() || sees(s.Queue) {
+			all = append(all, skippedView{s.Queue, s.Err.Error()})
+		} else {
+			others = true
+		}
+	}
+	if others {
+		all = append(all, skippedView{Why: "not all queues could be read"})
 	}
 	return all
 }
@@ -403,8 +414,8 @@ type jobView struct {
 	Changed   int           `json:"changed"`
 	Stayed    int           `json:"stayed" doc:"that matched, and could not be changed"`
 	Stays     []stayView    `json:"stays,omitempty" doc:"the first 100 of these"`
-	Looked    int           `json:"looked"`
-	Total     int64         `json:"total" doc:"how many there are to look at, about"`
+	Looked    int           `json:"looked" doc:"to a user of some tasks: those that matched"`
+	Total     int64         `json:"total" doc:"how many there are to look at, about; to a user of some tasks: as looked"`
 	Missing   []string      `json:"missing,omitempty" doc:"of the ids of the filter: those that no queue has"`
 	Skipped   []skippedView `json:"skipped,omitempty"`
 	Error     string        `json:"error,omitempty"`

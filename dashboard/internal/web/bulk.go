@@ -76,8 +76,10 @@ type bulkAsk struct {
 	CountAll string // link that counts all of it
 	Back     string // the list with the filter
 	Sample   []sampleRow
-	Allowed  bool
-	Skipped  []taskrt.Skipped
+
+	SampleTime string // which time of theirs is shown
+	Allowed    bool
+	Skipped    []taskrt.Skipped
 }
 
 // sampleRow is one of those that would be changed.
@@ -224,7 +226,7 @@ func (r *request) bulkAsk(ctx context.Context, u *access.User) (*bulkAsk, error)
 		if err != nil {
 			return nil, bulkError(err)
 		}
-		a.counted(&count.ChangeResult, count.Complete, verb, r)
+		a.counted(ctx, &count.ChangeResult, count.Complete, verb, r)
 	}
 	return a, r.preview(ctx, verb, filter, a)
 }
@@ -243,9 +245,9 @@ func (a *bulkAsk) fixTimes(f taskrt.RunFilter) {
 }
 
 // counted sets what was counted.
-func (a *bulkAsk) counted(result *taskrt.ChangeResult, complete bool, verb bulkVerb, r *request) {
+func (a *bulkAsk) counted(ctx context.Context, result *taskrt.ChangeResult, complete bool, verb bulkVerb, r *request) {
 	a.Complete, a.Skipped = complete, result.Skipped
-	r.warnSkipped(result.Skipped)
+	r.warnSkippedTo(ctx, result.Skipped)
 	n := int64(result.Changed)
 	things := plural(n, verb.thing, verb.thing+"s")
 	a.None = complete && n == 0
@@ -257,6 +259,9 @@ func (a *bulkAsk) counted(result *taskrt.ChangeResult, complete bool, verb bulkV
 	} else {
 		a.Looked = fmt.Sprintf("Looked at all %s.", text.Thousands(int64(result.Looked)))
 	}
+	if access.UserOf(ctx).Restricted() {
+		a.Looked = "" // at those of other tasks too
+	}
 }
 
 // sampled is how many of those that match are shown.
@@ -267,7 +272,9 @@ const sampled = 10
 func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunFilter, a *bulkAsk) error {
 	found := &taskrt.ChangeResult{}
 	var complete, all bool
+	a.SampleTime = "Queued"
 	if verb.ofDead {
+		a.SampleTime = "Failed"
 		page, err := r.site.Inspector.Dead(ctx, filter, taskrt.PageOptions{})
 		if err != nil {
 			return err
@@ -298,10 +305,10 @@ func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunF
 	if all && !complete && found.Total > int64(found.Changed) {
 		a.Count = "About " + text.Thousands(found.Total) + " " + verb.thing + "s"
 		a.Looked = "All of them match: the filter says no more than where they are."
-		r.warnSkipped(found.Skipped)
+		r.warnSkippedTo(ctx, found.Skipped)
 		return nil
 	}
-	a.counted(found, complete, verb, r)
+	a.counted(ctx, found, complete, verb, r)
 	return nil
 }
 
@@ -358,6 +365,11 @@ func newJobRow(s *bulk.Status, u *access.User) jobRow {
 	pairs = append(pairs, "task", s.Filter.Task, "tag", s.Filter.Tag, "kind", string(s.Filter.Kind), "error", s.Filter.Error, "alike", s.Filter.Alike, "key", s.Filter.Key)
 	if len(s.Filter.IDs) == 0 && s.Filter.Since.IsZero() && s.Filter.Before.IsZero() {
 		row.Again, _ = link("bulk", pairs...)
+	}
+	if u.Restricted() { // the counts are those of all tasks
+		row.Done, row.Of = 100*row.Done/row.Of, 100
+		row.Looked = row.Changed + row.Stayed
+		row.Total = int64(row.Looked)
 	}
 	row.MayStop = row.Running && (u.Name == s.User && u.Has(s.Kind.Action()) || u.Allows(s.Kind.Action(), ""))
 	return row

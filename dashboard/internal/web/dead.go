@@ -79,7 +79,7 @@ func deadPage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &deadView{Filter: r.filterView(f.names()), Alike: r.get("alike"), List: r.get("list") != "" || r.get("alike") != ""}
+	v := &deadView{Filter: r.filterView(ctx, f.names()), Alike: r.get("alike"), List: r.get("list") != "" || r.get("alike") != ""}
 	v.Tabs = []sortLink{{"Grouped by error", r.with("list", "", "alike", ""), !v.List}, {"One by one", r.with("list", "1", "alike", ""), v.List}}
 	for _, name := range []string{"list", "alike"} {
 		if value := r.get(name); value != "" {
@@ -125,7 +125,7 @@ func (v *deadView) group(ctx context.Context, r *request) error {
 		r.asOf = seen.At
 		r.warn("The dead letters cannot be read: %v", seen.Err)
 	}
-	r.warnSkipped(all.Skipped)
+	r.warnSkippedTo(ctx, all.Skipped)
 	u := access.UserOf(ctx)
 	found := 0
 	for i := range all.Groups {
@@ -140,8 +140,12 @@ func (v *deadView) group(ctx context.Context, r *request) error {
 		}
 		v.Groups = append(v.Groups, r.deadGroupRow(u, g))
 	}
-	v.Others += all.Others
 	v.Window = window(int64(all.Looked), all.Total, "dead letter")
+	if u.Restricted() {
+		v.Window = ofTheirs
+	} else {
+		v.Others += all.Others
+	}
 	if len(v.Groups) == 0 {
 		v.Empty = v.empty(r, all.Total)
 	}
@@ -191,7 +195,7 @@ func (v *deadView) list(ctx context.Context, r *request, filter taskrt.RunFilter
 	if err != nil {
 		return fmt.Errorf("list dead letters: %w", err)
 	}
-	r.warnSkipped(page.Skipped)
+	r.warnSkippedTo(ctx, page.Skipped)
 	u := access.UserOf(ctx)
 	for _, letter := range page.Letters {
 		row := letterRow{
@@ -206,8 +210,14 @@ func (v *deadView) list(ctx context.Context, r *request, filter taskrt.RunFilter
 		}
 	}
 	v.Window = window(int64(page.Looked), page.Total, "dead letter")
+	if u.Restricted() {
+		v.Window = ofTheirs
+	}
 	if r.get("after") != "" || page.After != "" {
 		v.Pager = &pagerView{Text: fmt.Sprintf("Looked at %s of %s dead letters for this page, the newest first.", text.Thousands(int64(page.Looked)), text.Thousands(page.Total))}
+		if u.Restricted() {
+			v.Pager.Text = ofTheirs
+		}
 		if r.get("after") != "" {
 			v.Pager.First = r.with()
 		}

@@ -1,12 +1,14 @@
 package web
 
 import (
+	"context"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -56,7 +58,7 @@ func runFilterOf(s *site, q url.Values, now time.Time) (f taskrt.RunFilter, err 
 			f.IDs = append(f.IDs, id)
 		}
 	}
-	if f.Tag != "" && !slices.Contains(s.tags(), f.Tag) {
+	if f.Tag != "" && !slices.ContainsFunc(s.Tasks, func(t taskrt.Task) bool { return slices.Contains(t.Spec().Tags, f.Tag) }) {
 		return f, badRequest("no task of this program has the tag %.64q", f.Tag)
 	}
 	if f.Kind != "" && !slices.Contains(failureKinds, f.Kind) {
@@ -100,9 +102,12 @@ func instantOf(text string, now time.Time) (time.Time, error) {
 	return now.Add(-ago), nil
 }
 
-// tags returns the tags of the program's tasks, sorted.
-func (s *site) tags() (tags []string) {
+// tags returns the tags of the program's tasks that a user may read, sorted.
+func (s *site) tags(u *access.User) (tags []string) {
 	for _, t := range s.Tasks {
+		if !u.Allows(access.Read, t.Name()) {
+			continue
+		}
 		tags = append(tags, t.Spec().Tags...)
 	}
 	slices.Sort(tags)
@@ -127,10 +132,13 @@ type filterView struct {
 const mostNames = 300
 
 // filterView returns the form of a page. State is no part of it.
-func (r *request) filterView(queues []string) *filterView {
-	v := &filterView{Page: r.page.name, Values: map[string]string{}, Queues: queues[:min(len(queues), mostNames)], Tags: r.site.tags(), Kinds: failureKinds}
-	for _, t := range r.site.Tasks[:min(len(r.site.Tasks), mostNames)] {
-		v.Tasks = append(v.Tasks, t.Name())
+func (r *request) filterView(ctx context.Context, queues []string) *filterView {
+	u := access.UserOf(ctx)
+	v := &filterView{Page: r.page.name, Values: map[string]string{}, Queues: queues[:min(len(queues), mostNames)], Tags: r.site.tags(u), Kinds: failureKinds}
+	for _, t := range r.site.Tasks {
+		if len(v.Tasks) < mostNames && u.Allows(access.Read, t.Name()) {
+			v.Tasks = append(v.Tasks, t.Name())
+		}
 	}
 	clear := []string{}
 	for _, name := range filterNames {

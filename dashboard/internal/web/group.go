@@ -96,7 +96,7 @@ func (t *tree) add(run *broker.TaskRun, state broker.State, failure *broker.Fail
 		href, _ := link("group", "id", links.Awaits.ID, "queue", links.Awaits.Queue)
 		n.Notes = append(n.Notes, treeNote{fmt.Sprintf("gathers the %d members of group %s", links.Awaits.Size, newRef(links.Awaits.ID, "").Short), href})
 	}
-	n.Then = thenTasks(links.Then)
+	n.Then = thenTasks(t.user, links.Then)
 	t.nodes[run.ID] = n
 	t.order = append(t.order, n)
 	return n
@@ -110,10 +110,17 @@ func kindBeside(kind broker.FailureKind) string {
 	return string(kind)
 }
 
+// anotherTask stands for a task that the user may not read.
+const anotherTask = "another task"
+
 // thenTasks are the tasks of a chain that has not been queued yet.
-func thenTasks(next []broker.FollowUp) (names []string) {
+func thenTasks(u *access.User, next []broker.FollowUp) (names []string) {
 	for len(next) > 0 && len(names) < 20 {
-		names = append(names, next[0].Run.Task)
+		name := next[0].Run.Task
+		if !u.Allows(access.Read, name) {
+			name = anotherTask
+		}
+		names = append(names, name)
 		if next[0].Run.Links == nil {
 			return names
 		}
@@ -169,7 +176,7 @@ func (v *groupView) ofRun(ctx context.Context, r *request, t *tree, id broker.Ru
 	if err != nil {
 		return err
 	}
-	if err := access.Check(ctx, access.Read, d.Task); err != nil {
+	if err := readableRun(ctx, d.Task); err != nil {
 		return err
 	}
 	ref := newRef(d.ID, d.Queue)
@@ -226,7 +233,7 @@ func (v *groupView) search(ctx context.Context, r *request, t *tree, key string)
 	if err != nil {
 		return err
 	}
-	r.warnSkipped(page.Skipped)
+	r.warnSkippedTo(ctx, page.Skipped)
 	for _, i := range page.Runs {
 		t.add(i.Run, i.State, i.Failure)
 	}
@@ -240,6 +247,9 @@ func (v *groupView) search(ctx context.Context, r *request, t *tree, key string)
 	v.Search = fmt.Sprintf("Searched %s and %s dead letters.", runsText(int64(page.Looked)), text.Thousands(int64(dead.Looked)))
 	if page.Total > int64(page.Looked) {
 		v.Search = fmt.Sprintf("Searched %s of about %s, and %s of %s dead letters.", text.Thousands(int64(page.Looked)), runsText(page.Total), text.Thousands(int64(dead.Looked)), text.Thousands(dead.Total))
+	}
+	if t.user.Restricted() {
+		v.Search = ofTheirs
 	}
 	if page.After != "" {
 		v.Further = r.with("after", page.After)
@@ -276,7 +286,11 @@ func (v *groupView) ofGroup(ctx context.Context, r *request, t *tree) error {
 	}
 	v.Pending = known && v.Gathers == nil
 	slices.SortStableFunc(v.Members, func(a, b memberRow) int { return cmp.Compare(a.Place, b.Place) })
-	if len(v.Members) == 0 && v.Gathers == nil {
+	switch {
+	case len(v.Members) > 0 || v.Gathers != nil:
+	case len(r.warnings) > 0:
+		v.Empty = &emptyView{Title: "The group could not be looked for", Text: "Not all of the broker could be read: see above.", Href: r.url(), Link: "Try again"}
+	default:
 		v.Empty = &emptyView{Title: "Nothing of this group was found", Text: "A group is known while the run that gathers it lives. " + v.Search, Href: "runs", Link: "Show all runs"}
 	}
 	return nil

@@ -1,6 +1,7 @@
 package web
 
 import (
+	"errors"
 	"net/http"
 	"testing"
 	"time"
@@ -47,7 +48,7 @@ func TestTheRelativesOfARunAreATree(t *testing.T) {
 	require.Contains(t, get(t, h, "run?id=child&queue=shop", http.StatusOK), `href="group?run=child&amp;queue=shop"`)
 	other := newSiteFor(t, access.NewUser("eve", access.Reader, nil, []string{"t<b>-child"}), b)
 	require.NotContains(t, get(t, other, "group?run=child&queue=shop", http.StatusOK), "grandchild")
-	get(t, other, "group?run=root&queue=shop", http.StatusForbidden)
+	get(t, other, "group?run=root&queue=shop", http.StatusNotFound)
 }
 
 // TestAGroupShowsItsMembersAndWhoGathersThem has one member end, then the others.
@@ -84,4 +85,9 @@ func TestAGroupShowsItsMembersAndWhoGathersThem(t *testing.T) {
 	html := get(t, h, address, http.StatusOK)
 	require.Contains(t, readable(html), "sum gathers the 3 members of group")
 	require.Contains(t, readable(get(t, h, "group?id=none&queue=default", http.StatusOK)), "Nothing of this group was found")
+
+	gone := newSite(t, &away{b, errors.New("the broker is away")}, tasks.Tasks(nil)...)
+	text = readable(ask(t, gone, "group?id=none&queue=default"))
+	require.Contains(t, text, "The group could not be looked for")
+	require.NotContains(t, text, "Nothing of this group was found")
 }

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/dashboard/internal/live"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -55,7 +56,8 @@ func (l *looks) forget() {
 	l.dead.Forget()
 }
 
-// fleet returns the queues, schedules and instances, which all pages share. If the broker
+// fleet returns the queues, schedules and instances, which all pages share, as far as the user
+// of ctx sees them. If the broker
 // cannot be read it returns those of before, if any, and the page says how old they are.
 func (r *request) fleet(ctx context.Context) (*fleet, error) {
 	seen := r.site.looks.overview.Get(ctx)
@@ -67,6 +69,7 @@ func (r *request) fleet(ctx context.Context) (*fleet, error) {
 		r.asOf = seen.At
 		r.warn("The broker cannot be read: %v", seen.Err)
 	}
+	f = f.seenBy(r.site, access.UserOf(ctx))
 	r.warnSkipped(f.Queues.Skipped)
 	return f, nil
 }

@@ -6,7 +6,6 @@ import (
 	"strconv"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/dashboard/internal/access"
 )
 
 // payload serves the bytes of a run's parameters as a file, unless some of them are secret.
@@ -14,7 +13,7 @@ func (s *site) payload(w http.ResponseWriter, r *http.Request) {
 	q := r.URL.Query()
 	d, err := s.runDetail(r.Context(), broker.RunRef{Queue: q.Get("queue"), ID: q.Get("id")})
 	if err == nil {
-		err = access.Check(r.Context(), access.Read, d.Task)
+		err = readableRun(r.Context(), d.Task)
 	}
 	if err != nil {
 		s.fail(w, r, err)

@@ -66,7 +66,13 @@ func queuePage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
+	if u := access.UserOf(ctx); u.Restricted() && !r.site.queuesOf(u)[name] {
+		return nil, access.Check(ctx, access.Read, "")
+	}
 	q := f.queue(name)
+	if q == nil { // it may be younger than what was read
+		q = r.readQueue(ctx, name)
+	}
 	if q == nil {
 		return nil, notFound(fmt.Errorf("queue %s has held no run yet, and no task of this program names it", name))
 	}
@@ -82,6 +88,26 @@ func queuePage(ctx context.Context, r *request) (any, error) {
 		v.Advice = "No consumer that is up takes from this queue, so its runs wait. Start one whose tasks name the queue, or that is told to take from it."
 	}
 	return v, nil
+}
+
+// readQueue reads a queue that was not among those that pages share; nil if there is none.
+func (r *request) readQueue(ctx context.Context, name string) *taskrt.QueueStatus {
+	list, err := r.site.Inspector.Queues(ctx, name)
+	if err != nil {
+		r.warn("Queue %s could not be read: %v", name, err)
+		return nil
+	}
+	r.warnSkipped(list.Skipped)
+	if len(list.Queues) == 0 || isBlank(&list.Queues[0]) {
+		return nil
+	}
+	q := queueSeenBy(&list.Queues[0], access.UserOf(ctx))
+	return &q
+}
+
+// isBlank reports whether a queue has nothing that a queue which never was would not have.
+func isBlank(q *taskrt.QueueStatus) bool {
+	return q.Queued+q.Delayed+q.Running+q.Dead+q.Trimmed == 0 && !q.Paused && len(q.Disabled)+len(q.Last) == 0
 }
 
 func newLimitRow(l *taskrt.HeldLimit) limitRow {

@@ -106,16 +106,18 @@ func runPage(ctx context.Context, r *request) (any, error) {
 	d, err := r.site.runDetail(ctx, broker.RunRef{Queue: r.get("queue"), ID: id})
 	var ambiguous *taskrt.AmbiguousError
 	switch {
+	case errors.As(err, &ambiguous) && access.UserOf(ctx).Restricted():
+		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address", id)}
 	case errors.As(err, &ambiguous):
 		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address, with one of %s", id, strings.Join(ambiguous.Queues, ", "))}
 	case err != nil:
 		return nil, err
 	}
-	if err := access.Check(ctx, access.Read, d.Task); access.UserOf(ctx).Restricted() && err != nil {
+	if err := readableRun(ctx, d.Task); err != nil {
 		return nil, err
 	}
-	r.warnSkipped(d.Skipped)
-	return newRunView(d, r.site.task(d.Task)), nil
+	r.warnSkippedTo(ctx, d.Skipped)
+	return newRunView(d, r.site.task(d.Task), access.UserOf(ctx)), nil
 }
 
 // task returns a task of the program by one of its names, nil if it has none.
@@ -128,7 +130,7 @@ func (s *site) task(name string) *taskrt.Task {
 	return nil
 }
 
-func newRunView(d *taskrt.RunDetail, t *taskrt.Task) *runView {
+func newRunView(d *taskrt.RunDetail, t *taskrt.Task, u *access.User) *runView {
 	v := &runView{ID: d.ID, Task: d.Task, Queue: d.Queue, State: d.State, Known: t != nil}
 	v.CanCancel = !d.State.Ended()
 	v.CanRunNow = d.State == broker.StateDelayed
@@ -138,7 +140,7 @@ func newRunView(d *taskrt.RunDetail, t *taskrt.Task) *runView {
 	v.addFailure(d)
 	v.Timeline = newTimeline(d, time.Now())
 	v.addParams(d, t)
-	v.addRelatives(d)
+	v.addRelatives(d, u)
 	if d.Run != nil {
 		for _, name := range slices.Sorted(maps.Keys(d.Run.Headers)) {
 			v.Headers = append(v.Headers, field{name, d.Run.Headers[name]})
@@ -333,7 +335,7 @@ func hexDump(b []byte) string {
 	return out.String()
 }
 
-func (v *runView) addRelatives(d *taskrt.RunDetail) {
+func (v *runView) addRelatives(d *taskrt.RunDetail, u *access.User) {
 	add := func(kind, name string, page string, pairs ...string) {
 		if name == "" {
 			return
@@ -351,7 +353,9 @@ func (v *runView) addRelatives(d *taskrt.RunDetail) {
 		add("Member of group", links.Group, "group", "id", links.Group, "queue", d.Run.GroupQueue())
 		add("Gathers group", links.Awaits.ID, "group", "id", links.Awaits.ID, "queue", links.Awaits.Queue)
 		for _, next := range links.Then {
-			add("Then queues", next.Run.Task, "task", "name", next.Run.Task)
+			if u.Allows(access.Read, next.Run.Task) {
+				add("Then queues", next.Run.Task, "task", "name", next.Run.Task)
+			}
 		}
 	}
 	add("Queued by run", parent, "run", "id", parent)

@@ -87,7 +87,7 @@ func runsPage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	v := &runsView{Filter: r.filterView(f.names())}
+	v := &runsView{Filter: r.filterView(ctx, f.names())}
 	v.addTabs(r, f)
 	filter, err := r.runFilter()
 	if err != nil {
@@ -98,7 +98,7 @@ func runsPage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
-	r.warnSkipped(page.Skipped)
+	r.warnSkippedTo(ctx, page.Skipped)
 	hosts := f.hosts()
 	u := access.UserOf(ctx)
 	for _, i := range page.Runs {
@@ -106,7 +106,7 @@ func runsPage(ctx context.Context, r *request) (any, error) {
 			v.Rows = append(v.Rows, newRunRow(i, hosts))
 		}
 	}
-	v.describe(r, page)
+	v.describe(r, page, u.Restricted())
 	v.addActions(r, u)
 	return v, nil
 }
@@ -153,9 +153,11 @@ func (v *runsView) addTabs(r *request, f *fleet) {
 }
 
 // describe says what was searched, and what to do if nothing was found.
-func (v *runsView) describe(r *request, page *taskrt.RunPage) {
+func (v *runsView) describe(r *request, page *taskrt.RunPage, restricted bool) {
 	looked := text.Thousands(int64(page.Looked))
 	switch {
+	case restricted:
+		v.Window = ofTheirs
 	case page.Total >= 0 && int64(page.Looked) < page.Total:
 		v.Window = fmt.Sprintf("Searched %s of about %s runs for this page.", looked, text.Thousands(page.Total))
 	case page.After != "":

@@ -60,7 +60,7 @@ func schedulesPage(ctx context.Context, r *request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.warnSkipped(f.Schedules.Skipped)
+	r.warnSkippedTo(ctx, f.Schedules.Skipped)
 	u := access.UserOf(ctx)
 	v := &schedulesView{Filter: cmp.Or(r.get("name"), r.get("task")), Only: r.get("only")}
 	var found []taskrt.ScheduleStatus
