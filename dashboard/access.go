@@ -134,7 +134,8 @@ func BearerFile(path string) (Access, error) {
 //
 // The header is taken from the proxies alone, which are addresses or prefixes such as
 // "10.1.0.0/16", or those of this machine if none is given. The proxy has to remove the
-// header from the requests that it gets.
+// header from the requests that it gets. One on this machine sends them on for localhost, or
+// for one of Config.Hosts.
 func Header(name string, as User, proxies ...string) (Access, error) {
 	f, err := access.NewHeader(name, as.inner(), proxies...)
 	return inner(f, err)

@@ -30,6 +30,11 @@ type Config struct {
 	// Empty: requests arrive for /, /runs and so on. All links are relative.
 	Prefix string
 
+	// Hosts are names, such as tasks.example.com, that a proxy on this machine serves, if it
+	// sends requests on with them. [Header] trusts no other name from this machine: a page of
+	// another site could have its own name resolve to it.
+	Hosts []string
+
 	Name string // of the program, as pages show it. Defaults to that of the executable
 }
 
@@ -104,7 +109,7 @@ func Restrict(next http.Handler, action Action, cfg Config) http.Handler {
 
 // guardOf returns what stands in front of all handlers.
 func guardOf(cfg Config, tasks []taskrt.Task) *access.Guard {
-	g := access.GuardConfig{Finder: finderOf(cfg.Access), Logger: cfg.Logger, NamesOf: func(task string) []string {
+	g := access.GuardConfig{Finder: finderOf(cfg.Access), Logger: cfg.Logger, Hosts: cfg.Hosts, NamesOf: func(task string) []string {
 		for _, t := range tasks {
 			if t.Name() == task {
 				return append([]string{task}, t.Spec().Aliases...)

@@ -40,6 +40,8 @@ func (o *serveOptions) checkHTTP(own dashboard.Access) error {
 		return usagef("serve", "--http-auth needs --http")
 	case address == "" && o.prefix != "":
 		return usagef("serve", "--http-prefix needs --http")
+	case address == "" && len(o.hosts) > 0:
+		return usagef("serve", "--http-host needs --http")
 	case o.prefix != "" && (!strings.HasPrefix(o.prefix, "/") || path.Clean(o.prefix) != o.prefix):
 		return usagef("serve", "invalid value %q for flag --http-prefix: it is a path such as /tasks", o.prefix)
 	case auth.probes || auth.chosen || address == "" || isLoopback(address):

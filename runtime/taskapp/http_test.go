@@ -135,6 +135,8 @@ func TestAnAddressOfOthersNeedsHTTPAuth(t *testing.T) {
 	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "basic:/none"), `no such file`)
 	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "header:X-User"), `the header is followed by no role`)
 	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-auth", "header:X-User,root"), `no role is named "root"`)
+	require.Contains(t, f.refuses(2, "serve", "--http-host", "tasks.example.com"), "serve: --http-host needs --http")
+	require.Contains(t, f.refuses(2, "serve", "--http", ":0", "--http-host", "a:80"), "it is a name without a port")
 	require.Contains(t, f.refuses(2, "serve", "--http-prefix", "/tasks"), "serve: --http-prefix needs --http")
 	require.Contains(t, f.refuses(2, "serve", "--http", "127.0.0.1:0", "--http-prefix", "tasks/"), `invalid value "tasks/" for flag --http-prefix: it is a path such as /tasks`)
 	require.Contains(t, f.refuses(2, "serve", "--http-auth", "probes"), "serve: --http-auth needs --http")

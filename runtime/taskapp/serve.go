@@ -31,7 +31,8 @@ type serveOptions struct {
 	consumer          taskrt.ConsumerConfig
 	http              string // address; empty: none
 	auth              httpAccess
-	prefix            string // path in front of the dashboard's
+	prefix            string   // path in front of the dashboard's
+	hosts             []string // that a proxy on this machine serves
 	level             slog.Level
 	json              bool
 }
@@ -136,6 +137,13 @@ func (o *serveOptions) addTo(set *pflag.FlagSet) {
 	set.StringVar(&o.http, "http", "", "address of the dashboard, API, metrics and probes, such as 127.0.0.1:8080 (default none)")
 	set.Func("http-auth", "who may ask: probes (all, for metrics, probes and /scale alone), basic:FILE, bearer:FILE or header:NAME,ROLE[,PROXY…]; repeatable (default this machine)", o.auth.add)
 	textVar(set, &o.prefix, "http-prefix", "path in front of the dashboard's, such as /tasks, where no proxy strips it")
+	set.Func("http-host", "name that a proxy on this machine serves and sends on, such as tasks.example.com, for --http-auth header; repeatable", func(name string) error {
+		if name == "" || strings.ContainsAny(name, "/: ") {
+			return errors.New("it is a name without a port, such as tasks.example.com")
+		}
+		o.hosts = append(o.hosts, name)
+		return nil
+	})
 	set.Func("log", "least level that is logged: debug, info, warn or error (default info)", func(text string) error {
 		if o.level.UnmarshalText([]byte(text)) != nil {
 			return errors.New("none of debug, info, warn and error")

@@ -34,6 +34,7 @@ type Serving struct {
 
 	auth      *httpAccess
 	prefix    string
+	hosts     []string
 	dashboard http.Handler
 	fleet     *fleet.Reader
 	healths   []func() taskrt.Health
@@ -50,7 +51,7 @@ const (
 
 // newServing returns what serve --http shows of these roles.
 func newServing(b broker.Broker, r roles, client *taskrt.Client, o *serveOptions, logger *slog.Logger) *Serving {
-	s := &Serving{Broker: b, Tasks: r.tasks, Logger: logger, Registry: prometheus.NewRegistry(), auth: &o.auth, prefix: o.prefix}
+	s := &Serving{Broker: b, Tasks: r.tasks, Logger: logger, Registry: prometheus.NewRegistry(), auth: &o.auth, prefix: o.prefix, hosts: o.hosts}
 	if o.http != "" {
 		s.dashboard = s.newDashboard(client)
 	}
@@ -96,7 +97,7 @@ func ownQueues(tasks []taskrt.Task) []string {
 
 // newDashboard returns the dashboard, or a handler that says why there is none.
 func (s *Serving) newDashboard(client *taskrt.Client) http.Handler {
-	h, err := dashboard.New(s.Broker, dashboard.Config{Access: s.auth.access, Client: client, Logger: s.Logger, Prefix: s.prefix}, s.Tasks)
+	h, err := dashboard.New(s.Broker, dashboard.Config{Access: s.auth.access, Client: client, Logger: s.Logger, Prefix: s.prefix, Hosts: s.hosts}, s.Tasks)
 	if err == nil {
 		return h
 	}
@@ -140,7 +141,7 @@ func (s *Serving) Dashboard() http.Handler { return s.dashboard }
 // Restrict returns a handler that lets a request pass to the next one if its user may do the
 // action with all tasks, by --http-auth or [App.Access].
 func (s *Serving) Restrict(next http.Handler, action dashboard.Action) http.Handler {
-	return dashboard.Restrict(next, action, dashboard.Config{Access: s.auth.access, Logger: s.Logger})
+	return dashboard.Restrict(next, action, dashboard.Config{Access: s.auth.access, Logger: s.Logger, Hosts: s.hosts})
 }
 
 // Metrics returns a handler of the metrics, for Prometheus.

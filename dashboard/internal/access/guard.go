@@ -21,6 +21,7 @@ type GuardConfig struct {
 	Finder  Finder                     // nil: Local
 	Logger  *slog.Logger               // nil: slog.Default()
 	NamesOf func(task string) []string // all names of a task; nil: it has no others
+	Hosts   []string                   // names that a proxy on this machine serves
 
 	// Refuse replies to a request that is refused, with the status. Nil: in JSON below
 	// /api/, and as a line of text elsewhere.
@@ -88,6 +89,9 @@ func (g *Guard) Wrap(next http.Handler) http.Handler {
 		if status, why := checkShape(r); status != 0 {
 			g.Refuse(w, r, status, why)
 			return
+		}
+		if len(g.Hosts) > 0 {
+			r = r.WithContext(context.WithValue(r.Context(), hostsKey, g.Hosts))
 		}
 		u, err := g.Finder.Find(r)
 		if err != nil || u == nil {

@@ -3,13 +3,18 @@ package access
 import (
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"net/textproto"
+	"slices"
 	"strings"
 )
 
-// Header finds the user by a header that a proxy sets.
+// Header finds the user by a header that a proxy sets. From a proxy on this machine it takes
+// the header if the Host of the request is a name of this machine, or one of [GuardConfig.Hosts]:
+// a browser here would send the same for the page of a site that has its own name resolve to
+// this machine.
 type Header struct {
 	name    string
 	as      *User
@@ -56,6 +61,9 @@ func (h *Header) Find(r *http.Request) (*User, error) {
 	if !trusted {
 		return nil, errNotProxy
 	}
+	if isLoopback(from) && !isLocalHost(r.Host) && !isAmong(hostsOf(r.Context()), r.Host) {
+		return nil, fmt.Errorf("the request is for host %.64q, and comes from this machine: if a proxy here serves this name, tell it by Config.Hosts, or by serve --http-host", r.Host)
+	}
 	values := r.Header[h.name]
 	switch {
 	case len(values) > 1:
@@ -68,6 +76,15 @@ func (h *Header) Find(r *http.Request) (*User, error) {
 	u := *h.as
 	u.Name = strings.TrimSpace(values[0])
 	return &u, nil
+}
+
+// isAmong reports whether the Host of a request is one of some names, on any port.
+func isAmong(names []string, hostport string) bool {
+	host := hostport
+	if name, _, err := net.SplitHostPort(hostport); err == nil {
+		host = name
+	}
+	return slices.ContainsFunc(names, func(name string) bool { return strings.EqualFold(name, host) })
 }
 
 // AnyOf finds the user by the first of some that knows one.

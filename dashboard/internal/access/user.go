@@ -129,6 +129,7 @@ type contextKey int8
 const (
 	userKey contextKey = iota
 	entryKey
+	hostsKey
 )
 
 // UserOf returns the user of a request that passed a [Guard], and else nil, which may do
@@ -136,6 +137,12 @@ const (
 func UserOf(ctx context.Context) *User {
 	u, _ := ctx.Value(userKey).(*User)
 	return u
+}
+
+// hostsOf returns the names that proxies serve, of the Guard that a request passes.
+func hostsOf(ctx context.Context) []string {
+	hosts, _ := ctx.Value(hostsKey).([]string)
+	return hosts
 }
 
 // WithUser returns a context of a request of the user, for tests.

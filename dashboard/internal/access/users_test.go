@@ -125,6 +125,28 @@ func TestHeader(t *testing.T) {
 	require.ErrorContains(t, err, "evil.example")
 }
 
+// TestHeaderOfAPageThatResolvesHere has a browser of this machine send the header.
+func TestHeaderOfAPageThatResolvesHere(t *testing.T) {
+	f, err := NewHeader("remote-user", NewUser("", Operator, nil, nil), "127.0.0.1", "10.1.0.0/16")
+	require.NoError(t, err)
+	ask := func(h http.Handler, remote, host string) int {
+		r := local("POST", "/")
+		r.RemoteAddr, r.Host, r.Header["Remote-User"] = remote, host, []string{"ada"}
+		return do(h, r).Code
+	}
+	some, _ := guarded(AnyOf{f})
+	named := NewGuard(GuardConfig{Finder: AnyOf{f}, Logger: slog.New(slog.DiscardHandler), Hosts: []string{"tasks.example.com"}}).Wrap(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	for _, host := range []string{"localhost:8080", "127.0.0.1:8080", "[::1]:8080", "localhost"} {
+		require.Equal(t, 200, ask(some, "127.0.0.1:4", host), host)
+	}
+	for _, host := range []string{"evil.example", "evil.example:8080", "localhost.evil.example", "", "tasks.example.com"} {
+		require.Equal(t, 403, ask(some, "127.0.0.1:4", host), host)
+	}
+	require.Equal(t, 200, ask(some, "10.1.0.7:4", "tasks.example.com"), "the proxy is another machine")
+	require.Equal(t, 200, ask(named, "127.0.0.1:4", "Tasks.example.com:443"))
+	require.Equal(t, 403, ask(named, "127.0.0.1:4", "evil.example"))
+}
+
 func TestAnyOf(t *testing.T) {
 	basic, err := NewBasic(Login{NewUser("ada", Admin, nil, nil), quickHash(t, "right")})
 	require.NoError(t, err)

@@ -33,6 +33,16 @@ func TestDocumentedCalls(t *testing.T) {
 	}
 }
 
+// TestDocumentedPython runs the Python of docs/http-api.md.
+func TestDocumentedPython(t *testing.T) {
+	text, err := os.ReadFile("../../../docs/http-api.md")
+	require.NoError(t, err)
+	blocks := regexp.MustCompile("(?s) *```python\n(.*?) *```").FindAllStringSubmatch(string(text), -1)
+	require.Len(t, blocks, 1)
+	program := regexp.MustCompile("(?m)^  ").ReplaceAllString(blocks[0][1], "") // it stands in a list
+	require.Equal(t, "750\n", run(t, t.TempDir(), serve(t, shop.Tasks()), "python3", "-c", program))
+}
+
 // TestEachOperationIsDocumented checks that docs/http-api.md has all operations of the API, and
 // no others.
 func TestEachOperationIsDocumented(t *testing.T) {
