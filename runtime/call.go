@@ -126,6 +126,7 @@ func newNode[P, R any](d *Definition[P, R], p *P, param string) *callNode {
 		n.invalid = secret.EncodeError(err, d.Spec.Secrets)
 	}
 	d.applyPolicies(p, &n.run)
+	n.run.Schema = d.schema()
 	return n
 }
 

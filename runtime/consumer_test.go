@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"strings"
 	"sync"
@@ -385,6 +386,27 @@ func TestRunsQueuedBeforeATaskChangedItsKindStillRun(t *testing.T) {
 		record, err := b.WaitRecord(childContext(t), "default", "was-io")
 		require.NoError(t, err)
 		require.Equal(t, broker.StateSucceeded, record.State)
+	})
+	t.Run("cpu became io with 300 runs queued", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			b := newMemory(t)
+			for i := range 300 {
+				queue(b, fmt.Sprint("was-cpu-", i), "recorder_record", broker.CPU, "\x81\xa4note\xa1x")
+			}
+			var only []taskrt.Task
+			for _, task := range tasks.Tasks(nil) {
+				if task.Name() == "recorder_record" {
+					only = append(only, task)
+				}
+			}
+			consume(t, b, taskrt.ConsumerConfig{}, only)
+			start := time.Now()
+			for i := range 300 {
+				_, err := b.WaitRecord(context.Background(), "default", fmt.Sprint("was-cpu-", i))
+				require.NoError(t, err)
+			}
+			require.LessOrEqual(t, time.Since(start), 20*time.Second, "of virtual time; one each 10 s takes 50 minutes")
+		})
 	})
 	t.Run("cpu became io, and no other task is cpu", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {

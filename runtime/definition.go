@@ -3,6 +3,7 @@ package runtime
 import (
 	"cmp"
 	"fmt"
+	"reflect"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -69,6 +70,8 @@ type Spec struct {
 	Trace   Trace  // defaults to TraceLink
 	Params  string // the wire form of the parameters, in the grammar of internal/schema's package doc
 	Result  string // the wire form of the result; empty without one
+
+	noParams bool // it is known that there are none
 }
 
 // Queues returns the queues from which the task's runs are taken: Queue, or the default
@@ -228,8 +231,20 @@ func (d *Definition[P, R]) keyed() bool {
 
 // schema is a digest of the parameters' wire form (32-bit FNV-1a), 0 if that is
 // unknown.
+func (d *Definition[P, R]) schema() uint32 {
+	s := Spec{Params: d.Spec.Params, noParams: d.Spec.Params == "" && hasNoParams[P]()}
+	return s.schema()
+}
+
+// hasNoParams reports whether a task's parameters are a struct without fields.
+func hasNoParams[P any]() bool {
+	t := reflect.TypeFor[P]()
+	return t.Kind() == reflect.Struct && t.NumField() == 0
+}
+
+// schema is that of a definition, for the spec of a [Task].
 func (s *Spec) schema() uint32 {
-	if s.Params == "" {
+	if s.Params == "" && !s.noParams {
 		return 0
 	}
 	h := uint32(2166136261)

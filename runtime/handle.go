@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -21,6 +22,7 @@ type Handle[R any] struct {
 	ID string // of the run
 
 	queue  string
+	from   []string // further queues in which it may be, as its task was moved
 	keep   bool
 	ownID  bool
 	after  predecessor // whose success queues the run; nil: it is queued
@@ -57,6 +59,7 @@ func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opt
 		err = c.completeRun(run, &d.Spec, time.Now(), nil, opts)
 	}
 	run.ID, run.Keep, run.OwnID = id, 1, false // a record that may be kept
+	moved := run.Queue == d.Spec.Queues()[0]   // or it may be
 	if err == nil {
 		err = run.Validate()
 	}
@@ -65,6 +68,9 @@ func HandleOf[P, R any](ctx context.Context, d *Definition[P, R], id string, opt
 	}
 	h := newHandle(c, d, run)
 	h.byID = true
+	if moved {
+		h.from = d.Spec.From
+	}
 	return h
 }
 
@@ -205,6 +211,11 @@ func (h *Handle[R]) cancelOwn(ctx context.Context) error {
 		return err
 	}
 	err := h.client.cancel(ctx, h.queue, h.ID)
+	for _, queue := range h.from {
+		if errors.Is(err, ErrNoRecord) {
+			err = h.client.cancel(ctx, queue, h.ID)
+		}
+	}
 	for range cancelTries {
 		if !errors.Is(err, ErrNoRecord) {
 			return err
@@ -242,7 +253,14 @@ func (h *Handle[R]) record(ctx context.Context, get func(recorder, context.Conte
 	if !h.keep || !ok {
 		return nil, ErrNoRecord
 	}
-	return get(records, ctx, h.queue, h.ID)
+	record, err := get(records, ctx, h.queue, h.ID)
+	for _, queue := range h.from {
+		if !errors.Is(err, ErrNoRecord) {
+			break
+		}
+		record, err = get(records, ctx, queue, h.ID)
+	}
+	return record, err
 }
 
 // advise adds to ErrNoRecord why the record of a run whose id was kept may be missing.
@@ -250,7 +268,7 @@ func (h *Handle[R]) advise(err error) error {
 	if !h.byID || !errors.Is(err, ErrNoRecord) {
 		return err
 	}
-	return fmt.Errorf("%w; if the run follows another, it is stored once that has succeeded; if it is not in queue %s, give the Handle function the option OnQueue", err, h.queue)
+	return fmt.Errorf("%w; if the run follows another, it is stored once that has succeeded; if it is not in queue %s, give the Handle function the option OnQueue", err, strings.Join(append([]string{h.queue}, h.from...), " or "))
 }
 
 // State is the state of a run: delayed, queued, running, succeeded or failed.

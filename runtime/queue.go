@@ -51,6 +51,7 @@ func (d *Definition[P, R]) encodeRun(ctx context.Context, c *Client, run *broker
 		return secret.EncodeError(err, d.Spec.Secrets)
 	}
 	d.applyPolicies(p, run)
+	run.Schema = d.schema()
 	parent, _ := CurrentRun(ctx)
 	return c.completeRun(run, &d.Spec, time.Now(), parent, opts)
 }
@@ -99,7 +100,7 @@ func (c *Client) checkOptions(spec *Spec, opts []QueueOption) error {
 
 // encodeBatch makes a buffer's runs those that a call of a batch stub queues.
 func (d *Definition[P, R]) encodeBatch(ctx context.Context, c *Client, b *batchBuffer, params []P, opts []QueueOption) (err error) {
-	now, schema := time.Now(), d.Spec.schema()
+	now, schema := time.Now(), d.schema()
 	ids := ulid.NewBatch(now, len(params))
 	parent, _ := CurrentRun(ctx)
 	for i := range params {

@@ -79,8 +79,10 @@ func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) 
 // bind makes a task whose parameters fn gets decoded.
 func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (answer, error)) Task {
 	var readers sync.Pool
+	spec := d.Spec.withDefaults()
+	spec.noParams = spec.Params == "" && hasNoParams[P]()
 	return Task{
-		spec: d.Spec.withDefaults(),
+		spec: spec,
 		run: func(ctx context.Context, payload []byte, memory int) (answer, error) {
 			p := new(P)
 			reader, _ := readers.Get().(*codec.Reader)

@@ -206,5 +206,5 @@ func encoded(tag string) bool {
 // onlyForWorkers reports whether a field of Spec concerns only the execution of the
 // task, not its callers.
 func onlyForWorkers(field string) bool {
-	return slices.Contains([]string{"From", "By", "Schedule", "Memory", "Env", "Trace"}, field)
+	return slices.Contains([]string{"By", "Schedule", "Memory", "Env", "Trace"}, field)
 }

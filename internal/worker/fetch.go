@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	goruntime "runtime"
+	"slices"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
@@ -18,7 +20,8 @@ const (
 	// until all kinds have had capacity, so that long cpu runs do not delay io runs.
 	allKindsWait = 20 * time.Millisecond
 	// otherKindEvery is how often a worker whose tasks are all of one kind asks for a
-	// run of the other: those queued before a task's kind was changed.
+	// run of the other: those queued before a task's kind was changed. If it gets one, it
+	// asks for as many as it has slots for, until there are no more.
 	otherKindEvery = 10 * time.Second
 )
 
@@ -112,6 +115,7 @@ func (s *session) fetch(ctx context.Context) ([]*broker.TaskRun, error) {
 	if err != nil && taking.Err() != nil && errors.Is(err, taking.Err()) {
 		err = nil // the want has changed, or the session ends
 	}
+	s.noteOtherKind(runs)
 	return runs, err
 }
 
@@ -127,7 +131,7 @@ func (s *session) takeContext(ctx context.Context) (context.Context, context.Can
 // isFull reports whether some of the worker's tasks of the kind cannot start: all if no
 // run is wanted, the limited ones if each wanted run would be prefetched.
 func (s *session) isFull(kind broker.Kind, want, prefetch int) bool {
-	return s.kinds[kind] && (want == 0 || s.limited[kind] && want == prefetch)
+	return (s.kinds[kind] || s.foundOtherKind) && (want == 0 || s.limited[kind] && want == prefetch)
 }
 
 // setQueues sets which queues to take from. If these change while the fetch waits, stop is
@@ -209,14 +213,28 @@ func (s *session) notifyCapacity() {
 	}
 }
 
-// limitOtherKind asks for one run of the kind that no task has every otherKindEvery, and
-// for none in between. It changes nothing if there are tasks of both kinds.
+// noteOtherKind notes whether a request returned runs of the kind that no task has, of tasks
+// that the worker has: others are left to other consumers.
+func (s *session) noteOtherKind(runs []*broker.TaskRun) {
+	if s.kinds[broker.IO] && s.kinds[broker.CPU] || len(runs) == 0 {
+		return
+	}
+	s.foundOtherKind = slices.ContainsFunc(runs, func(run *broker.TaskRun) bool {
+		return (run.Kind == broker.IO || run.Kind == broker.CPU) && !s.kinds[run.Kind] && s.byName[run.Task] != nil
+	})
+}
+
+// limitOtherKind asks for one run of the kind that no task has every otherKindEvery, for
+// all that there is room for if the last request returned some, and else for none. It
+// changes nothing if there are tasks of both kinds.
 func (s *session) limitOtherKind(want *broker.Want) {
 	if s.kinds[broker.IO] && s.kinds[broker.CPU] {
 		return
 	}
 	other := 0
-	if time.Since(s.lastOtherKind) >= otherKindEvery {
+	if s.foundOtherKind {
+		s.lastOtherKind, other = time.Now(), math.MaxInt
+	} else if time.Since(s.lastOtherKind) >= otherKindEvery {
 		s.lastOtherKind = time.Now()
 		other = 1
 	}

@@ -41,6 +41,7 @@ type session struct {
 	returned         map[*broker.TaskRun]bool // runs that went back because the lease was lost
 	reconnected      chan struct{}            // closed when the broker answers again after the loss of the lease
 	queueLeases      queueLeases
+	foundOtherKind   bool                               // whether the last request that returned runs returned some of that kind
 	lastOtherKind    time.Time                          // when the fetcher last asked for a run of the kind that no task has
 	skipAllKindsWait bool                               // the last allKindsWait was for nothing
 	capacityFreed    chan struct{}                      // has a value when a pool has notified the fetcher

@@ -92,7 +92,18 @@ func (c *commandLine) serve(ctx context.Context, o *serveOptions, given *pflag.F
 	defer c.app.stop(ctx, logger)
 	c.logServing(ctx, b, o, web.address())
 	defer s.begin(ctx)()
-	err = runAll(ctx, append(r.loops(b, logger), web.wait))
+	loops := append(r.loops(b, logger), web.wait)
+	if o.consume {
+		i, err := taskrt.NewInspector(b, r.tasks)
+		if err != nil {
+			return err
+		}
+		loops = append(loops, func(ctx context.Context) error {
+			watchStranded(ctx, i, func(task string) bool { return c.tasks.byName[task] != nil }, logger)
+			return nil
+		})
+	}
+	err = runAll(ctx, loops)
 	logger.Info("stopped")
 	if c.isEmbedded(o.broker) {
 		logBacklog(logger, b)
