@@ -272,7 +272,7 @@ func setValue(v reflect.Value, text string) (err error) {
 		v.SetUint(n)
 		return numberError(err, "a whole number from 0", v.Type())
 	default:
-		if err := setJSON(v, text); err != nil {
+		if err := setMaps(v, text); err != nil {
 			return fmt.Errorf("as JSON: %w", err)
 		}
 	}
