@@ -114,10 +114,13 @@ func bytesText(n int) string {
 	case n < 1024:
 		return fmt.Sprintf("%d B", n)
 	case n < 1<<20:
-		return fmt.Sprintf("%.1f KiB", float64(n)/1024)
+		return tenths(float64(n)/1024) + " KiB"
 	}
-	return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	return tenths(float64(n)/(1<<20)) + " MiB"
 }
+
+// tenths writes a number to the tenth, without one of zero.
+func tenths(f float64) string { return strings.TrimSuffix(fmt.Sprintf("%.1f", f), ".0") }
 
 // pretty indents JSON.
 func pretty(b json.RawMessage) string {

@@ -81,7 +81,7 @@ func TestALargePayloadIsFolded(t *testing.T) {
 	h := newSite(t, b, desk.Tasks(nil)...)
 	html := get(t, h, "run?id=big&queue="+run.Queue, http.StatusOK)
 	require.Less(t, len(html), 150_000)
-	require.Contains(t, readable(html), "Show the beginning of 1.0 MiB")
+	require.Contains(t, readable(html), "Show the beginning of 1 MiB")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/payload?id=big&queue="+run.Queue, nil))
 	require.Equal(t, http.StatusOK, w.Code)
