@@ -246,6 +246,17 @@ func TestOnlyWhoImportsMetricsLinksPrometheus(t *testing.T) {
 	}
 }
 
+// TestTheGeneratorLinksNoServer: package net/http and cgo double how long it takes to start.
+func TestTheGeneratorLinksNoServer(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "./cmd/taskgen").Output()
+	require.NoError(t, err)
+	deps := strings.Fields(string(out))
+	require.Contains(t, deps, module+"/internal/openapi")
+	for _, not := range []string{"net/http", "crypto/tls", "runtime/cgo"} {
+		require.NotContains(t, deps, not)
+	}
+}
+
 // TestAProducerLinksOneBroker: a program that queues on Redis holds neither the command
 // line nor the embedded broker.
 func TestAProducerLinksOneBroker(t *testing.T) {

@@ -67,6 +67,7 @@ type Reply struct {
 type Problem struct {
 	Code   string
 	Status int
+	Name   string // of the status, as by http.StatusText: package net/http would double the start of taskgen
 	Doc    string
 }
 

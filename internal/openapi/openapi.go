@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"net/url"
 	"reflect"
 	"regexp"
@@ -316,7 +315,7 @@ func (w *writer) responses(op Operation, refs *taskRefs) (ordered.Object, error)
 	}
 	slices.Sort(statuses)
 	for _, status := range statuses {
-		o, err := w.replies.ref(http.StatusText(status), problemReply(status, byStatus[status]))
+		o, err := w.replies.ref(byStatus[status][0].Name, problemReply(status, byStatus[status]))
 		if err != nil {
 			return nil, err
 		}
@@ -324,6 +323,12 @@ func (w *writer) responses(op Operation, refs *taskRefs) (ordered.Object, error)
 	}
 	return all, nil
 }
+
+// Statuses whose replies say when to try again.
+const (
+	tooManyRequests    = 429
+	serviceUnavailable = 503
+)
 
 // problemReply returns the response with one of some problems.
 func problemReply(status int, problems []Problem) ordered.Object {
@@ -333,7 +338,7 @@ func problemReply(status int, problems []Problem) ordered.Object {
 		docs = append(docs, p.Code+": "+p.Doc)
 	}
 	o := ordered.Object{{"description", strings.Join(docs, "; ")}}
-	if status == http.StatusTooManyRequests || status == http.StatusServiceUnavailable {
+	if status == tooManyRequests || status == serviceUnavailable {
 		o.Add("headers", ordered.Object{{"Retry-After", ordered.Object{
 			{"description", "seconds after which to try again"}, {"schema", ordered.Object{{"type", "integer"}}},
 		}}})

@@ -93,12 +93,12 @@ func operations() []openapi.Operation {
 
 func problems() []openapi.Problem {
 	return []openapi.Problem{
-		{"invalid-parameters", 400, "they do not fit"},
-		{"denied", 403, "not allowed"},
-		{"no-run", 404, "no such run"},
-		{"duplicate", 409, "there is one"},
-		{"ambiguous", 409, "there are several"},
-		{"unavailable", 503, "no broker"},
+		{"invalid-parameters", 400, "Bad Request", "they do not fit"},
+		{"denied", 403, "Forbidden", "not allowed"},
+		{"no-run", 404, "Not Found", "no such run"},
+		{"duplicate", 409, "Conflict", "there is one"},
+		{"ambiguous", 409, "Conflict", "there are several"},
+		{"unavailable", 503, "Service Unavailable", "no broker"},
 	}
 }
 

@@ -93,7 +93,7 @@ func paramDocs(params []param) (all []openapi.Param) {
 
 func problemDocs() (all []openapi.Problem) {
 	for _, p := range problems {
-		all = append(all, openapi.Problem{Code: p.code, Status: p.status, Doc: p.doc})
+		all = append(all, openapi.Problem{Code: p.code, Status: p.status, Name: http.StatusText(p.status), Doc: p.doc})
 	}
 	return all
 }
