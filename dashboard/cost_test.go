@@ -34,8 +34,6 @@ var knownCosts = map[string]struct {
 	commands int
 	longest  time.Duration
 }{
-	"":           {100, mostTime}, // 29 to 87 were seen the first time
-	"?range=72h": {100, mostTime},
 	// No link leads to a run without its queue: all queues are asked, with one round trip.
 	"run?id=queued": {230, mostTime},
 	// Records are read page by page, until enough have the state.

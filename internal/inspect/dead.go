@@ -189,8 +189,9 @@ func searchDead(ctx context.Context, s broker.Searcher, queue string, q DeadQuer
 		}
 		return q.Match == nil || q.Match(letter)
 	}
-	for after := ""; p.last.at.IsZero() || !oldest.Before(p.last.at); {
-		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: q.Max + 1, Look: q.Look})
+	most, after := q.Max+1, ""
+	for ; p.last.at.IsZero() || !oldest.Before(p.last.at); most = min(4*most, broker.MaxFound) { // many can have died at one time
+		page, err := s.FindDead(ctx, queue, broker.DeadSearch{Match: match, After: after, Max: most, Look: max(q.Look, most)})
 		if page == nil {
 			return p, err
 		}
