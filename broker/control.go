@@ -33,7 +33,7 @@ type Controls interface {
 	//   - of delayed runs, that in which they are due;
 	//   - of running ones, by the id of the session that holds them, and the runs of a
 	//     session in the order in which it took them;
-	//   - of those that have ended, none.
+	//   - of those that have ended, the latest first; a broker may list only some thousands.
 	//
 	// Another state is an error. If a part of the queue cannot be read, Runs returns an
 	// error, and beside it the runs of the rest.

@@ -3,9 +3,9 @@ package broker
 import "context"
 
 // Searcher is a broker with [Controls] that looks through runs and dead letters in pages.
-// A page looks at no more entries than Look, however many there are. To find runs that have
-// ended a broker may pass other keys of its server: it bounds these by itself, so that a page
-// may have found and looked at none, and still not be the last.
+// A page looks at no more entries than Look, however many there are. Of runs that have ended a
+// broker may find only the latest, and may pass those that have no record any more: a page may
+// have found and looked at none, and still not be the last.
 type Searcher interface {
 	// FindRuns returns a page of the queue's runs in a state, in the order of
 	// [Controls.Runs]. It returns [ErrAfter] if After is not that of a page of the same

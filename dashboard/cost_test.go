@@ -29,19 +29,6 @@ const (
 	mostTime     = 200 * time.Millisecond
 )
 
-// knownCosts are the pages that cost more than a page should, and what they cost at most.
-var knownCosts = map[string]struct {
-	commands int
-	longest  time.Duration
-}{
-	// No link leads to a run without its queue: all queues are asked, with one round trip.
-	"run?id=queued": {230, mostTime},
-	// Records are read page by page, until enough have the state.
-	"runs?state=succeeded":           {2000, 5 * time.Second},
-	"runs?state=failed":              {300, time.Second},
-	"runs?state=failed&error=town+3": {350, time.Second},
-}
-
 func soaking() bool { return os.Getenv("TASKGEN_SOAK") != "" }
 
 // fleet is a broker with many runs.
@@ -151,12 +138,8 @@ func TestPagesOfMuchCostLittle(t *testing.T) {
 			best = min(best, time.Since(start))
 		}
 		t.Logf("%-40s %3d commands, %3d KB, %v", "/"+page, commands, size/1000, best.Round(time.Millisecond))
-		most, longest := mostCommands, mostTime
-		if k, known := knownCosts[page]; known {
-			most, longest = k.commands, k.longest
-		}
-		if commands > most || size > mostHTML || soaking() && best > longest {
-			t.Errorf("page /%s: %d commands, %d bytes, %v: at most %d, %d and %v", page, commands, size, best, most, mostHTML, longest)
+		if commands > mostCommands || size > mostHTML || soaking() && best > mostTime {
+			t.Errorf("page /%s: %d commands, %d bytes, %v: at most %d, %d and %v", page, commands, size, best, mostCommands, mostHTML, mostTime)
 		}
 	}
 }

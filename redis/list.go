@@ -19,8 +19,8 @@ const (
 	maxListed = 10_000
 	// listPage is how many entries one command reads: they can be large.
 	listPage = 200
-	// maxScans is how many pages of keys are scanned for records.
-	maxScans = 200_000 / scanPage
+	// maxReads is how many times a list of runs that have ended is read.
+	maxReads = 200
 )
 
 // Runs returns up to max runs of the queue in a state, at most 10,000. Queued runs come in
@@ -28,9 +28,9 @@ const (
 // value, and runs of disabled tasks. A run that moves meanwhile can be missing or there
 // twice.
 //
-// To find runs that have ended, Runs scans up to 200,000 keys of the server. It is for
-// people, and on a server with many keys may miss some. It skips a key of a wrong type,
-// and returns an error that names the key beside the other runs.
+// Runs that have ended come the latest first: those of some 10,000 calls that recorded ends.
+// Runs skips a key of a wrong type, and returns an error that names the key beside the other
+// runs.
 func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State, max int) ([]*broker.RunInfo, error) {
 	var l *listing
 	s, err := b.newSearch(ctx, queueName, state, broker.RunSearch{}, func(e *foundRun) { l.found = append(l.found, e.info) })
@@ -38,8 +38,8 @@ func (b *Broker) Runs(ctx context.Context, queueName string, state broker.State,
 		return nil, fmt.Errorf("list runs: %w", err)
 	}
 	l = &listing{b: b, q: s.q, state: state, max: min(max, maxListed)}
-	for scans := 0; err == nil && !l.full() && !s.over && scans < maxScans; scans += s.scans {
-		s.max, s.look, s.found, s.looked, s.bytes, s.scans = l.max-len(l.found), math.MaxInt, 0, 0, 0, 0
+	for reads := 0; err == nil && !l.full() && !s.over && reads < maxReads; reads += s.reads {
+		s.max, s.look, s.found, s.looked, s.bytes, s.reads = l.max-len(l.found), math.MaxInt, 0, 0, 0, 0
 		err = s.run(ctx)
 	}
 	if err == nil && !state.Ended() {

@@ -107,21 +107,15 @@ func TestAKeyOfAWrongTypeHidesNothingElse(t *testing.T) {
 
 // TestOneRecordOfAWrongTypeHidesNoOther lists records of runs that have ended.
 func TestOneRecordOfAWrongTypeHidesNoOther(t *testing.T) {
-	b := open(t, shared, redis.Config{})
-	kept := run("kept", "q")
-	kept.Keep = time.Hour
-	require.NoError(t, b.QueueTasks(t.Context(), kept))
-	s := join(t, b, time.Minute)
-	got, err := s.Take(within(t, 5*time.Second), broker.Want{Queues: []string{"q"}, IO: 1})
-	require.NoError(t, err)
-	_, err = s.Finish(t.Context(), broker.Outcome{Run: got[0]})
-	require.NoError(t, err)
-	bad := prefix(t) + ":{q}:rec:bad"
-	require.NoError(t, raw(t, shared).RPush(t.Context(), bad, "x").Err())
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	ids := endedRuns(t, b, join(t, b, time.Minute), "q", 2, 1)
+	bad := prefix(t) + ":{q}:rec:" + ids[0]
+	require.NoError(t, c.Del(t.Context(), bad).Err())
+	require.NoError(t, c.RPush(t.Context(), bad, "x").Err())
 	found, err := b.Runs(t.Context(), "q", broker.StateSucceeded, 10)
 	require.ErrorContains(t, err, "the key "+bad+" is a list, not a string")
 	require.Len(t, found, 1)
-	require.Equal(t, "kept", found[0].Run.ID)
+	require.Equal(t, ids[1], found[0].Run.ID)
 }
 
 // TestChangesOfSchedulesOutliveOneThatIsNoNumber sets the number of one queue to a text.

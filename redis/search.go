@@ -25,9 +25,9 @@ const (
 // Of queued and delayed runs a page can have none and an After, while it is still looking for the
 // place where the page before ended: others take thousands of runs there.
 //
-// To find runs that have ended, FindRuns scans the keys of the server that has the queue, for each
-// page some 20,000 of them: Looked counts the records in the state, and Total is -1. If the server
-// resizes its table of keys meanwhile, a run can be on two pages.
+// Of runs that have ended it finds the latest, those of some 10,000 calls that recorded ends: Looked
+// counts the records in the state, and Total is -1. A run whose id has ended twice can be on two
+// pages.
 //
 // FindRuns skips a key of a wrong type, and returns an error that names the key beside the
 // page.
@@ -83,7 +83,8 @@ type pageSearch struct {
 	keep     func(*foundRun)
 	odd      error
 	inFlight []string // names of batches, in their order
-	scans    int      // of keys, for records
+	reads    int      // of a list of runs that have ended
+	seen     map[string]bool
 }
 
 // searchPlace is where a search looks.
@@ -146,8 +147,10 @@ func placesOf(q *queue, state broker.State) (places []searchPlace, err error) {
 		return []searchPlace{{q.Delayed, (*pageSearch).sortedSet, "later"}}, nil
 	case broker.StateRunning:
 		return []searchPlace{{key: q.InFlight, read: (*pageSearch).batches}}, nil
-	case broker.StateSucceeded, broker.StateFailed, broker.StateCancelled:
-		return []searchPlace{{key: q.Record(""), read: (*pageSearch).records}}, nil
+	case broker.StateSucceeded:
+		return []searchPlace{{key: q.EndedSucceeded, read: (*pageSearch).ended}}, nil
+	case broker.StateFailed, broker.StateCancelled:
+		return []searchPlace{{key: q.EndedFailed, read: (*pageSearch).ended}}, nil
 	}
 	return nil, fmt.Errorf("unknown state %.32q", string(state))
 }
@@ -165,7 +168,7 @@ func (s *pageSearch) run(ctx context.Context) error {
 			return err
 		} else if err := conn.ContextErr(ctx); err != nil {
 			return err
-		} else if s.scans >= searchScans || s.looked == before && s.at.seeking {
+		} else if s.reads >= searchReads || s.looked == before && s.at.seeking {
 			break
 		}
 	}

@@ -3,9 +3,7 @@ package redis_test
 import (
 	"fmt"
 	"math/rand/v2"
-	"regexp"
 	"slices"
-	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -13,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/redistest"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -222,43 +219,79 @@ func TestASearchOfThoseThatHaveEndedFindsEach(t *testing.T) {
 	require.Empty(t, pagesOf(t, b, "q", broker.StateFailed, broker.RunSearch{Max: 7, Look: 7}, nil))
 }
 
-// TestAPageOfThoseThatHaveEndedScansSoManyKeys searches a server with many other keys, among which
-// each scan finds a run.
-func TestAPageOfThoseThatHaveEndedScansSoManyKeys(t *testing.T) {
+// TestRunsThatHaveEndedComeTheLatestFirst has them end in calls of one and of many, while others end
+// between two pages, and records go.
+func TestRunsThatHaveEndedComeTheLatestFirst(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	b := open(t, server, redis.Config{})
-	var want []string
-	list := runs("q", 500)
-	for _, r := range list {
-		r.Keep = time.Minute
-		want = append(want, r.ID)
-	}
-	require.NoError(t, b.QueueTasks(t.Context(), list...))
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
 	s := join(t, b, time.Minute)
-	_, err := s.Finish(t.Context(), succeeded(takeAll(t, s, "q", len(list)))...)
-	require.NoError(t, err)
-	c := raw(t, server)
-	require.NoError(t, c.Do(t.Context(), "DEBUG", "POPULATE", 60_000, "other").Err())
-	var found []string
-	search := broker.RunSearch{}
-	for pages := 1; ; pages++ {
-		require.NoError(t, c.ConfigResetStat(t.Context()).Err())
-		page, err := b.FindRuns(t.Context(), "q", broker.StateSucceeded, search)
-		require.NoError(t, err)
-		for _, r := range page.Runs {
-			found = append(found, r.Run.ID)
-		}
-		calls := regexp.MustCompile(`cmdstat_scan:calls=(\d+)`).FindStringSubmatch(c.Info(t.Context(), "commandstats").Val())
-		require.NotNil(t, calls)
-		n, err := strconv.Atoi(calls[1])
-		require.NoError(t, err)
-		require.LessOrEqual(t, n, 10, "scans of page %d", pages)
-		if search.After = page.After; search.After == "" {
-			break
-		}
+	want := slices.Concat(endedRuns(t, b, s, "q", 1, 30), endedRuns(t, b, s, "q", 70, 3), endedRuns(t, b, s, "q", 1, 5))
+	slices.Reverse(want)
+	for _, most := range []int{1, 7, 100, 1000} {
+		require.Equal(t, want, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: most, Look: most}, nil), "in pages of %d", most)
 	}
-	require.ElementsMatch(t, want, found)
+	listed, err := b.Runs(t.Context(), "q", broker.StateSucceeded, 50)
+	require.NoError(t, err)
+	for i, info := range listed {
+		require.Equal(t, want[i], info.Run.ID)
+	}
+	require.Len(t, listed, 50)
+	require.Equal(t, want, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 20, Look: 20}, func() {
+		endedRuns(t, b, s, "q", 2, 1) // before the pages that follow
+	}))
+	for _, id := range want[:200] {
+		require.NoError(t, c.Del(t.Context(), prefix(t)+":{q}:rec:"+id).Err())
+	}
+	left := pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 20, Look: 20}, nil)
+	require.Equal(t, want[200:], left[len(left)-len(want[200:]):])
+}
+
+// TestTheListOfThoseThatHaveEndedIsNotNeeded deletes it, and has another key in its place: runs end
+// all the same, and only searches find less.
+func TestTheListOfThoseThatHaveEndedIsNotNeeded(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	before := endedRuns(t, b, s, "q", 3, 1)
+	key := prefix(t) + ":{q}:ended:succeeded"
+	expires := c.PTTL(t.Context(), key).Val()
+	require.Greater(t, expires, time.Minute, "the list expires after the records")
+	require.LessOrEqual(t, expires, 2*time.Minute)
+	require.NoError(t, c.Del(t.Context(), key).Err())
+	require.Empty(t, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 20, Look: 20}, nil))
+	require.NoError(t, c.Set(t.Context(), key, "no list", 0).Err())
+	ids := endedRuns(t, b, s, "q", 3, 1)
+	for _, id := range append(before, ids...) {
+		rec, err := b.Record(t.Context(), "q", id)
+		require.NoError(t, err)
+		require.Equal(t, broker.StateSucceeded, rec.State)
+	}
+	page, err := b.FindRuns(t.Context(), "q", broker.StateSucceeded, broker.RunSearch{})
+	require.ErrorContains(t, err, key)
+	require.Empty(t, page.Runs)
+	require.Equal(t, "no list", c.Get(t.Context(), key).Val(), "a key of another type stays as it is")
+	require.Equal(t, time.Duration(-1), c.PTTL(t.Context(), key).Val())
+	failed, err := b.FindRuns(t.Context(), "q", broker.StateFailed, broker.RunSearch{})
+	require.NoError(t, err)
+	require.Empty(t, failed.Runs)
+}
+
+// TestTheListOfThoseThatHaveEndedIsBounded has more calls record ends than it keeps.
+func TestTheListOfThoseThatHaveEndedIsBounded(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	key := prefix(t) + ":{q}:ended:succeeded"
+	pipe := c.Pipeline()
+	for i := range 15_007 {
+		pipe.LPush(t.Context(), key, fmt.Sprintf("gone-%d", i))
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+	ids := endedRuns(t, b, s, "q", 1, 16)
+	slices.Reverse(ids)
+	require.LessOrEqual(t, c.LLen(t.Context(), key).Val(), int64(10_015))
+	require.Equal(t, ids, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 20, Look: 20}, nil))
 }
 
 // TestASearchRefusesAnAfterOfAnotherSearch gives searches texts that are no cursors of theirs.

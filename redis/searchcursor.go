@@ -27,11 +27,10 @@ type cursor struct {
 	// In a sorted set: the score of the last entry, and what opens it.
 	score, opens string
 
-	// In batches in flight: the last batch, and the index in it. In records: the key of the last
-	// one of a page of keys, and where the scan had this page.
+	// In batches in flight: the last batch, and the index in it. In a list of runs that have ended:
+	// the id that was read last, and the index of its entry.
 	name  string
 	index int64
-	scan  uint64
 }
 
 // anchor opens the digest of an entry.
@@ -48,7 +47,7 @@ func (c *cursor) encode(of string) string {
 	if c.seeking {
 		seeking = 1
 	}
-	for _, n := range []uint64{uint64(c.place), uint64(c.at + 1), uint64(c.behind), seeking, uint64(c.index + 1), c.scan} {
+	for _, n := range []uint64{uint64(c.place), uint64(c.at + 1), uint64(c.behind), seeking, uint64(c.index + 1)} {
 		b = binary.AppendUvarint(b, n)
 	}
 	for _, s := range []string{c.score, c.opens, c.name} {
@@ -80,7 +79,7 @@ func parseCursor(of, text string, places int) (*cursor, error) {
 		return nil, broker.ErrAfter
 	}
 	b = b[1:]
-	var ns [6]uint64
+	var ns [5]uint64
 	for i := range ns {
 		n, size := binary.Uvarint(b)
 		if size <= 0 {
@@ -100,7 +99,7 @@ func parseCursor(of, text string, places int) (*cursor, error) {
 	if ns[0] >= uint64(places) || ns[1] > most || ns[2] > most || ns[4] > most || len(b)%len(anchor{}) != 0 || len(b) > maxAnchors*len(anchor{}) {
 		return nil, broker.ErrAfter
 	}
-	c.place, c.at, c.behind, c.seeking, c.index, c.scan = int(ns[0]), int64(ns[1])-1, int64(ns[2]), ns[3] == 1, int64(ns[4])-1, ns[5]
+	c.place, c.at, c.behind, c.seeking, c.index = int(ns[0]), int64(ns[1])-1, int64(ns[2]), ns[3] == 1, int64(ns[4])-1
 	c.score, c.opens, c.name = texts[0], texts[1], texts[2]
 	for a := range slices.Chunk(b, len(anchor{})) {
 		c.anchors = append(c.anchors, anchor(a))

@@ -15,10 +15,9 @@ import (
 const (
 	// searchBatches is how many batches in flight one command reads.
 	searchBatches = 200
-	// scanPage is how many keys one command scans, and searchScans how many commands a page
-	// scans with. The first is the same in all pages of a search: a cursor can be in the
-	// middle of what one command found.
-	scanPage, searchScans = 2000, 10
+	// searchReads is how many times a page reads a list of runs that have ended: their records
+	// may have expired.
+	searchReads = 10
 )
 
 // batches reads a page of the runs that sessions hold.
@@ -91,50 +90,80 @@ func (b *Broker) namesInFlight(ctx context.Context, q *queue) (names []string, e
 	}
 }
 
-// records reads a page of the records of runs that have ended.
-func (s *pageSearch) records(ctx context.Context, p *searchPlace) error {
-	keys, next, err := s.scanRecords(ctx, p.key)
+// ended reads a page of a list of runs that have ended, the latest first.
+func (s *pageSearch) ended(ctx context.Context, p *searchPlace) error {
+	most := s.page()
+	if s.reads++; s.reads > 1 {
+		most = searchPage // few of the first still have a record
+	}
+	args := &script.SearchEndedArgs{Last: s.at.name, At: max(s.at.index, 0), Most: most}
+	lists, err := s.b.endedIn(ctx, []string{p.key}, args)
 	if err != nil {
 		return err
 	}
-	for some := range slices.Chunk(keys, searchPage) {
-		err := s.b.recordsIn(ctx, some, s.state, func(i int, record script.ReadRecord) bool {
-			s.seeRecord(ctx, some[i], record)
-			s.at.name = some[i]
-			return !s.full()
-		})
-		if err != nil || s.full() {
-			return err
+	list := &lists[0]
+	if list.Err != nil {
+		return list.Err
+	}
+	var ids, keys []string
+	var indexes []int64 // of their entries
+	for i, entry := range list.Entries {
+		if i == 0 && s.at.name != "" {
+			entry = entry[:max(slices.Index(entry, s.at.name), 0)]
+		}
+		for _, id := range slices.Backward(entry) {
+			if !s.isSeen(id) {
+				ids, keys, indexes = append(ids, id), append(keys, s.q.Record(id)), append(indexes, list.At-int64(len(list.Entries)-1-i))
+			}
 		}
 	}
-	if s.at.scan, s.at.name = next, ""; next == 0 {
+	all := len(keys) == 0
+	err = s.b.recordsIn(ctx, keys, s.state, func(i int, record script.ReadRecord) bool {
+		s.seeRecord(ctx, keys[i], record)
+		s.at.name, s.at.index = ids[i], indexes[i]
+		all = i == len(keys)-1
+		return !s.full()
+	})
+	if err != nil || !all {
+		return err
+	}
+	if list.Behind <= 0 {
 		s.pass()
+	} else if n := len(list.Entries); n > 0 {
+		s.at.name, s.at.index = list.Entries[n-1][0], list.At // all of the entry was read
 	}
 	return nil
 }
 
-// scanRecords reads a page of keys, and where the next one begins.
-func (s *pageSearch) scanRecords(ctx context.Context, opens string) (keys []string, next uint64, err error) {
-	node, err := s.b.nodeOf(ctx, s.q)
-	if err != nil {
-		return nil, 0, err
+// isSeen reports whether the page has looked at a run already: an id can end twice.
+func (s *pageSearch) isSeen(id string) bool {
+	if s.seen == nil {
+		s.seen = map[string]bool{}
 	}
-	s.scans++
-	var page conn.Page
-	err = s.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-		page, err = node.Scan(ctx, s.at.scan, wire.GlobOf(opens), scanPage)
-		return err
-	})
-	if err != nil {
-		return nil, 0, err
+	seen := s.seen[id]
+	s.seen[id] = true
+	return seen
+}
+
+// endedIn reads entries of lists of runs that have ended, all of one server that is no cluster or of
+// one queue, until each has enough runs.
+func (b *Broker) endedIn(ctx context.Context, keys []string, args *script.SearchEndedArgs) (lists []script.EndedEntries, err error) {
+	args.Bytes = searchBytes
+	for len(lists) < len(keys) {
+		v, err := b.repeat(ctx, b.scripts.SearchEnded, b.clients.Work, keys[len(lists):], args.Append(nil)...)
+		if err != nil {
+			return nil, err
+		}
+		read, err := script.ParseSearchEnded(v)
+		if err != nil {
+			return nil, err
+		}
+		if len(read) == 0 || len(read) > len(keys)-len(lists) {
+			return nil, errors.New("unexpected reply of searchended.lua")
+		}
+		lists = append(lists, read...)
 	}
-	slices.Sort(page.Entries)
-	keys = slices.Compact(page.Entries)
-	after, there := slices.BinarySearch(keys, s.at.name)
-	if there {
-		after++
-	}
-	return keys[after:], page.Cursor, nil
+	return lists, nil
 }
 
 // seeRecord looks at a record.

@@ -31,7 +31,6 @@ type surveyed struct {
 	apart bool
 	info  script.QueueInfo
 	ticks map[string]time.Time
-	place int // of a survey of runs that have ended: among the queues of the server
 }
 
 // note leaves the queue apart if the server refused a command for it.
@@ -96,29 +95,62 @@ func giveOnce[T any](ctx context.Context, n int, part func(maintenance.Part[T]))
 // nonEmpty returns the queues of a page that have such a key, and the server's time before
 // that. It gives none for the others.
 func nonEmpty[T any](ctx context.Context, b *Broker, page []*surveyed, keys func(*queue) []string, give func(maintenance.Part[T]), none func(*surveyed) T) (some []*surveyed, now time.Time, err error) {
-	counts := make([]conn.Reply[int64], len(page))
 	if now, err = b.timeOf(ctx, page); err != nil {
 		return nil, now, err
 	}
-	err = b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
-		for i, s := range page {
-			counts[i] = pipe.Exists(ctx, keys(s.queue)...)
-		}
-	})
+	exist, err := b.whichExist(ctx, page, keys)
 	if err != nil {
 		return nil, now, err
 	}
 	for i, s := range page {
-		switch s.note(counts[i].Err()); {
+		switch {
 		case s.apart:
 			give(maintenance.Part[T]{Queue: s.at, Apart: true})
-		case counts[i].Val() == 0:
+		case !exist[i]:
 			give(maintenance.Part[T]{Queue: s.at, Found: none(s), All: true})
 		default:
 			some = append(some, s)
 		}
 	}
 	return some, now, nil
+}
+
+// whichExist returns of which queues one of the keys exists. On a cluster it leaves a queue apart if
+// the server refuses to tell.
+func (b *Broker) whichExist(ctx context.Context, page []*surveyed, keys func(*queue) []string) ([]bool, error) {
+	exist := make([]bool, len(page))
+	if b.clients.Cluster {
+		counts := make([]conn.Reply[int64], len(page))
+		err := b.clients.ReadMany(ctx, func(pipe conn.Pipeline) {
+			for i, s := range page {
+				counts[i] = pipe.Exists(ctx, keys(s.queue)...)
+			}
+		})
+		for i, s := range page {
+			s.note(counts[i].Err())
+			exist[i] = counts[i].Val() > 0
+		}
+		return exist, err
+	}
+	var all []string
+	var of []int
+	for i, s := range page {
+		for _, key := range keys(s.queue) {
+			all, of = append(all, key), append(of, i)
+		}
+	}
+	if len(all) == 0 {
+		return exist, nil
+	}
+	v, err := b.repeat(ctx, b.scripts.WhichExist, b.clients.Work, all)
+	if err != nil {
+		return nil, err
+	}
+	found, err := script.ParseWhichExist(v, len(all))
+	for i, there := range found {
+		exist[of[i]] = exist[of[i]] || there
+	}
+	return exist, err
 }
 
 // timeOf returns the time of the server that has the queues.

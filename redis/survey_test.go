@@ -2,8 +2,8 @@ package redis_test
 
 import (
 	"context"
-	"fmt"
 	"net"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -14,6 +14,7 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/internal/redistest"
+	"github.com/taskgen/taskgen/internal/ulid"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -151,7 +152,7 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	const much, odd = 2, 3
 	require.NoError(t, b.QueueTasks(t.Context(), runs(queues[much], 300)...))
 	inState["queues"][much] = true
-	for _, key := range []string{"io:1", "delayed", "inflight", "dead", "rec:run-0"} {
+	for _, key := range []string{"io:1", "delayed", "inflight", "dead", "rec:run-0", "ended:failed"} {
 		require.NoError(t, client.HSet(t.Context(), prefix(t)+":{"+queues[odd]+"}:"+key, "f", "v").Err())
 	}
 
@@ -166,8 +167,10 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 			apart, inState[name][much] = map[int]bool{odd: true}, true // the first of its runs
 		case "queues", "delayed", "running", "dead letters", "records":
 			apart = map[int]bool{odd: true}
-		case "failed", "succeeded":
+		case "failed":
 			apart = map[int]bool{odd: true}
+			require.Empty(t, l.found, name)
+		case "succeeded":
 			require.Empty(t, l.found, name)
 		}
 		require.Equal(t, apart, l.apart, "queues that the survey of %s leaves to others", name)
@@ -177,54 +180,70 @@ func TestASurveyTakesFewRoundTrips(t *testing.T) {
 	}
 }
 
-// TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded has more records than a survey keeps.
-func TestASurveyKeepsTheFirstQueuesOfThoseThatHaveEnded(t *testing.T) {
-	t.Parallel()
-	b, client := open(t, shared, redis.Config{}), raw(t, shared)
-	queues := someQueues(60)
-	const each = 500
-	for _, queue := range queues {
-		pipe := client.Pipeline()
-		for i := range each {
-			pipe.Set(t.Context(), fmt.Sprintf("%s:{%s}:rec:run-%d", prefix(t), queue, i), "s0000000000000\x82\xa1t\xa4task\xa1a\x01", time.Minute)
+// endedRuns has runs with records end in a queue, with n of them in each call.
+func endedRuns(t *testing.T, b *redis.Broker, s broker.Session, queue string, n, calls int) (ids []string) {
+	t.Helper()
+	for range calls {
+		list := runs(queue, n)
+		for _, r := range list {
+			r.ID = ulid.New(time.Now())
+			r.Keep = time.Minute
+			ids = append(ids, r.ID)
 		}
-		_, err := pipe.Exec(t.Context())
+		require.NoError(t, b.QueueTasks(t.Context(), list...))
+		_, err := s.Finish(t.Context(), succeeded(takeAll(t, s, queue, n))...)
 		require.NoError(t, err)
 	}
-	found, all := map[int]int{}, map[int]bool{}
-	require.NoError(t, b.SurveyRuns(within(t, time.Minute), queues, broker.StateSucceeded, each, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
-		require.NoError(t, p.Err)
-		found[p.Queue], all[p.Queue] = len(p.Found), p.All
-	}))
-	sum := 0
-	for i := range queues {
-		sum += found[i]
-		require.Equal(t, found[i] == each, all[i], "queue %d of which %d runs are returned", i, found[i])
-	}
-	require.Equal(t, each, found[0])
-	require.Less(t, sum, 30_000, "runs that are kept")
-	require.GreaterOrEqual(t, sum, each, "runs that are kept")
+	return ids
 }
 
-// TestASurveyOfMoreKeysThanAreScannedIsNotAll has so many keys that records may be behind them.
-func TestASurveyOfMoreKeysThanAreScannedIsNotAll(t *testing.T) {
+// TestASurveyOfThoseThatHaveEndedLooksAtTheLatest surveys queues of which some have more than it
+// looks at, until the first of them have enough.
+func TestASurveyOfThoseThatHaveEndedLooksAtTheLatest(t *testing.T) {
 	t.Parallel()
-	server := redistest.Start(t)
-	b, client := open(t, server, redis.Config{}), raw(t, server)
-	survey := func(want bool) {
-		t.Helper()
-		parts := 0
-		require.NoError(t, b.SurveyRuns(within(t, time.Minute), []string{"a", "b"}, broker.StateSucceeded, 10, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
-			require.NoError(t, p.Err)
-			require.Equal(t, want, p.All)
-			parts++
-		}))
-		require.Equal(t, 2, parts)
+	b, trips := openCounted(t, shared)
+	queues := someQueues(120)
+	s := join(t, b, time.Minute)
+	ended := map[int][]string{}
+	for i := range queues {
+		switch i % 4 {
+		case 1:
+			ended[i] = endedRuns(t, b, s, queues[i], 3, 2)
+		case 2:
+			ended[i] = endedRuns(t, b, s, queues[i], 50, 5)
+		}
 	}
-	survey(true)
-	_, err := client.Eval(t.Context(), "for i = 1, 250000 do redis.call('set', 'key' .. i, '') end return 1", nil).Int()
-	require.NoError(t, err)
-	survey(false)
+	survey := func(max int, want func(*broker.RunInfo) bool) (found map[int][]string, all map[int]bool) {
+		found, all = map[int][]string{}, map[int]bool{}
+		require.NoError(t, b.SurveyRuns(within(t, time.Minute), queues, broker.StateSucceeded, max, want, func(p maintenance.Part[[]*broker.RunInfo]) {
+			require.NoError(t, p.Err)
+			require.False(t, p.Apart)
+			for _, info := range p.Found {
+				found[p.Queue] = append(found[p.Queue], info.Run.ID)
+			}
+			all[p.Queue] = p.All
+		}))
+		require.Len(t, all, len(queues))
+		return found, all
+	}
+	before := trips.n.Load()
+	found, all := survey(10_000, nil)
+	require.Less(t, trips.n.Load()-before, int64(20), "round trips")
+	for i := range queues {
+		latest := slices.Clone(ended[i][max(0, len(ended[i])-200):])
+		slices.Reverse(latest)
+		require.Equal(t, latest, found[i], "runs of queue %d", i)
+		require.Equal(t, i%4 != 2, all[i], "queue %d of which %d runs are returned", i, len(found[i]))
+	}
+	found, all = survey(5, nil)
+	require.Len(t, found[1], 5)
+	require.False(t, all[1])
+	require.False(t, all[119], "of which nothing is known")
+	none, all := survey(5, func(*broker.RunInfo) bool { return false })
+	require.Empty(t, none)
+	for i := range queues {
+		require.Equal(t, i%4 != 2, all[i], "queue %d of which no run is wanted", i)
+	}
 }
 
 // TestASurveyReportsEachQueueOfADeadNode once, and gets the queues of the other nodes as

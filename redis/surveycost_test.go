@@ -71,10 +71,12 @@ func TestManyQueuesCostFewCommands(t *testing.T) {
 		})
 	}
 	survey("runs failed", 40, func() {
+		found := 0
 		require.NoError(t, b.SurveyRuns(ctx, names, broker.StateFailed, 51, nil, func(p maintenance.Part[[]*broker.RunInfo]) {
 			require.False(t, p.Apart)
-			require.Len(t, p.Found, dead)
+			found += len(p.Found) // of the first queues
 		}))
+		require.Greater(t, found, 51)
 	})
 	survey("dead letters", 20, func() {
 		require.NoError(t, b.SurveyDeadLetters(ctx, names, func(p maintenance.Part[[]*broker.DeadLetter]) {

@@ -2,164 +2,121 @@ package redis
 
 import (
 	"context"
-	"maps"
 	"slices"
-	"strings"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
-	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
-// ended gives records of runs of a server's queues that have ended.
+// ended gives the latest runs of a server's queues that have ended, until those named first have
+// enough.
 func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns) error {
-	if len(page) == 0 {
-		return nil
-	}
-	node, err := r.b.nodeOf(ctx, page[0].queue)
-	if err != nil {
-		return err
-	}
-	e := newEndedSurvey(r, page)
-	cursor := uint64(0)
-	for range maxScans {
-		got, err := e.scan(ctx, node, cursor)
-		if err != nil {
-			return err
+	e := &endedSurvey{runsSurvey: r, give: give}
+	return r.b.together(ctx, page, infoQueues, func(few []*surveyed) error {
+		if !r.b.clients.Cluster && e.n > r.max {
+			for _, s := range few {
+				give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at})
+			}
+			return nil
 		}
-		if err := e.add(ctx, got.Entries); err != nil {
-			return err
-		}
-		if cursor = got.Cursor; cursor == 0 {
-			break
-		}
-	}
-	e.isCut = cursor != 0
-	for _, s := range page {
-		give(e.part(s))
-	}
-	return nil
+		return e.read(ctx, few)
+	})
 }
 
 // endedSurvey is a survey of the runs of one server that have ended.
 type endedSurvey struct {
 	*runsSurvey
-	of    map[string]*surveyed // by what opens their keys
-	found map[*surveyed][]*broker.RunInfo
-	n     int
-	last  int  // from this place on queues are skipped
-	isCut bool // the server has more keys than are scanned, so that any queue may have more
+	give giveRuns
+	n    int // runs that were found
 }
 
-func newEndedSurvey(r *runsSurvey, page []*surveyed) *endedSurvey {
-	e := &endedSurvey{runsSurvey: r, of: make(map[string]*surveyed, len(page)), found: map[*surveyed][]*broker.RunInfo{}, last: len(page)}
-	for i, s := range page {
-		e.of[s.Base], s.place = s, i
-	}
-	return e
+// endedOf are the runs of one queue that have ended.
+type endedOf struct {
+	*surveyed
+	ids   []string
+	found []*broker.RunInfo
+	more  bool // there are some that were not looked at
 }
 
-// isSkipped reports whether the queues before one have enough runs.
-func (e *endedSurvey) isSkipped(s *surveyed) bool { return s.place >= e.last }
-
-// scan reads a page of the keys of records on a server.
-func (e *endedSurvey) scan(ctx context.Context, node conn.Commands, cursor uint64) (got conn.Page, err error) {
-	err = e.b.clients.Retry(ctx, conn.MayRepeat, func() (err error) {
-		got, err = node.Scan(ctx, cursor, wire.GlobOf(e.b.cfg.Prefix+":{")+"}:rec:*", scanPage)
-		return err
-	})
-	return got, err
-}
-
-// part is what is known of a queue.
-func (e *endedSurvey) part(s *surveyed) maintenance.Part[[]*broker.RunInfo] {
-	if s.apart {
-		return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Apart: true}
-	}
-	found := e.found[s]
-	all := len(found) <= e.max && !e.isSkipped(s) && !e.isCut
-	return maintenance.Part[[]*broker.RunInfo]{Queue: s.at, Found: found[:min(len(found), e.max)], All: all}
-}
-
-// add adds the wanted ones of records.
-func (e *endedSurvey) add(ctx context.Context, keys []string) error {
-	for _, group := range e.byQueue(keys) {
-		for some := range slices.Chunk(group, searchPage) {
-			err := e.b.recordsIn(ctx, some, e.state, func(i int, record script.ReadRecord) bool {
-				e.addRecord(some[i], record)
-				return true
-			})
-			if err != nil {
-				return err
-			}
+// read gives the runs of queues, of one server that is no cluster or of one queue.
+func (e *endedSurvey) read(ctx context.Context, few []*surveyed) error {
+	var lists []string
+	for _, s := range few {
+		places, err := placesOf(s.queue, e.state)
+		if err != nil {
+			return err
 		}
-		e.trim()
+		lists = append(lists, places[0].key)
+	}
+	read, err := e.b.endedIn(ctx, lists, &script.SearchEndedArgs{Most: surveyMost})
+	if err != nil {
+		return err
+	}
+	var queues []*endedOf
+	for i, s := range few {
+		queues = append(queues, newEndedOf(s, read[i]))
+	}
+	if err := e.readRecords(ctx, queues); err != nil {
+		return err
+	}
+	for _, q := range queues {
+		if q.apart {
+			e.give(maintenance.Part[[]*broker.RunInfo]{Queue: q.at, Apart: true})
+			continue
+		}
+		e.n += len(q.found)
+		all := len(q.found) <= e.max && !q.more
+		e.give(maintenance.Part[[]*broker.RunInfo]{Queue: q.at, Found: q.found[:min(len(q.found), e.max)], All: all})
 	}
 	return nil
 }
 
-// byQueue returns the keys of records of queues of which not enough is known, in one group for each
-// queue on a cluster, else in one group.
-func (e *endedSurvey) byQueue(keys []string) (groups [][]string) {
-	at := map[*surveyed]int{}
-	for _, key := range keys {
-		s := e.queueOf(key)
-		if s == nil || s.apart || e.isSkipped(s) {
-			continue
+// newEndedOf returns a queue of which the list was read.
+func newEndedOf(s *surveyed, list script.EndedEntries) *endedOf {
+	q := &endedOf{surveyed: s, more: list.Behind > 0}
+	s.apart = list.Err != nil && !conn.IsMissing(list.Err)
+	seen := map[string]bool{} // an id can end twice
+	for _, entry := range list.Entries {
+		for _, id := range slices.Backward(entry) {
+			if !seen[id] {
+				seen[id] = true
+				q.ids = append(q.ids, id)
+			}
 		}
-		if !e.b.clients.Cluster {
-			s = nil // any
-		}
-		n, ok := at[s]
-		if !ok {
-			n = len(groups)
-			at[s], groups = n, append(groups, nil)
-		}
-		groups[n] = append(groups[n], key)
 	}
-	return groups
+	if len(q.ids) > surveyMost {
+		q.ids, q.more = q.ids[:surveyMost], true
+	}
+	return q
 }
 
-// queueOf returns the queue of a record, nil if it is none of the survey's.
-func (e *endedSurvey) queueOf(key string) *surveyed {
-	end := strings.Index(key, "}:rec:")
-	if end < 0 {
-		return nil
-	}
-	return e.of[key[:end+2]]
-}
-
-// addRecord adds the run of a record if it is wanted.
-func (e *endedSurvey) addRecord(key string, record script.ReadRecord) {
-	s := e.queueOf(key)
-	s.apart = s.apart || record.Odd
-	if record.Stored == "" || len(e.found[s]) > e.max {
-		return
-	}
-	if info := endedRun(s.queue, key, record.Stored, e.state); info != nil && e.want(info) {
-		e.found[s] = append(e.found[s], info)
-		e.n++
-	}
-}
-
-// surveyLeast is how many runs that have ended are kept before queues are skipped.
-const surveyLeast = 10_000
-
-// trim skips queues, and what was found of them, if those before them have enough runs.
-func (e *endedSurvey) trim() {
-	if e.n <= 2*max(e.max, surveyLeast) {
-		return
-	}
-	byPlace := func(a, b *surveyed) int { return a.place - b.place }
-	e.n = 0
-	for _, s := range slices.SortedFunc(maps.Keys(e.found), byPlace) {
-		if e.n >= max(e.max, surveyLeast) {
-			delete(e.found, s)
-			e.last = min(e.last, s.place)
-			continue
+// readRecords adds to the queues the runs that are wanted.
+func (e *endedSurvey) readRecords(ctx context.Context, queues []*endedOf) error {
+	var keys []string
+	var of []*endedOf
+	for _, q := range queues {
+		for _, id := range q.ids {
+			keys, of = append(keys, q.Record(id)), append(of, q)
 		}
-		e.n += len(e.found[s])
 	}
+	for len(keys) > 0 {
+		n := min(len(keys), searchPage)
+		err := e.b.recordsIn(ctx, keys[:n], e.state, func(i int, record script.ReadRecord) bool {
+			of[i].apart = of[i].apart || record.Odd
+			if record.Stored == "" {
+				return true
+			}
+			if info := endedRun(of[i].queue, keys[i], record.Stored, e.state); info != nil && e.want(info) {
+				of[i].found = append(of[i].found, info)
+			}
+			return true
+		})
+		if err != nil {
+			return err
+		}
+		keys, of = keys[n:], of[n:]
+	}
+	return nil
 }

@@ -24,8 +24,8 @@ type runsSurvey struct {
 
 // SurveyRuns is [Broker.Runs] for many queues. On a server it needs two commands for each 50 of
 // them, and one more for each 2,000 runs or mebibyte; on a cluster these are for each queue. With
-// want, a queue of more than 200 runs in the state is left Apart. To find runs that have
-// ended, SurveyRuns scans the keys of a server once for all queues, up to 200,000 of them.
+// want, a queue of more than 200 runs in the state is left Apart. Of runs that have ended it looks at
+// the latest 200 of a queue, and of later queues at none once it has found enough.
 func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.State, max int, want func(*broker.RunInfo) bool, part func(maintenance.Part[[]*broker.RunInfo])) error {
 	r := &runsSurvey{b: b, state: state, max: max, want: want}
 	switch state {
@@ -34,7 +34,7 @@ func (b *Broker) SurveyRuns(ctx context.Context, queues []string, state broker.S
 		if want == nil {
 			r.want = func(*broker.RunInfo) bool { return true }
 		}
-		return survey(ctx, b, queues, len(queues)+1, part, func(page []*surveyed, give giveRuns) error {
+		return survey(ctx, b, queues, surveyQueues, part, func(page []*surveyed, give giveRuns) error {
 			return r.ended(ctx, page, give)
 		})
 	default:

@@ -50,7 +50,7 @@ class Session {
   // one of its batch. It returns what is fenced.
   async succeed(batch, run, result, whole) {
     const keys = [...q.fixed, q.key("inflight"), q.key("dead"), q.key("trimmed"), q.key("waiters"),
-      ...["backlogs", "rounds", "policy", "recheck", "running", "outbox"].map((k) => q.key(k)),
+      ...["backlogs", "rounds", "policy", "recheck", "running", "outbox", "ended:succeeded", "ended:failed"].map((k) => q.key(k)),
       q.key("f:" + batch.member), q.key("d:" + batch.member), q.key("rec:" + run.id)];
     const bitmap = Buffer.alloc(Math.ceil(batch.size / 8));
     bitmap[run.index >> 3] |= 0x80 >> (run.index & 7);

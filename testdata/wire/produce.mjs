@@ -36,7 +36,7 @@ async function queuePlainly(run) {
 async function queueByScript(run) {
   run = { id: ulid(), queued_at: now(), ...run };
   const q = new Queue(prefix, run.queue);
-  const keys = [...q.fixed, ...["ticks", "disabled", "dead", "outbox", "backlogs", "rounds", "policy"].map((k) => q.key(k))];
+  const keys = [...q.fixed, ...["ticks", "disabled", "dead", "outbox", "backlogs", "rounds", "policy", "ended:failed"].map((k) => q.key(k))];
   const args = [crypto.randomBytes(8).toString("hex"), 1, "", "", "", run.own_id ? 1 : 0, 0];
   if (run.own_id) keys.push(q.key("id:" + run.id));
   const due = run.delay ? "+" + run.delay / 1_000_000n : "";

@@ -4,7 +4,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
---       running, outbox; place: the list or sorted set; then the keys of the operations, in their
+--       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set; then the keys of the operations, in their
 --       order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
 --       the run's id; entries: their number; then for each entry
@@ -27,6 +27,7 @@
 -- include leavebacklog.lua
 -- include putback.lua
 -- include deadletters.lua
+-- include ended.lua
 -- include wake.lua
 -- include read.lua
 -- include operations.lua
@@ -125,6 +126,7 @@ if endedCount > 0 then
     redis.call('LREM', K.place, n, ended)
   end
 end
+-- include listended.lua
 for kind in pairs(woken) do
   wake(kind)
 end

@@ -6,7 +6,7 @@ import (
 
 // EndWaitingKeys returns the named keys of endwaiting.lua.
 func EndWaitingKeys(q *wire.QueueKeys, place string) []string {
-	return q.Keys(q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox, place)
+	return q.Keys(q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox, q.EndedSucceeded, q.EndedFailed, place)
 }
 
 // EndWaitingArgs are the named arguments of endwaiting.lua.

@@ -3,7 +3,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
---       running, outbox; place: the list or sorted set that has the run as an entry, or the
+--       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set that has the run as an entry, or the
 --       string that is the entry, any key if there is no entry; then the keys of the operations,
 --       in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
@@ -21,6 +21,7 @@
 -- include leavebacklog.lua
 -- include putback.lua
 -- include deadletters.lua
+-- include ended.lua
 -- include wake.lua
 -- include read.lua
 -- include operations.lua
@@ -63,6 +64,7 @@ if err then
   restore()
   return {err = type(err) == 'table' and err.err or 'ERR ' .. tostring(err)} -- error() would add its position
 end
+-- include listended.lua
 for kind in pairs(woken) do
   wake(kind)
 end

@@ -9,7 +9,7 @@ import (
 
 // EnqueueKeys returns the named keys of enqueue.lua.
 func EnqueueKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.Ticks, q.Disabled, q.Dead, q.Outbox, q.Backlogs, q.Rounds, q.Policy)
+	return q.Keys(q.Ticks, q.Disabled, q.Dead, q.Outbox, q.Backlogs, q.Rounds, q.Policy, q.EndedFailed)
 }
 
 // EnqueueArgs are the named arguments of enqueue.lua.

@@ -2,7 +2,8 @@
 -- Queues the runs of calls. Each call is stored whole or not at all.
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
---       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, backlogs, rounds, policy;
+--       idle[2], wake[2]: io, cpu; ticks, disabled, dead, outbox, backlogs, rounds, policy,
+--       ended: of failures;
 --       then for each call its id keys, its unique keys and its record keys
 -- ARGV  token: unlike that of any other execution; calls: their number; then for each call
 --         1. its source, see below
@@ -242,6 +243,9 @@ local function recordSkipped(key, spec, status)
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
     local by = status == 1 and id or status[2]
     redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
+    if redis.pcall('LPUSH', K.ended, id) == 1 then
+      redis.pcall('PEXPIRE', K.ended, ms)
+    end
   end
 end
 

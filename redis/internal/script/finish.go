@@ -11,7 +11,7 @@ import (
 
 // FinishKeys returns the named keys of finish.lua.
 func FinishKeys(q *wire.QueueKeys) []string {
-	return q.Keys(q.InFlight, q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox)
+	return q.Keys(q.InFlight, q.Dead, q.Trimmed, q.Waiters, q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Outbox, q.EndedSucceeded, q.EndedFailed)
 }
 
 // FinishArgs are the named arguments of finish.lua.

@@ -9,7 +9,7 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; inflight, dead, trimmed, waiters, backlogs, rounds,
---       policy, recheck, running, outbox; then for each batch
+--       policy, recheck, running, outbox, ended[2]: of successes, of failures; then for each batch
 --         the batch, and its bitmap of finished runs
 --         the record of each run without operations that has one
 --         the keys of the operations, in their order
@@ -29,7 +29,7 @@
 --          an error takes back the operations of its run, but for some that
 --          include/operations.lua names
 --       3. deletes the batch if all its runs have ended
---       Afterwards it wakes consumers, and then trims the oldest dead letters.
+--       Afterwards it lists the ended runs that have a record, wakes consumers, and then trims the oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
 --          index; or INDEX.PLAIN_RUNS, -1: all its runs without operations
@@ -51,6 +51,7 @@
 -- include release.lua
 -- include putback.lua
 -- include deadletters.lua
+-- include ended.lua
 -- include wake.lua
 -- include read.lua
 -- include operations.lua
@@ -125,6 +126,13 @@ for place = 1, tonumber(A.batches) do
     if batchExists then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
+      local id = string.sub(key, tonumber(A.beforeID) + 1)
+      if string.byte(record) == 115 then -- s
+        endedWell = endedWell and endedWell .. ' ' .. id or id
+      else
+        endedBadly = endedBadly and endedBadly .. ' ' .. id or id
+      end
+      endedKeep = math.max(endedKeep, tonumber(keep))
     end
   end
   local outcomes = tonumber(nextArg())
@@ -163,6 +171,7 @@ for place = 1, tonumber(A.batches) do
   end
 end
 
+-- include listended.lua
 for kind in pairs(woken) do
   wake(kind)
 end

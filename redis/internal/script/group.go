@@ -64,7 +64,7 @@ func ParseSendGroup(v any) (gone bool, err error) {
 // PendingKeys has the unique key only of a run that has one. The group that the run awaits may
 // have the same token, and be kept in the same queue.
 func PendingKeys(q *wire.QueueKeys, id, token string, unique ...string) []string {
-	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending, q.Moved(token + wire.GatheringOpens)}, unique...)
+	return append([]string{q.PendingRun(id), q.Owner(id), q.Record(id), q.Pending, q.Moved(token + wire.GatheringOpens), q.EndedFailed}, unique...)
 }
 
 // PendingMoved is the place of the key moved among those of pending.lua.

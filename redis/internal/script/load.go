@@ -25,8 +25,8 @@ type Scripts struct {
 	PutSchedule, DeleteSchedule, RestoreTick, Rewind, LastTicks, Schedules Script
 	Announce, Instances, Tally, Tallies                                    Script
 
-	SearchList, SearchSet, SearchBatches, SearchRecords, QueueInfo Script
-	EndRuns, RunNow, CancelRuns, FirstEntries                      Script
+	SearchList, SearchSet, SearchBatches, SearchRecords, SearchEnded, WhichExist, QueueInfo Script
+	EndRuns, RunNow, CancelRuns, FirstEntries                                               Script
 
 	AuditBatches, AuditBury, AuditCopy, AuditGroups, AuditOwners, AuditCounts, AuditTurns Script
 }
@@ -89,6 +89,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.SearchBatches, "searchbatches", nil, new(SearchBatchesArgs), !repairable},
 		{&s.SearchList, "searchlist", []string{"place"}, new(SearchListArgs), !repairable},
 		{&s.SearchRecords, "searchrecords", nil, new(SearchRecordsArgs), !repairable},
+		{&s.SearchEnded, "searchended", nil, new(SearchEndedArgs), !repairable},
 		{&s.SearchSet, "searchset", []string{"place"}, new(SearchSetArgs), !repairable},
 		{&s.Stage, "stage", StageKeys(q, wire.StageOpens), new(StageArgs), repairable},
 		{&s.FreeUnique, "freeunique", FreeUniqueKeys(q, "", ""), new(FreeUniqueArgs), repairable},
@@ -96,6 +97,7 @@ func (s *Scripts) list(q *wire.QueueKeys) []loading {
 		{&s.Spare, "spare", []string{q.Raised("")}, new(SpareArgs), !repairable},
 		{&s.Take, "take", TakeKeys(q, ""), new(TakeArgs), repairable},
 		{&s.Unstage, "unstage", UnstageKeys(q, wire.StageOpens), new(UnstageArgs), repairable},
+		{&s.WhichExist, "whichexist", nil, none, !repairable},
 		{&s.Watch, "watch", nil, new(WatchArgs), !repairable},
 	}
 }

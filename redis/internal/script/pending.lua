@@ -4,7 +4,7 @@
 -- doubt whether the members of the group are stored.
 --
 -- KEYS  pendingRun; id: the id's key; record; pending; moved: the run has come from an entry of
---       an outbox, which has the token; unique: only of a run that has a unique key
+--       an outbox, which has the token; ended: of failures; unique: only of a run that has a unique key
 -- ARGV  action: reserve, stay, drop or lose; token: of its entry; id: the run's; of reserve:
 --       value: of pendingRun; ownID: '1' if its id is its own; record: '' for none; of lose that of
 --       its end; keep: ms to keep them if neither stay nor drop follows, and of lose the record;
@@ -35,6 +35,9 @@ if A.action == 'lose' then
   end
   if redis.call('GETRANGE', K.record, 0, 13) == 'd9999999999999' then
     redis.call('SET', K.record, A.record, 'PX', A.keep)
+    if redis.pcall('LPUSH', K.ended, A.id) == 1 then
+      redis.pcall('PEXPIRE', K.ended, A.keep)
+    end
   end
   return 0
 end

@@ -1,5 +1,11 @@
 package script
 
+import (
+	"strings"
+
+	"github.com/taskgen/taskgen/redis/internal/resp"
+)
+
 // SearchListArgs are the named arguments of searchlist.lua. The anchors follow them.
 type SearchListArgs struct {
 	Toward, At, Behind int64
@@ -128,4 +134,58 @@ func ParseSearchRecords(v any) (records []ReadRecord) {
 		records = append(records, ReadRecord{stored, !ok})
 	}
 	return records
+}
+
+// SearchEndedArgs are the named arguments of searchended.lua.
+type SearchEndedArgs struct {
+	Last        string // "" to begin
+	At          int64
+	Most, Bytes int
+}
+
+// Append appends them in their order.
+func (a *SearchEndedArgs) Append(args []any) []any {
+	return append(args, a.Last, a.At, a.Most, a.Bytes)
+}
+
+// EndedEntries are entries of a list of runs that have ended, the latest first, or why it cannot be
+// read. An entry has the ids of one call, in the order of their ends.
+type EndedEntries struct {
+	At, Behind int64 // index of the last entry, and how many are behind it
+	Entries    [][]string
+	Err        error
+}
+
+// ParseSearchEnded parses the reply of searchended.lua. It can have fewer lists than keys.
+func ParseSearchEnded(v any) (lists []EndedEntries, err error) {
+	replies, _ := v.([]any)
+	for _, each := range replies {
+		if why, ok := each.(string); ok {
+			lists = append(lists, EndedEntries{Err: resp.Error(why)})
+			continue
+		}
+		reply, err := arrayOf("searchended", each, 3)
+		if err != nil {
+			return nil, err
+		}
+		list := EndedEntries{At: number(reply[0]), Behind: number(reply[1])}
+		for _, ids := range texts(reply[2]) {
+			list.Entries = append(list.Entries, strings.Fields(ids))
+		}
+		lists = append(lists, list)
+	}
+	return lists, nil
+}
+
+// ParseWhichExist parses the reply of whichexist.lua for so many keys.
+func ParseWhichExist(v any, keys int) ([]bool, error) {
+	reply, err := arrayOf("whichexist", v, keys)
+	if err != nil {
+		return nil, err
+	}
+	exist := make([]bool, keys)
+	for i, n := range reply {
+		exist[i] = number(n) == 1
+	}
+	return exist, nil
 }

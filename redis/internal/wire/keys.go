@@ -28,7 +28,9 @@ type QueueKeys struct {
 	Dead     string
 	Trimmed  string
 	Waiters  string
-	Ticks    string
+	// EndedSucceeded and EndedFailed list runs that have ended.
+	EndedSucceeded, EndedFailed string
+	Ticks                       string
 
 	Paused    string
 	Disabled  string
@@ -60,7 +62,11 @@ func NewQueueKeys(prefix, name string) QueueKeys {
 		Dead:     base + "dead",
 		Trimmed:  base + "trimmed",
 		Waiters:  base + "waiters",
-		Ticks:    base + "ticks",
+
+		EndedSucceeded: base + "ended:succeeded",
+		EndedFailed:    base + "ended:failed",
+
+		Ticks: base + "ticks",
 
 		Paused:    base + "paused",
 		Disabled:  base + "disabled",
@@ -177,7 +183,7 @@ func (q *QueueKeys) StoredRunOf(key, entry string) string {
 func (q *QueueKeys) All() []string {
 	return q.Keys(q.InFlight, q.Leases, q.Takes, q.Dead, q.Trimmed, q.Waiters, q.Ticks, q.Paused, q.Disabled,
 		q.Schedules, q.Changes, q.Deferred, q.Enabling, q.Outbox, q.Pending, q.Last, q.Stages, q.Staged,
-		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Limits)
+		q.Backlogs, q.Rounds, q.Policy, q.Recheck, q.Running, q.Starts, q.Rates, q.Limits, q.EndedSucceeded, q.EndedFailed)
 }
 
 // Unknown reports whether this version does not know the purpose of a key of the queue.

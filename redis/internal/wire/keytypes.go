@@ -10,7 +10,7 @@ var KindsOfKeys = map[string]string{
 	"idle:io": "string", "idle:cpu": "string", "wake:io": "zset", "wake:cpu": "zset",
 	"watched:io": "list", "watched:cpu": "list",
 	"inflight": "inflight", "leases": "leases", "takes": "takes",
-	"dead": "list", "trimmed": "count", "waiters": "hash", "ticks": "hash",
+	"dead": "list", "trimmed": "count", "waiters": "hash", "ended:succeeded": "list", "ended:failed": "list", "ticks": "hash",
 	"schedules": "hash", "schedules:changes": "number",
 	"disabled": "set", "deferred": "zset", "enabling": "zset", "outbox": "list", "pending": "hash", "last": "hash",
 	"stages": "stages", "staged": "staged",

@@ -1,6 +1,6 @@
 -- Applies the outcomes of runs in operations. This is no script: it stands in scripts instead of
 -- the comment that includes it, behind clock.lua, backlogs.lua, release.lua, putback.lua,
--- deadletters.lua and read.lua. The script has A.beforeID. doc.go explains K, A and nextKey.
+-- deadletters.lua, ended.lua and read.lua. The script has A.beforeID. doc.go explains K, A and nextKey.
 --
 -- The operations of an outcome are a string of letters. The keys and arguments of each follow
 -- in the order of the letters:
@@ -174,6 +174,17 @@ local function newOperations()
     if apply then
       redis.call('SET', key, record .. cancelFailure, 'PX', keep)
       noteWaiters(key)
+      local well, badly = endedWell, endedBadly
+      undoable(function()
+        endedWell, endedBadly = well, badly
+      end)
+      local id = string.sub(key, tonumber(A.beforeID) + 1)
+      if string.byte(record) == 115 then -- s
+        endedWell = well and well .. ' ' .. id or id
+      else
+        endedBadly = badly and badly .. ' ' .. id or id
+      end
+      endedKeep = math.max(endedKeep, tonumber(keep))
     end
   end
 
