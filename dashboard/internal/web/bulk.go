@@ -391,6 +391,6 @@ func (row *jobRow) addStays(s *bulk.Status) {
 			group.Refs = append(group.Refs, newRef(stay.ID, stay.Queue))
 		}
 	}
-	slices.SortStableFunc(row.Stays, func(a, b stayRow) int { return cmp.Compare(b.Count, a.Count) })
+	sortRows(row.Stays, func(a, b stayRow) int { return cmp.Compare(b.Count, a.Count) })
 	row.MoreStays = s.Stayed - len(s.Stays)
 }

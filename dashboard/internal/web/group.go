@@ -285,7 +285,7 @@ func (v *groupView) ofGroup(ctx context.Context, r *request, t *tree) error {
 		r.warn("The ends of the group's members cannot be read: %v", err)
 	}
 	v.Pending = known && v.Gathers == nil
-	slices.SortStableFunc(v.Members, func(a, b memberRow) int { return cmp.Compare(a.Place, b.Place) })
+	sortRows(v.Members, func(a, b memberRow) int { return cmp.Compare(a.Place, b.Place) })
 	switch {
 	case len(v.Members) > 0 || v.Gathers != nil:
 	case len(r.warnings) > 0:

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 
 	"github.com/taskgen/taskgen/dashboard/internal/access"
@@ -78,7 +77,7 @@ func limitsPage(ctx context.Context, r *request) (any, error) {
 			v.Fair = append(v.Fair, fairRow{q.Queue, rest})
 		}
 	}
-	slices.SortStableFunc(v.Rows, func(a, b heldRow) int { return cmp.Compare(b.Waiting, a.Waiting) })
+	sortRows(v.Rows, func(a, b heldRow) int { return cmp.Compare(b.Waiting, a.Waiting) })
 	v.Pager = cutPage(r, &v.Rows, limitsOnPage, "Limits")
 	v.addTasks(r, u)
 	if len(v.Rows) == 0 && len(v.Fair) == 0 {

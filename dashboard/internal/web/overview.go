@@ -3,7 +3,6 @@ package web
 import (
 	"context"
 	"fmt"
-	"slices"
 	"strconv"
 	"time"
 
@@ -66,7 +65,7 @@ func overviewPage(ctx context.Context, r *request) (any, error) {
 	}
 	v.countInstances(f)
 	v.addAlerts(f)
-	slices.SortStableFunc(v.Queues, queueSorts[0].compare)
+	sortRows(v.Queues, queueSorts[0].compare)
 	v.Queues = v.Queues[:min(len(v.Queues), topQueues)]
 	v.History = r.history(ctx, "", v.Known, r.wantedTallies(ctx))
 	v.addLateFailures()

@@ -3,7 +3,6 @@ package web
 import (
 	"cmp"
 	"context"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -133,7 +132,7 @@ func queuesPage(ctx context.Context, r *request) (any, error) {
 	for _, s := range queueSorts {
 		current := r.get("sort") == s.name
 		if current {
-			slices.SortStableFunc(v.Rows, s.compare)
+			sortRows(v.Rows, s.compare)
 		}
 		v.Sorts = append(v.Sorts, sortLink{s.title, r.with("sort", s.name, "from", ""), current})
 	}

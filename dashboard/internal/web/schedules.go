@@ -76,7 +76,7 @@ func schedulesPage(ctx context.Context, r *request) (any, error) {
 			found = append(found, s)
 		}
 	}
-	slices.SortStableFunc(found, func(a, b taskrt.ScheduleStatus) int { return boolFirst(a.Overdue, b.Overdue) })
+	sortRows(found, func(a, b taskrt.ScheduleStatus) int { return boolFirst(a.Overdue, b.Overdue) })
 	for _, only := range []struct{ name, title string }{{"", "All"}, {"overdue", "Overdue " + strconv.Itoa(v.Overdue)}, {"made", "Made at run time"}, {"disabled", "Disabled"}} {
 		v.Tabs = append(v.Tabs, sortLink{only.title, r.with("only", only.name, "from", ""), v.Only == only.name})
 	}

@@ -166,7 +166,7 @@ func tasksPage(ctx context.Context, r *request) (any, error) {
 	}
 	slices.Sort(v.Tags)
 	v.Tags = slices.Compact(v.Tags)
-	slices.SortFunc(v.Rows, func(a, b taskRow) int { return cmp.Compare(a.Name, b.Name) })
+	sortRows(v.Rows, func(a, b taskRow) int { return cmp.Compare(a.Name, b.Name) })
 	switch {
 	case v.Known == 0:
 		v.Empty = &emptyView{Title: "This program has no tasks", Text: "A task is a Go function with a //task: comment. Give the generated tasks to the dashboard: dashboard.New(broker, config, tasks.Tasks())."}
