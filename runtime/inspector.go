@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -326,7 +327,7 @@ type HeldLimit struct {
 	// depends on none, or Task is.
 	Digest string
 	// Values are these values as JSON, in the order of the directive. It is nil if they are unknown,
-	// as if none of the runs that wait can be read or the task has secret parameters.
+	// as if none of the runs that wait can be read, or the limit depends on a secret parameter.
 	Values []json.RawMessage
 }
 
@@ -354,10 +355,23 @@ func (i *Inspector) heldLimit(info broker.LimitInfo) HeldLimit {
 	if t != nil {
 		h.Task = t.spec.Name // the key has its first name
 	}
-	if t != nil && digest != "" && info.Run != nil && len(t.spec.Secrets) == 0 {
+	if t != nil && digest != "" && info.Run != nil && !t.limitHides(rate) {
 		h.Values = t.shownValues(info.Run.Payload, rate, digest)
 	}
 	return h
+}
+
+// limitHides reports whether a limit depends on a secret parameter, or may.
+func (t *Task) limitHides(rate bool) bool {
+	paths := t.spec.By.Concurrency
+	if rate {
+		paths = t.spec.By.Rate
+	}
+	isSecret := func(path string) bool {
+		param, _, _ := strings.Cut(path, ".")
+		return slices.Contains(t.spec.Secrets, param)
+	}
+	return len(t.spec.Secrets) > 0 && (len(paths) == 0 || slices.ContainsFunc(paths, isSecret))
 }
 
 // shownValues returns the values of a payload that a limit depends on, nil if they do not have

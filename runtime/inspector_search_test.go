@@ -99,6 +99,32 @@ func TestASearchInOneQueueGoesOnInPages(t *testing.T) {
 	require.Equal(t, "q000", d.Queue)
 }
 
+// TestALimitOfASecretIsShownWithoutItsValue has a run wait for its tenant, and one for its card.
+func TestALimitOfASecretIsShownWithoutItsValue(t *testing.T) {
+	inspected(t, func(t *testing.T, ctx context.Context, b broker.Broker, i *taskrt.Inspector) {
+		for _, run := range [][2]string{{"acme", "4111"}, {"acme", "4222"}, {"other", "4111"}} {
+			_, err := tasks.QueueRecorderGuarded(ctx, run[0], run[1])
+			require.NoError(t, err)
+		}
+		s, err := b.(broker.Leaser).OpenSession(ctx, time.Minute)
+		require.NoError(t, err)
+		runs, err := s.Take(ctx, broker.Want{Queues: []string{"default"}, IO: 10})
+		require.NoError(t, err)
+		require.Len(t, runs, 1)
+		list, err := i.Queues(ctx, "default")
+		require.NoError(t, err)
+		require.Len(t, list.Queues[0].Limits, 2)
+		for _, l := range list.Queues[0].Limits {
+			require.Equal(t, "recorder_guarded", l.Task)
+			if l.Per > 0 {
+				require.Nil(t, l.Values, "those of a card")
+			} else {
+				require.Equal(t, []json.RawMessage{json.RawMessage(`"acme"`)}, l.Values)
+			}
+		}
+	})
+}
+
 // TestALimitIsShownWithItsTaskAndValues has runs of two tenants wait, of which one has only large
 // ones, and asks an inspector that knows the task, and one that does not.
 func TestALimitIsShownWithItsTaskAndValues(t *testing.T) {

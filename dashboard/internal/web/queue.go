@@ -117,7 +117,7 @@ func newLimitRow(l *taskrt.HeldLimit) limitRow {
 	}
 	row.Values = joinValues(l.Values)
 	if l.Values == nil && l.Digest != "" {
-		row.Values = "values not shown, digest " + l.Digest
+		row.Values = "one value, with the digest " + l.Digest
 	}
 	return row
 }

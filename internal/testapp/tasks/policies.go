@@ -41,6 +41,16 @@ func (r *Recorder) Limited(ctx context.Context, tenant string, n int) error {
 	return r.record(ctx, tenant)
 }
 
+// Guarded is Record, one at once for each tenant and one in an hour for each card.
+//
+//task:io
+//task:concurrency 1 by=tenant
+//task:rate 1/1h by=card
+//task:secret card
+func (r *Recorder) Guarded(ctx context.Context, tenant, card string) error {
+	return r.record(ctx, tenant)
+}
+
 // Rated is Record, three in a second.
 //
 //task:io

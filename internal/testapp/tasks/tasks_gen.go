@@ -68,6 +68,9 @@ func Tasks(recorder *Recorder) []taskrt.Task {
 		taskrt.Bind(recorderLimitedTask, func(ctx context.Context, p *RecorderLimitedParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Limited(ctx, p.Tenant, p.N)
 		}),
+		taskrt.Bind(recorderGuardedTask, func(ctx context.Context, p *RecorderGuardedParams) (taskrt.None, error) {
+			return taskrt.None{}, recorder.Guarded(ctx, p.Tenant, p.Card)
+		}),
 		taskrt.Bind(recorderRatedTask, func(ctx context.Context, p *RecorderRatedParams) (taskrt.None, error) {
 			return taskrt.None{}, recorder.Rated(ctx, p.Note)
 		}),
@@ -640,6 +643,37 @@ func HandleRecorderLimited(ctx context.Context, id string, opts ...taskrt.QueueO
 type RecorderLimitedParams struct {
 	Tenant string
 	N      int
+}
+
+// QueueRecorderGuarded queues [Recorder.Guarded]: it is Record, one at once for each tenant and one in an hour for each card.
+func QueueRecorderGuarded(ctx context.Context, tenant string, card string, opts ...taskrt.QueueOption) (*taskrt.Handle[taskrt.None], error) {
+	return taskrt.Queue(ctx, recorderGuardedTask, &RecorderGuardedParams{Tenant: tenant, Card: card}, opts...)
+}
+
+// QueueRecorderGuardedBatch queues a run of [Recorder.Guarded] for each of params, all or none.
+func QueueRecorderGuardedBatch(ctx context.Context, params []RecorderGuardedParams, opts ...taskrt.QueueOption) ([]*taskrt.Handle[taskrt.None], error) {
+	return taskrt.QueueBatch(ctx, recorderGuardedTask, params, opts...)
+}
+
+// CallRecorderGuarded is a run of [Recorder.Guarded] that is not queued yet; see [taskrt.Call].
+func CallRecorderGuarded(tenant string, card string) taskrt.Call[taskrt.None] {
+	return taskrt.NewCall(recorderGuardedTask, &RecorderGuardedParams{Tenant: tenant, Card: card})
+}
+
+// NextRecorderGuarded is a run of [Recorder.Guarded] that follows another, whose result is its tenant; see [taskrt.Next].
+func NextRecorderGuarded(card string) taskrt.Next[string, taskrt.None] {
+	return taskrt.NewNext[string](recorderGuardedTask, "tenant", &RecorderGuardedParams{Card: card})
+}
+
+// HandleRecorderGuarded returns the handle of a run of [Recorder.Guarded] by its id; see [taskrt.HandleOf].
+func HandleRecorderGuarded(ctx context.Context, id string, opts ...taskrt.QueueOption) *taskrt.Handle[taskrt.None] {
+	return taskrt.HandleOf(ctx, recorderGuardedTask, id, opts...)
+}
+
+// RecorderGuardedParams are the parameters of [Recorder.Guarded].
+type RecorderGuardedParams struct {
+	Tenant string
+	Card   string
 }
 
 // QueueRecorderRated queues [Recorder.Rated]: it is Record, three in a second.
@@ -2133,6 +2167,61 @@ func (p RecorderLimitedParams) EncodeMsgpack(e *msgpack.Encoder) error {
 }
 
 func (p *RecorderLimitedParams) DecodeMsgpack(d *msgpack.Decoder) error {
+	return codec.DecodeFrom(d, p)
+}
+
+// recorderGuardedTask defines [Recorder.Guarded].
+var recorderGuardedTask = &taskrt.Definition[RecorderGuardedParams, taskrt.None]{
+	Spec: taskrt.Spec{
+		Name:    "recorder_guarded",
+		Doc:     "Guarded is Record, one at once for each tenant and one in an hour for each card.",
+		Kind:    taskrt.IO,
+		Limit:   taskrt.Limit{Concurrency: 1, Rate: 1, Per: time.Hour},
+		By:      taskrt.KeyPaths{Concurrency: []string{"tenant"}, Rate: []string{"card"}},
+		Secrets: []string{"card"},
+		Params:  "tenant string, card string",
+	},
+	AppendParams: (*RecorderGuardedParams).AppendMsgpack,
+	ReadParams:   (*RecorderGuardedParams).ReadMsgpack,
+	Keys: taskrt.Keys[RecorderGuardedParams]{
+		Concurrency: func(p *RecorderGuardedParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Tenant)
+			return b
+		},
+		Rate: func(p *RecorderGuardedParams, b []byte) []byte {
+			b = codec.AppendString(b, p.Card)
+			return b
+		},
+	},
+}
+
+func (p *RecorderGuardedParams) AppendMsgpack(b []byte) ([]byte, error) {
+	b = append(slices.Grow(b, 25+len(p.Tenant)+len(p.Card)), "\x82\xa6tenant"...)
+	b = codec.AppendString(b, p.Tenant)
+	b = append(b, "\xa4card"...)
+	return codec.AppendString(b, p.Card), nil
+}
+
+func (p *RecorderGuardedParams) ReadMsgpack(r *codec.Reader) {
+	var seen uint64
+	for n := r.MapLen(); n > 0 && r.More(); n-- {
+		switch string(r.Key()) {
+		case "tenant":
+			p.Tenant = r.Once(&seen, 0).String()
+		case "card":
+			p.Card = r.Once(&seen, 1).String()
+		default:
+			r.Skip()
+		}
+	}
+	r.Require(seen, "tenant", "card")
+}
+
+func (p RecorderGuardedParams) EncodeMsgpack(e *msgpack.Encoder) error {
+	return codec.EncodeTo(e, &p)
+}
+
+func (p *RecorderGuardedParams) DecodeMsgpack(d *msgpack.Decoder) error {
 	return codec.DecodeFrom(d, p)
 }
 
