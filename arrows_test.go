@@ -42,6 +42,8 @@ func TestImportsGoOneWay(t *testing.T) {
 		"broker/memory":                {"broker"},
 		"redis":                        {"broker", "broker/maintenance", "codec", "internal/poison", "internal/urlaccess", "redis/internal/conn", "redis/internal/resp", "redis/internal/script", "redis/internal/wire"},
 
+		"sqlite": {"broker"},
+
 		"redis/internal/conn":         {"broker", "internal/backoff", "internal/suggest", "redis/internal/resp", "redis/internal/script"},
 		"redis/internal/script":       {"broker", "redis/internal/resp", "redis/internal/wire"},
 		"redis/internal/script/print": {"redis/internal/script"},
@@ -92,6 +94,7 @@ func TestImportsGoOneWay(t *testing.T) {
 	owners := map[string][]string{
 		"github.com/chromedp":                   nil, // drives the browser of tests
 		"github.com/dave/jennifer":              {"internal/render"},
+		"github.com/ncruces/go-sqlite3":         {"sqlite"},
 		"github.com/rogpeppe/go-internal":       {"cmd/taskgen"},
 		"golang.org/x/crypto":                   {"dashboard/internal/access"},
 		"golang.org/x/tools":                    {"internal/scan"},
