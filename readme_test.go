@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -57,7 +58,7 @@ func testShowsCompiledCode(t *testing.T, path string) {
 
 // TestLinksOfDocumentsLead: what the documents link to in the repository is there.
 func TestLinksOfDocumentsLead(t *testing.T) {
-	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md"} {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md", "docs/testing.md"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		links := regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]*))?\)`).FindAllStringSubmatch(string(text), -1)
@@ -83,7 +84,7 @@ func TestLinksOfDocumentsLead(t *testing.T) {
 // are there.
 func TestFilesOfDocumentsExist(t *testing.T) {
 	named := regexp.MustCompile("`((?:bench|broker|cmd|codec|docs|examples|internal|redis|runtime|testdata|tools)(?:/[\\w.-]+)*)`")
-	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md"} {
+	for _, path := range []string{"README.md", "CONTRIBUTING.md", "docs/guide.md", "docs/commands.md", "docs/operating.md", "docs/testing.md"} {
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for _, match := range named.FindAllStringSubmatch(string(text), -1) {
@@ -96,5 +97,30 @@ func TestFilesOfDocumentsExist(t *testing.T) {
 	for _, match := range regexp.MustCompile("`([a-z]+\\.lua)`").FindAllStringSubmatch(string(contributing), -1) {
 		_, err := os.Stat(filepath.Join("redis/internal/script", match[1]))
 		require.NoError(t, err)
+	}
+}
+
+// TestCodeOfTheTestingChapterIsRun: each line of its code is in the example, in that order.
+func TestCodeOfTheTestingChapterIsRun(t *testing.T) {
+	text, err := os.ReadFile("docs/testing.md")
+	require.NoError(t, err)
+	var example []string
+	for _, path := range []string{"examples/signup/tasks/tasks.go", "examples/signup/tasks/tasks_test.go"} {
+		source, err := os.ReadFile(path)
+		require.NoError(t, err)
+		for line := range strings.Lines(string(source)) {
+			example = append(example, strings.TrimSpace(line))
+		}
+	}
+	blocks := regexp.MustCompile("(?s)```go\n(.*?)```").FindAllStringSubmatch(string(text), -1)
+	require.NotEmpty(t, blocks)
+	for _, block := range blocks {
+		rest := example
+		for line := range strings.Lines(block[1]) {
+			line = strings.TrimSpace(line)
+			i := slices.Index(rest, line)
+			require.GreaterOrEqual(t, i, 0, "the example lacks this line, or has it elsewhere: %s", line)
+			rest = rest[i+1:]
+		}
 	}
 }

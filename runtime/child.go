@@ -164,7 +164,7 @@ func checkNotChild() error {
 
 // checkTestMain fails in a test binary whose children would run its tests.
 func checkTestMain(tasks taskSet) error {
-	if !tasks.has(CPU) || servesChildren.Load() || !subprocess.InTest() {
+	if !tasks.needsChildren() || servesChildren.Load() || !subprocess.InTest() {
 		return nil
 	}
 	return errors.New("its CPU-bound tasks run in children of this test binary, which has not called taskrt.ServeChild: " +

@@ -163,7 +163,7 @@ func (x *execution) execute(ctx context.Context) (answer, error) {
 		run = &gathered
 		x.secrets = x.task.secretsOf(payload)
 	}
-	if x.task.spec.Kind == IO {
+	if x.task.spec.Kind == IO || x.task.inProcess {
 		return x.task.run(ctx, run.Payload, memory)
 	}
 	run = withHeaders(run, x.headers())

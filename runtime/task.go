@@ -29,7 +29,9 @@ type Task struct {
 	encode       func(params any) ([]byte, error)
 	decode       func(payload []byte) (params any, err error)
 	decodeResult func(b []byte) (any, error)
+	encodeResult func(result any) ([]byte, error) // nil if it has none
 	hasResult    bool
+	inProcess    bool // no child process, whatever the kind
 	// applyPolicies sets the rules of a run from the task's policies and its payload.
 	applyPolicies func(run *broker.TaskRun) error
 	// limitValues appends the values of the parameters of a payload that its limits depend on: of
@@ -79,6 +81,16 @@ func BindCall[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) 
 // bind makes a task whose parameters fn gets decoded.
 func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (answer, error)) Task {
 	var readers sync.Pool
+	var encodeResult func(result any) ([]byte, error)
+	if d.AppendResult != nil {
+		encodeResult = func(result any) ([]byte, error) {
+			r, ok := result.(R)
+			if !ok {
+				return nil, fmt.Errorf("the result is a %T", result)
+			}
+			return d.AppendResult(nil, &r)
+		}
+	}
 	spec := d.Spec.withDefaults()
 	spec.noParams = spec.Params == "" && hasNoParams[P]()
 	return Task{
@@ -96,7 +108,8 @@ func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (ans
 			}
 			return fn(ctx, p)
 		},
-		hasResult: d.AppendResult != nil,
+		hasResult:    d.AppendResult != nil,
+		encodeResult: encodeResult,
 		applyPolicies: func(run *broker.TaskRun) error {
 			p := new(P)
 			if err := d.decodeParams(new(codec.Reader), run.Payload, 0, p); err != nil {
@@ -128,6 +141,35 @@ func bind[P, R any](d *Definition[P, R], fn func(ctx context.Context, p *P) (ans
 			return result, err
 		},
 	}
+}
+
+// WithFunc returns the task with another function, for tests. Its parameters pass through the
+// codec before fn gets them, as a pointer that [Task.NewParams] returns, and so does its result.
+func (t Task) WithFunc(fn func(ctx context.Context, params any) (result any, err error)) Task {
+	decode, encode, name := t.decode, t.encodeResult, t.spec.Name
+	t.run = func(ctx context.Context, payload []byte, _ int) (answer, error) {
+		params, err := decode(payload)
+		if err != nil {
+			return answer{}, err
+		}
+		result, err := fn(ctx, params)
+		if err != nil || encode == nil {
+			return answer{}, err
+		}
+		b, err := encode(result)
+		if err != nil {
+			return answer{}, Permanent(fmt.Errorf("encode result of task %s: %w", name, err))
+		}
+		return answer{result: b}, nil
+	}
+	return t
+}
+
+// InProcess returns a cpu task that runs in the process of the consumer, for tests: it has no
+// memory cap and no environment of its own, and is not killed at its timeout.
+func (t Task) InProcess() Task {
+	t.inProcess = true
+	return t
 }
 
 // Param is a parameter of a task.
@@ -250,9 +292,9 @@ func summary(t *Task) string {
 	return strings.Join(strings.Fields(first), " ")
 }
 
-// has reports whether there is a task of that kind.
-func (s taskSet) has(kind Kind) bool {
-	return slices.ContainsFunc(s.list, func(t *Task) bool { return t.spec.Kind == kind })
+// needsChildren reports whether a task runs in child processes.
+func (s taskSet) needsChildren() bool {
+	return slices.ContainsFunc(s.list, func(t *Task) bool { return t.spec.Kind == CPU && !t.inProcess })
 }
 
 // secretsOf returns the secrets of a run with a payload, nil if its task has no secret

@@ -13,8 +13,8 @@ import (
 	"github.com/taskgen/taskgen/internal/taskgen"
 )
 
-// addClients adds to the result the client packages that go:generate lines of its
-// packages write, so that -check and -diff cover them too.
+// addClients adds to the result the client packages and test kits that go:generate lines of
+// its packages write, so that -check and -diff cover them too.
 func addClients(ctx context.Context, opts options, result *taskgen.Result) error {
 	for _, dir := range result.Dirs {
 		lines, err := generateLines(dir)
@@ -23,7 +23,15 @@ func addClients(ctx context.Context, opts options, result *taskgen.Result) error
 		}
 		for _, args := range lines {
 			theirs, _, done := parse(append([]string{"-C", dir}, args...), io.Discard, io.Discard)
-			if done || theirs.client == nil || theirs.mode != write {
+			if done || theirs.mode != write {
+				continue
+			}
+			if theirs.tests {
+				if err := addTestKits(ctx, opts, theirs, result); err != nil {
+					return err
+				}
+			}
+			if theirs.client == nil {
 				continue
 			}
 			target := filepath.Join(theirs.client.Dir, taskgen.ClientName)
@@ -48,6 +56,26 @@ func addClient(ctx context.Context, opts, theirs options, target string, result 
 	for _, f := range made.Files {
 		if f.Target == target {
 			f.Path = shown(opts.dir, target)
+			result.Files = append(result.Files, f)
+		}
+	}
+	if len(result.Problems) == 0 {
+		result.Problems = append(result.Problems, made.Problems...)
+	}
+	return nil
+}
+
+// addTestKits adds the test kits that one go:generate line writes, and their problems if no
+// others are known.
+func addTestKits(ctx context.Context, opts, theirs options, result *taskgen.Result) error {
+	made, err := taskgen.Run(ctx, taskgen.Config{Dir: theirs.dir, Patterns: theirs.patterns, Tests: true})
+	if err != nil {
+		return &lineError{fmt.Errorf("check test kits, written by a go:generate line in %s: %w", shown(opts.dir, theirs.dir), err)}
+	}
+	for _, f := range made.Files {
+		if strings.HasSuffix(f.Target, taskgen.TestKitSuffix) &&
+			!slices.ContainsFunc(result.Files, func(g taskgen.File) bool { return g.Target == f.Target }) {
+			f.Path = shown(opts.dir, f.Target)
 			result.Files = append(result.Files, f)
 		}
 	}

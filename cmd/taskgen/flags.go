@@ -48,6 +48,7 @@ type options struct {
 	against  string
 	strict   bool
 	client   *taskgen.Client
+	tests    bool
 	patterns []string
 }
 
@@ -86,6 +87,7 @@ func (opts *options) declareFlags() *flagSet {
 	set.BoolVar(&opts.strict, "strict", false, "with -against: exit 1 if there are notes, too")
 	f.client = set.String("client", "", "also write a package to `dir` with the stubs of exported tasks, which imports none of the packages")
 	f.name = set.String("package", "", "with -client: the `name` of the package (default: the last element of dir)")
+	set.BoolVar(&opts.tests, "test", false, "also write the test kit of each package with exported tasks, a package that only tests\nimport: taskstest, in a folder of that name, for package tasks")
 	set.BoolVar(&opts.verbose, "v", false, "print each file that is written or removed")
 	set.BoolVar(&opts.version, "version", false, "print the version")
 	set.StringVar(&opts.dir, "C", "", "change to `dir` first")
@@ -156,6 +158,8 @@ func (opts *options) checkMode(modeFlag string, given map[string]bool) error {
 		return errors.New("-strict goes with -against")
 	case given["client"] && (opts.mode == list || opts.mode == compare):
 		return fmt.Errorf("%s and -client exclude each other", modeFlag)
+	case given["test"] && (opts.mode == list || opts.mode == compare):
+		return fmt.Errorf("%s and -test exclude each other", modeFlag)
 	case given["package"] && !given["client"]:
 		return errors.New("-package goes with -client")
 	}

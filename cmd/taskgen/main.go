@@ -12,6 +12,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
+	"strings"
 	"time"
 	_ "time/tzdata" // tz= must not depend on the machine's zones
 
@@ -71,9 +72,9 @@ func reportProblems(w io.Writer, opts options, result *taskgen.Result) (bad bool
 }
 
 // runGenerator runs the generator. For -check and -diff the result also has the clients
-// that the packages' go:generate lines write.
+// and test kits that the packages' go:generate lines write.
 func runGenerator(ctx context.Context, opts options, now func() time.Time) (*taskgen.Result, error) {
-	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client}
+	cfg := taskgen.Config{Dir: opts.dir, Patterns: opts.patterns, Against: opts.against, Client: opts.client, Tests: opts.tests}
 	if opts.mode == list {
 		cfg.Now = now()
 	}
@@ -134,8 +135,10 @@ func stale(w io.Writer, opts options, files []taskgen.File) int {
 			continue
 		}
 		command := "taskgen"
-		if filepath.Base(f.Target) == taskgen.ClientName && opts.client == nil {
-			command = "go generate" // its go:generate line names the directory
+		switch {
+		case filepath.Base(f.Target) == taskgen.ClientName && opts.client == nil,
+			strings.HasSuffix(f.Target, taskgen.TestKitSuffix) && !opts.tests:
+			command = "go generate" // a go:generate line has the flag
 		}
 		fmt.Fprintf(w, "%s is %s; run %s\n", f.Path, f.Change, command)
 		status = exitProblem

@@ -23,6 +23,7 @@ type Config struct {
 	Patterns []string // as for go list; defaults to "."
 	Against  string   // a git ref to compare with; empty: do not compare
 	Client   *Client  // a package of stubs to write too; nil: write none
+	Tests    bool     // write the packages' test kits too
 
 	Now time.Time // the time from which the catalogue explains schedules; zero: no explanations
 }
@@ -95,7 +96,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		return nil, err
 	}
 	scanned := scan.Config{Dir: cfg.Dir, Patterns: cfg.Patterns}
-	if cfg.Client == nil && cfg.Against == "" && scan.QuickSkip(scanned) {
+	if cfg.Client == nil && !cfg.Tests && cfg.Against == "" && scan.QuickSkip(scanned) {
 		return &Result{}, nil
 	}
 	packages, problems, err := scan.Scan(ctx, scanned)
@@ -143,9 +144,14 @@ func (r *Result) add(cfg Config, pkg *scan.Package) error {
 	return nil
 }
 
-// addOptional adds what cfg asks for beyond the outputs: a client, and a comparison with
-// a git ref.
+// addOptional adds what cfg asks for beyond the outputs: test kits, a client, and a comparison
+// with a git ref.
 func (r *Result) addOptional(ctx context.Context, cfg Config, packages []*scan.Package) error {
+	if cfg.Tests {
+		if err := r.addTestKits(cfg, packages); err != nil {
+			return err
+		}
+	}
 	if cfg.Client != nil {
 		if err := r.addClient(ctx, cfg, packages); err != nil {
 			return err
