@@ -7,7 +7,7 @@
 package taskgen
 
 //go:generate go tool taskgen ./examples/... ./internal/testapp/desk ./internal/testapp/tasks ./internal/testapp/trees ./internal/codectest
-//go:generate go tool taskgen -test ./examples/signup/tasks
+//go:generate go tool taskgen -test ./examples/signup/tasks ./examples/directory/tasks
 //go:generate go tool taskgen ./examples/deploys/testdata/before
 //go:generate go tool taskgen ./internal/testapp/skew/v1
 //go:generate go tool taskgen ./internal/testapp/skew/v2

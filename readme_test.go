@@ -100,12 +100,15 @@ func TestFilesOfDocumentsExist(t *testing.T) {
 	}
 }
 
-// TestCodeOfTheTestingChapterIsRun: each line of its code is in the example, in that order.
+// TestCodeOfTheTestingChapterIsRun: each line of its code is in the examples, in that order.
 func TestCodeOfTheTestingChapterIsRun(t *testing.T) {
 	text, err := os.ReadFile("docs/testing.md")
 	require.NoError(t, err)
 	var example []string
-	for _, path := range []string{"examples/signup/tasks/tasks.go", "examples/signup/tasks/tasks_test.go"} {
+	for _, path := range []string{
+		"examples/signup/tasks/tasks.go", "examples/signup/tasks/tasks_test.go",
+		"examples/directory/tasks/tasks.go", "examples/directory/main.go", "examples/directory/tasks/tasks_test.go",
+	} {
 		source, err := os.ReadFile(path)
 		require.NoError(t, err)
 		for line := range strings.Lines(string(source)) {

@@ -42,6 +42,30 @@ func ServeChild(sets ...[]taskrt.Task) struct{} {
 	return struct{}{}
 }
 
+// ServeChildAfter is as [ServeChild], but calls start before the first run of a child: give it
+// the Start of taskapp.App. Its error is that of the run.
+func ServeChildAfter(start func(ctx context.Context) error, sets ...[]taskrt.Task) struct{} {
+	var once sync.Once
+	var err error
+	opened := func(next taskrt.Handler) taskrt.Handler {
+		return func(ctx context.Context, run *taskrt.Run) error {
+			once.Do(func() { err = start(context.WithoutCancel(ctx)) })
+			if err != nil {
+				return fmt.Errorf("start: %w", err)
+			}
+			return next(ctx, run)
+		}
+	}
+	taskrt.ChildConfig{Middleware: []taskrt.Middleware{opened}}.ServeChild(sets...)
+	return struct{}{}
+}
+
+// Start has [New] call a function that opens what tasks need, such as the Start of taskapp.App,
+// with the kit's context. An error fails the test.
+func Start(start func(ctx context.Context) error) Option {
+	return func(k *Kit) { k.start = start }
+}
+
 // Kit is an application's tasks in a test. Its methods are called by one goroutine; its
 // context may be used by many.
 type Kit struct {
@@ -54,6 +78,7 @@ type Kit struct {
 	middleware    []taskrt.Middleware
 	allowFailures bool
 	children      bool
+	start         func(ctx context.Context) error
 
 	mu       sync.Mutex
 	replaced map[string]func(ctx context.Context, params any) (any, error)
@@ -87,6 +112,11 @@ func New(t testing.TB, tasks []taskrt.Task, opts ...Option) *Kit {
 		}
 		_ = k.broker.Close() // returns nil
 	})
+	if k.start != nil {
+		if err := k.start(k.ctx); err != nil {
+			t.Fatalf("tasktest: start: %v", err)
+		}
+	}
 	return k
 }
 
