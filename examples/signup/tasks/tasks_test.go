@@ -179,3 +179,28 @@ func TestAThousandTests(t *testing.T) {
 		})
 	}
 }
+
+func TestRunsPassThroughPoliciesMiddlewareAndChains(t *testing.T) {
+	var seen []string
+	q := taskstest.New(t, tasktest.Middleware(func(next taskrt.Handler) taskrt.Handler {
+		return func(ctx context.Context, run *taskrt.Run) error {
+			seen = append(seen, run.Task)
+			return next(ctx, run)
+		}
+	}))
+	_, err := tasks.QueueRemind(q.Context(), "ada", taskrt.Delay(time.Hour))
+	require.NoError(t, err)
+	_, err = tasks.QueueRemind(q.Context(), "ada", taskrt.Delay(time.Hour))
+	require.ErrorIs(t, err, taskrt.ErrDuplicate)
+	require.Len(t, q.Remind.Runs(t), 1)
+
+	h, err := taskrt.Then(tasks.CallCount("welcome"), tasks.NextDraw()).Queue(q.Context())
+	require.NoError(t, err)
+	q.Draw.NotQueued(t)
+	q.Drain(t)
+	q.Draw.Queued(t, tasks.DrawParams{Points: 7})
+	points, err := h.Wait(q.Context())
+	require.NoError(t, err)
+	require.Equal(t, 49, points)
+	require.Equal(t, []string{"count", "draw"}, seen)
+}
