@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/taskgen/taskgen/broker"
+	"github.com/taskgen/taskgen/internal/ulid"
 	"github.com/taskgen/taskgen/redis"
 )
 
@@ -424,4 +425,38 @@ func TestASearchSkipsAKeyOfAWrongType(t *testing.T) {
 	require.NoError(t, client.Set(t.Context(), prefix(t)+":{q}:dead", "no list", 0).Err())
 	_, err = b.FindDead(t.Context(), "q", broker.DeadSearch{})
 	require.ErrorContains(t, err, prefix(t)+":{q}:dead")
+}
+
+// TestTheListOfThoseThatHaveEndedOutlivesEachRecord has runs end that are kept for different times, the
+// last of them shortly before the list expires.
+func TestTheListOfThoseThatHaveEndedOutlivesEachRecord(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	end := func(keep time.Duration, fail bool) {
+		t.Helper()
+		r := run(ulid.New(time.Now()), "q")
+		r.Keep = keep
+		require.NoError(t, b.QueueTasks(t.Context(), r))
+		o := succeeded(takeAll(t, s, "q", 1))
+		if fail {
+			o[0].Verdict, o[0].Failure = broker.Dead, &broker.Failure{Kind: broker.FailureFailed, Message: "no"}
+		}
+		_, err := s.Finish(t.Context(), o...)
+		require.NoError(t, err)
+	}
+	for key, fail := range map[string]bool{"ended:succeeded": false, "ended:failed": true} {
+		key = prefix(t) + ":{q}:" + key
+		end(10*time.Second, fail)
+		expires := c.PTTL(t.Context(), key).Val()
+		require.Greater(t, expires, 10*time.Second)
+		end(time.Hour, fail)
+		require.Greater(t, c.PTTL(t.Context(), key).Val(), time.Hour, "the second of two runs is kept for longer")
+		end(10*time.Second, fail)
+		require.Greater(t, c.PTTL(t.Context(), key).Val(), time.Hour, "the last is kept for less")
+		require.NoError(t, c.PExpire(t.Context(), key, 30*time.Minute).Err())
+		end(time.Hour, fail)
+		require.Greater(t, c.PTTL(t.Context(), key).Val(), time.Hour, "time has passed")
+		require.EqualValues(t, 4, c.LLen(t.Context(), key).Val())
+	}
 }

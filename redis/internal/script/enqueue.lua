@@ -61,6 +61,7 @@
 -- include tick.lua
 -- include backlogs.lua
 -- include readylists.lua
+-- include addended.lua
 -- include wake.lua
 -- include read.lua
 local token -- of the call in hand
@@ -243,9 +244,7 @@ local function recordSkipped(key, spec, status)
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
     local by = status == 1 and id or status[2]
     redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
-    if redis.pcall('LPUSH', K.ended, id) == 1 then
-      redis.pcall('PEXPIRE', K.ended, ms)
-    end
+    addEnded(K.ended, id, tonumber(ms))
   end
 end
 

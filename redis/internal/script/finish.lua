@@ -105,8 +105,9 @@ local function applyOutcomes(n, place, batch, bitmap, batchExists, complete, som
   return applied, failed
 end
 
--- Without outcomes with operations the loop makes no function and no table: each would cost every
--- call.
+-- Without outcomes with operations and without records the loop makes no function and no table:
+-- each would cost every call.
+local recordOpens, keptBefore -- what was read of the record before
 for place = 1, tonumber(A.batches) do
   local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
   local plain = nextArg() -- the bitmap of the runs without operations
@@ -126,13 +127,19 @@ for place = 1, tonumber(A.batches) do
     if batchExists then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
-      local id = string.sub(key, tonumber(A.beforeID) + 1)
+      local ids
       if string.byte(record) == 115 then -- s
-        endedWell = endedWell and endedWell .. ' ' .. id or id
+        endedWell = endedWell or {}
+        ids = endedWell
       else
-        endedBadly = endedBadly and endedBadly .. ' ' .. id or id
+        endedBadly = endedBadly or {}
+        ids = endedBadly
       end
-      endedKeep = math.max(endedKeep, tonumber(keep))
+      recordOpens = recordOpens or tonumber(A.beforeID)
+      ids[#ids + 1] = string.sub(key, recordOpens + 1)
+      if keep ~= keptBefore then
+        keptBefore, endedKeep = keep, math.max(endedKeep, tonumber(keep))
+      end
     end
   end
   local outcomes = tonumber(nextArg())

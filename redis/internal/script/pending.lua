@@ -17,6 +17,7 @@
 --         a text: the id of the live run that has the unique key
 -- lose is for a run whose pendingRun is gone. It frees what the run still holds, and ends its
 -- record if that says that the run is pending.
+-- include addended.lua
 local mine = redis.call('GET', K.pendingRun)
 local other = mine and string.sub(mine, 1, 16) ~= A.token
 local owner = redis.call('GET', K.id)
@@ -35,9 +36,7 @@ if A.action == 'lose' then
   end
   if redis.call('GETRANGE', K.record, 0, 13) == 'd9999999999999' then
     redis.call('SET', K.record, A.record, 'PX', A.keep)
-    if redis.pcall('LPUSH', K.ended, A.id) == 1 then
-      redis.pcall('PEXPIRE', K.ended, A.keep)
-    end
+    addEnded(K.ended, A.id, tonumber(A.keep))
   end
   return 0
 end

@@ -2,6 +2,7 @@
 -- Says which keys exist.
 --
 -- KEYS  any
+-- ARGV  none
 -- Returns for each key 1 if it exists, else 0.
 local found = {}
 for i, key in ipairs(KEYS) do

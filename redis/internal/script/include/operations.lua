@@ -174,16 +174,18 @@ local function newOperations()
     if apply then
       redis.call('SET', key, record .. cancelFailure, 'PX', keep)
       noteWaiters(key)
-      local well, badly = endedWell, endedBadly
-      undoable(function()
-        endedWell, endedBadly = well, badly
-      end)
-      local id = string.sub(key, tonumber(A.beforeID) + 1)
+      local ids
       if string.byte(record) == 115 then -- s
-        endedWell = well and well .. ' ' .. id or id
+        endedWell = endedWell or {}
+        ids = endedWell
       else
-        endedBadly = badly and badly .. ' ' .. id or id
+        endedBadly = endedBadly or {}
+        ids = endedBadly
       end
+      ids[#ids + 1] = string.sub(key, tonumber(A.beforeID) + 1)
+      undoable(function()
+        ids[#ids] = nil
+      end)
       endedKeep = math.max(endedKeep, tonumber(keep))
     end
   end
