@@ -187,11 +187,19 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 	return lengths, nil
 }
 
-func (b *Broker) lengths(ctx context.Context) (_ map[string]int64, err error) {
+// open returns [broker.ErrClosed] after Close.
+func (b *Broker) open() error {
 	select {
 	case <-b.writer.stop:
-		return nil, broker.ErrClosed
+		return broker.ErrClosed
 	default:
+		return nil
+	}
+}
+
+func (b *Broker) lengths(ctx context.Context) (_ map[string]int64, err error) {
+	if err := b.open(); err != nil {
+		return nil, err
 	}
 	rows, err := b.db.QueryContext(ctx, "SELECT name, waiting FROM taskgen_queues")
 	if err != nil {

@@ -45,3 +45,11 @@ CREATE TABLE taskgen_lost (
 	delivery INTEGER NOT NULL,
 	PRIMARY KEY (session, delivery)
 ) WITHOUT ROWID;
+
+-- The ticks claimed last, by the name of the task.
+CREATE TABLE taskgen_ticks (
+	queue TEXT NOT NULL,
+	name  TEXT NOT NULL,
+	at    INTEGER NOT NULL,
+	PRIMARY KEY (queue, name)
+) WITHOUT ROWID;

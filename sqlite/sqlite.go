@@ -32,8 +32,8 @@ type Config struct {
 	Logger *slog.Logger // of stored runs that cannot be read. Defaults to slog's default logger.
 }
 
-// Broker is a [broker.Broker] and a [broker.Leaser] in an SQLite file. Its methods may be
-// called concurrently.
+// Broker is a [broker.Broker], [broker.Leaser], [broker.Ticks] and [broker.Clock] in an SQLite
+// file. Its methods may be called concurrently.
 type Broker struct {
 	db     *sql.DB
 	owned  bool // Close closes db
