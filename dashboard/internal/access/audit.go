@@ -2,13 +2,18 @@ package access
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"slices"
+	"strings"
 	"sync"
 )
 
-// maxLogged is how many ids an audit line has.
-const maxLogged = 100
+const (
+	maxLogged = 100 // ids of an audit line
+	maxText   = 512 // bytes of each text of it: a request of 8 MB may not become a line of 8 MB
+)
 
 // Entry is the audit line of a request that may write. Its methods may be called
 // concurrently, and do nothing for nil.
@@ -73,21 +78,38 @@ func (g *Guard) audit(r *http.Request, u *User, e *Entry, status int) {
 	case status >= http.StatusBadRequest:
 		outcome, level = "refused", slog.LevelWarn
 	}
-	args := []any{"user", u.Name, "action", e.action, "outcome", outcome, "status", status, "method", r.Method, "path", r.URL.Path, "remote", r.RemoteAddr}
+	args := []any{"user", u.Name, "action", e.action, "outcome", outcome, "status", status, "method", r.Method, "path", cut(r.URL.Path), "remote", r.RemoteAddr}
 	if e.task != "" {
-		args = append(args, "task", e.task)
+		args = append(args, "task", cut(e.task))
 	}
 	if len(e.ids) > 0 {
-		args = append(args, "ids", e.ids[:min(len(e.ids), maxLogged)])
+		ids := slices.Clone(e.ids[:min(len(e.ids), maxLogged)])
+		for i := range ids {
+			ids[i] = cut(ids[i])
+		}
+		args = append(args, "ids", ids)
 	}
 	if len(e.ids) > maxLogged {
 		args = append(args, "ids_in_all", len(e.ids))
 	}
-	args = append(args, e.more...)
+	for _, value := range e.more {
+		if text, ok := value.(string); ok {
+			value = cut(text)
+		}
+		args = append(args, value)
+	}
 	if e.err != nil {
-		args = append(args, "error", e.err)
+		args = append(args, "error", cut(e.err.Error()))
 	}
 	g.Logger.Log(context.WithoutCancel(r.Context()), level, "dashboard write", args...)
+}
+
+// cut returns the beginning of a text, and how long it was.
+func cut(text string) string {
+	if len(text) <= maxText {
+		return text
+	}
+	return fmt.Sprintf("%s… (%d bytes)", strings.ToValidUTF8(text[:maxText], ""), len(text))
 }
 
 // statusWriter remembers the status of a reply.

@@ -192,6 +192,24 @@ func TestAWriteIsOneAuditLine(t *testing.T) {
 	require.Contains(t, log.String(), "outcome=refused")
 }
 
+// TestAnAuditLineIsBounded fills all texts of a line: a request may have 8 MB of them.
+func TestAnAuditLineIsBounded(t *testing.T) {
+	var log bytes.Buffer
+	long := strings.Repeat("é", 1<<19)
+	g := NewGuard(GuardConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
+	h := g.Wrap(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		e := EntryOf(r.Context())
+		e.Set(Cancel, long, long, "r2")
+		e.Add("filter", long, "count", 3)
+		e.Fail(errors.New(long))
+	}))
+	do(h, local("POST", "/"+strings.Repeat("a", maxURL-10)))
+	require.Less(t, log.Len(), 5000)
+	require.Contains(t, log.String(), "(1048576 bytes)")
+	require.Contains(t, log.String(), "r2")
+	require.Contains(t, log.String(), "count=3")
+}
+
 func TestAPanicIsAnAuditLine(t *testing.T) {
 	var log bytes.Buffer
 	g := NewGuard(GuardConfig{Logger: slog.New(slog.NewTextHandler(&log, nil))})
