@@ -3,8 +3,10 @@ package api
 import (
 	"context"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"net/url"
+	"runtime"
 	"strings"
 	"testing"
 
@@ -143,6 +145,27 @@ func TestABatchIsQueuedWholeOrNotAtAll(t *testing.T) {
 	a = s.want(409, "duplicate", "POST", "/tasks/recorder_once/runs:batch", `[{"note":"n","n":1},{"note":"n","n":2}]`)
 	require.NotEmpty(t, a.json["duplicates"], a.text)
 	require.Equal(t, int64(2), s.length())
+}
+
+// TestALargeBatchIsRefusedAtItsBound has as many elements as fit into a body, each of which
+// would take fifty times its size.
+func TestALargeBatchIsRefusedAtItsBound(t *testing.T) {
+	s := newSite(t, nil, nil)
+	s.want(413, "too-large", "POST", "/tasks/echo/runs:batch", "["+strings.Repeat("0,", broker.MaxRuns)+"0]")
+	for _, body := range []string{"null", "[0", "[0]]", "[0] 1", "[,]", "", " "} {
+		_, err := elements([]byte(body))
+		require.Error(t, err, body)
+	}
+	all, err := elements([]byte(" [1, {\"a\":[2]} ,null]\n"))
+	require.NoError(t, err)
+	require.Equal(t, []json.RawMessage{json.RawMessage("1"), json.RawMessage(`{"a":[2]}`), json.RawMessage("null")}, all)
+	large := []byte("[" + strings.Repeat("0,", maxBody/2-2) + "0]")
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	_, err = elements(large)
+	runtime.ReadMemStats(&after)
+	require.Error(t, err)
+	require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(6*maxBody))
 }
 
 func TestRefusalsOfRequests(t *testing.T) {

@@ -261,12 +261,9 @@ func (a *API) payloads(req *http.Request, t taskrt.Task) ([][]byte, error) {
 	if media == mediaMsgpack {
 		return msgpackPayloads(t, b)
 	}
-	var all []json.RawMessage
-	if err := json.Unmarshal(b, &all); err != nil {
-		return nil, invalid("the body is no JSON array of the parameters of runs")
-	}
-	if len(all) > broker.MaxRuns {
-		return nil, &codedError{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a batch has at most %d runs", broker.MaxRuns)}
+	all, err := elements(b)
+	if err != nil {
+		return nil, err
 	}
 	payloads := make([][]byte, len(all))
 	for i, one := range all {
@@ -275,6 +272,29 @@ func (a *API) payloads(req *http.Request, t taskrt.Task) ([][]byte, error) {
 		}
 	}
 	return payloads, nil
+}
+
+// elements splits a JSON array. It stops at the bound: an array of so many zeros as fit into a
+// body would take fifty times as much memory.
+func elements(b []byte) (all []json.RawMessage, err error) {
+	if !json.Valid(b) || !bytes.HasPrefix(bytes.TrimLeft(b, " \t\r\n"), []byte("[")) {
+		return nil, invalid("the body is no JSON array of the parameters of runs")
+	}
+	in := json.NewDecoder(bytes.NewReader(b))
+	if _, err := in.Token(); err != nil {
+		return nil, invalid("the body is no JSON array of the parameters of runs")
+	}
+	for in.More() {
+		if len(all) == broker.MaxRuns {
+			return nil, &codedError{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a batch has at most %d runs", broker.MaxRuns)}
+		}
+		var one json.RawMessage
+		if err := in.Decode(&one); err != nil {
+			return nil, invalid("the body is no JSON array of the parameters of runs")
+		}
+		all = append(all, one)
+	}
+	return all, nil
 }
 
 // msgpackPayloads splits a MessagePack array.
