@@ -46,7 +46,7 @@ type API struct {
 	byName  map[string]taskrt.Task // aliases included
 	forms   jsonform.Forms
 	keys    keyLocks
-	streams chan struct{} // one for each stream of events that is open
+	streams *access.Streams // of events that are open
 	fleet   look[[]queueView]
 	routes  []route
 	docs    [2]func() ([]byte, error) // OpenAPI, AsyncAPI; of all tasks
@@ -54,7 +54,7 @@ type API struct {
 
 // New returns a handler of all paths below [Base].
 func New(cfg Config) http.Handler {
-	a := &API{Config: cfg, byName: make(map[string]taskrt.Task), streams: make(chan struct{}, maxStreams), routes: routes}
+	a := &API{Config: cfg, byName: make(map[string]taskrt.Task), streams: access.NewStreams(maxStreams, streamsOfUser), routes: routes}
 	for _, t := range cfg.Tasks {
 		for _, name := range append([]string{t.Name()}, t.Spec().Aliases...) {
 			a.byName[name] = t

@@ -16,11 +16,12 @@ import (
 )
 
 const (
-	maxStreams  = 200 // streams of events at once
-	maxWatched  = 20  // runs that one stream watches
-	streamWrite = 20 * time.Second
-	streamQuiet = 15 * time.Second // after which a comment keeps proxies from closing the stream
-	streamMost  = time.Hour        // after which the client connects again, and its access is checked
+	maxStreams    = 200 // streams of events at once
+	streamsOfUser = 100 // of one user
+	maxWatched    = 20  // runs that one stream watches
+	streamWrite   = 20 * time.Second
+	streamQuiet   = 15 * time.Second // after which a comment keeps proxies from closing the stream
+	streamMost    = time.Hour        // after which the client connects again, and its access is checked
 )
 
 // stream is a stream of events to one client.
@@ -75,12 +76,11 @@ func (a *API) events(w http.ResponseWriter, req *http.Request) (any, error) {
 	if err != nil {
 		return nil, err
 	}
-	select {
-	case a.streams <- struct{}{}:
-		defer func() { <-a.streams }()
-	default:
-		return nil, &codedError{http.StatusTooManyRequests, "too-many-requests", fmt.Sprintf("%d streams of events are open, which is as many as may", maxStreams)}
+	leave, ok := a.streams.Enter(access.UserOf(req.Context()))
+	if !ok {
+		return nil, &codedError{http.StatusTooManyRequests, "too-many-requests", fmt.Sprintf("as many streams of events are open as may: %d of one user, and %d of all", streamsOfUser, maxStreams)}
 	}
+	defer leave()
 	ctx, cancel := context.WithTimeout(req.Context(), streamMost)
 	defer cancel()
 	s := &stream{w: w, extend: access.Stream(w, streamWrite), last: make(map[string][]byte)}
@@ -91,7 +91,7 @@ func (a *API) events(w http.ResponseWriter, req *http.Request) (any, error) {
 	}
 	look := func() (bool, error) { return a.sendQueues(ctx, s, req, q.values["queue"]) }
 	if len(ids) > 0 {
-		look = func() (bool, error) { return a.sendRuns(ctx, s, runs) }
+		look = func() (bool, error) { return a.sendRuns(ctx, s, runs, mayRead(req)) }
 	}
 	follow(ctx, s, look)
 	return streamed{}, nil
@@ -175,7 +175,7 @@ func (a *API) watched(req *http.Request, ids []string, queue string) (runs []ref
 }
 
 // sendRuns sends the runs that have changed. It is done once all have ended.
-func (a *API) sendRuns(ctx context.Context, s *stream, runs []refView) (done bool, err error) {
+func (a *API) sendRuns(ctx context.Context, s *stream, runs []refView, sees func(task string) bool) (done bool, err error) {
 	records, ok := a.Broker.(broker.Records)
 	done = true
 	for _, run := range runs {
@@ -183,6 +183,9 @@ func (a *API) sendRuns(ctx context.Context, s *stream, runs []refView) (done boo
 			break
 		}
 		r, err := records.Record(ctx, run.Queue, run.ID)
+		if err == nil && !sees(r.Task) { // another run has the id by now
+			err = broker.ErrNoRecord
+		}
 		switch {
 		case errors.Is(err, broker.ErrNoRecord):
 			err = s.send("gone", run.Queue+" "+run.ID, run)

@@ -19,6 +19,9 @@ const (
 	streamFor = 10 * time.Minute // a stream goes on for so long; the browser opens another
 	beat      = 15 * time.Second // a comment is sent, so that proxies keep the connection open
 	writeTime = 10 * time.Second // of one event
+
+	mostViews   = 500 // streams and polls at once
+	viewsOfUser = 100 // of one user: pages that are followed take turns, so many slow down those of others
 )
 
 // events sends what changes of a page, for as long as somebody looks at it: events/?page= is
@@ -39,6 +42,13 @@ func (s *site) events(w http.ResponseWriter, r *http.Request) {
 	// Who may do the same sees the same.
 	key := fmt.Sprintf("%q %q %q\n%s?%s", user.Name, user.Actions(), user.Tasks(), strings.TrimPrefix(u.Path, "./"), u.Query().Encode())
 	w.Header().Set("Cache-Control", "no-store")
+	leave, ok := s.views.Enter(user)
+	if !ok {
+		w.Header().Set("Retry-After", "5")
+		http.Error(w, fmt.Sprintf("as many pages are followed as may: %d of one user, and %d of all", viewsOfUser, mostViews), http.StatusTooManyRequests)
+		return
+	}
+	defer leave()
 	if r.URL.Query().Get("poll") != "" {
 		s.poll(ctx, w, key)
 		return

@@ -52,3 +52,15 @@ func TestAPageIsFollowed(t *testing.T) {
 		get(t, newSite(t, b), "events?page="+page, http.StatusNotFound)
 	}
 }
+
+// TestPagesThatAreFollowedAreBounded has a user follow as many as one may.
+func TestPagesThatAreFollowedAreBounded(t *testing.T) {
+	h := newSite(t, newBroker(t)).(*testSite)
+	for range viewsOfUser {
+		leave, ok := h.views.Enter(h.user)
+		require.True(t, ok)
+		defer leave()
+	}
+	require.Contains(t, get(t, h, "events?page=queues", http.StatusTooManyRequests), "followed")
+	get(t, h, "events?poll=1&page=queues", http.StatusTooManyRequests)
+}

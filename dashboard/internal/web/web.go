@@ -95,6 +95,7 @@ type site struct {
 	assets map[string]asset
 	looks  looks
 	hub    *live.Hub
+	views  *access.Streams // those who follow a page
 	forms  jsonform.Forms
 	deads  *live.Keyed[string, *taskrt.DeadGroups] // by their filters
 }
@@ -122,6 +123,7 @@ func New(cfg Config) (http.Handler, error) {
 	s.looks = newLooks(cfg)
 	s.deads = newDeadGroups(s)
 	s.hub = live.NewHub(time.Second, s.liveParts)
+	s.views = access.NewStreams(mostViews, viewsOfUser)
 	return s, nil
 }
 
