@@ -12,7 +12,6 @@ import (
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/dashboard/internal/bulk"
-	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
 // change is the body of a request that changes all that match.
@@ -288,7 +287,7 @@ func (a *API) schedule(req *http.Request, queue, id string) (any, error) {
 	case s.At != "":
 		return nil, invalid("at fits no schedule: the rule says when; delay has runs due a while after each tick")
 	}
-	if err := a.checkOwner(ctx, t, queue, id); err != nil {
+	if err := a.checkOwner(ctx, queue, id); err != nil {
 		return nil, err
 	}
 	options, err := s.of(id)
@@ -315,7 +314,7 @@ func (a *API) schedule(req *http.Request, queue, id string) (any, error) {
 }
 
 // checkOwner refuses to replace the schedule of another task, which the user may not see.
-func (a *API) checkOwner(ctx context.Context, t taskrt.Task, queue, id string) error {
+func (a *API) checkOwner(ctx context.Context, queue, id string) error {
 	if id == "" || !access.UserOf(ctx).Restricted() {
 		return nil
 	}
@@ -323,9 +322,12 @@ func (a *API) checkOwner(ctx context.Context, t taskrt.Task, queue, id string) e
 	if err != nil {
 		return err
 	}
+	for _, s := range list.Skipped {
+		return s.Err // whose it is cannot be known
+	}
 	for _, s := range list.Schedules {
-		if s.ID == id && s.Task != t.Name() {
-			return access.Check(ctx, access.Schedule, s.Task)
+		if s.ID == id && !access.UserOf(ctx).Allows(access.Schedule, s.Task) {
+			return &codedError{http.StatusForbidden, "denied", "the queue has a schedule with this id that you may not change"}
 		}
 	}
 	return nil

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -171,7 +172,8 @@ func TestAUserOfSomeTasksSeesNoOthers(t *testing.T) {
 	a := s.want(200, "", "POST", "/jobs?wait=10s", `{"do":"cancel","filter":{"task":"half","ids":["echo-CANARY"]}}`, "X-As", "others")
 	require.Equal(t, float64(0), a.json["changed"])
 	require.Equal(t, float64(0), a.json["looked"], "it counts the runs of others")
-	s.want(403, "denied", "PUT", "/schedules/echo-CANARY", `{"task":"half","rule":"@every 1h","params":{"n":2}}`, "X-As", "others")
+	taken := s.want(403, "denied", "PUT", "/schedules/echo-CANARY", `{"task":"half","rule":"@every 1h","params":{"n":2}}`, "X-As", "others")
+	require.NotContains(t, strings.ReplaceAll(taken.text, "echo-CANARY", ""), "echo", "it names the task of others")
 	s.want(404, "no-schedule", "DELETE", "/schedules/echo-CANARY", "", "X-As", "others")
 	require.Equal(t, int64(2), s.length())
 }
@@ -235,6 +237,25 @@ func TestEvents(t *testing.T) {
 	require.Equal(t, "queues", queues.next(t, `"paused":false`))
 	s.want(200, "", "POST", "/queues/mail/pause", "")
 	require.Equal(t, "queues", queues.next(t, `"paused":true`))
+}
+
+// TestAStreamChecksEachLook has another run get the id while a user follows the first.
+func TestAStreamChecksEachLook(t *testing.T) {
+	s := newSite(t, nil, byHeader{})
+	s.want(201, "", "POST", "/tasks/echo/runs?delay=1h", `{"text":"CANARY","times":1}`, "X-As", "admin", "Idempotency-Key", "one")
+	s.want(404, "no-run", "GET", "/events?run=one", "", "X-As", "others")
+	for _, c := range []struct {
+		sees bool
+		want string
+	}{{true, "event: run"}, {false, "event: gone"}} {
+		w := httptest.NewRecorder()
+		out := &stream{w: w, extend: func() {}, last: make(map[string][]byte)}
+		a := &API{Config: Config{Broker: s.broker}, byName: map[string]taskrt.Task{}}
+		_, err := a.sendRuns(t.Context(), out, []refView{{"one", "default"}}, func(string) bool { return c.sees })
+		require.NoError(t, err)
+		require.Contains(t, w.Body.String(), c.want)
+		require.Equal(t, c.sees, strings.Contains(w.Body.String(), `"echo"`), w.Body)
+	}
 }
 
 // events are those of a stream.

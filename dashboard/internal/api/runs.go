@@ -191,7 +191,10 @@ func (a *API) await(ctx context.Context, req *http.Request, d *taskrt.RunDetail)
 	case err != nil && ctx.Err() == nil:
 		return nil, err
 	}
-	return a.Inspector.Run(req.Context(), d.ID, d.Queue)
+	if d, err = a.find(req, d.ID, []string{d.Queue}); err != nil { // another run may have the id by now
+		return nil, err
+	}
+	return d, access.Check(req.Context(), access.Read, d.Task)
 }
 
 // cancelled is a run that was cancelled.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/dashboard/internal/access"
@@ -81,6 +82,11 @@ func (s *site) checkRun(ctx context.Context, action access.Action, run broker.Ru
 	if err != nil {
 		return err
 	}
+	if !access.UserOf(ctx).Allows(action, d.Task) {
+		if err := readableRun(ctx, d.Task); err != nil { // the refusal would name its task
+			return err
+		}
+	}
 	return access.Check(ctx, action, d.Task)
 }
 
@@ -89,10 +95,18 @@ func (s *site) runDetail(ctx context.Context, run broker.RunRef) (*taskrt.RunDet
 	if err := checkRef(run); err != nil {
 		return nil, err
 	}
-	if run.Queue == "" {
-		return s.Inspector.Run(ctx, run.ID)
+	if run.Queue != "" {
+		return s.Inspector.Run(ctx, run.ID, run.Queue)
 	}
-	return s.Inspector.Run(ctx, run.ID, run.Queue)
+	d, err := s.Inspector.Run(ctx, run.ID)
+	var ambiguous *taskrt.AmbiguousError
+	switch {
+	case errors.As(err, &ambiguous) && access.UserOf(ctx).Restricted(): // to whom it may not name the queues
+		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address", run.ID)}
+	case errors.As(err, &ambiguous):
+		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address, with one of %s", run.ID, strings.Join(ambiguous.Queues, ", "))}
+	}
+	return d, err
 }
 
 // checkRef refuses an id and a queue that no run can have. An empty queue is any.

@@ -3,10 +3,8 @@ package web
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"maps"
-	"net/http"
 	"slices"
 	"strconv"
 	"strings"
@@ -104,13 +102,7 @@ func runPage(ctx context.Context, r *request) (any, error) {
 		return nil, err
 	}
 	d, err := r.site.runDetail(ctx, broker.RunRef{Queue: r.get("queue"), ID: id})
-	var ambiguous *taskrt.AmbiguousError
-	switch {
-	case errors.As(err, &ambiguous) && access.UserOf(ctx).Restricted():
-		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address", id)}
-	case errors.As(err, &ambiguous):
-		return nil, statusError{http.StatusConflict, fmt.Errorf("several queues have a run %s: add &queue= to the address, with one of %s", id, strings.Join(ambiguous.Queues, ", "))}
-	case err != nil:
+	if err != nil {
 		return nil, err
 	}
 	if err := readableRun(ctx, d.Task); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/memory"
+	"github.com/taskgen/taskgen/dashboard/internal/access"
 	"github.com/taskgen/taskgen/internal/testapp/desk"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
@@ -174,4 +175,10 @@ func TestAnIdOfSeveralQueuesIsToldApart(t *testing.T) {
 	h := newSite(t, b)
 	require.Contains(t, readable(get(t, h, "run?id=same", http.StatusConflict)), "with one of a, b")
 	get(t, h, "run?id=same&queue=b", http.StatusOK)
+	some := newSiteFor(t, access.NewUser("eve", access.Admin, nil, []string{"other"}), b)
+	for _, address := range []string{"run?id=same", "payload?id=same", "group?run=same"} {
+		require.Contains(t, get(t, h, address, http.StatusConflict), "with one of a, b", address)
+		require.NotContains(t, get(t, some, address, http.StatusConflict), "one of", "%s names queues of others", address)
+	}
+	require.NotContains(t, sendAny(t, some, url.Values{"do": {"cancel"}, "id": {"same"}}), "a, b", "it names queues of others")
 }

@@ -111,9 +111,9 @@ func TestPagesShowWhatTheUserMay(t *testing.T) {
 	get(t, h, "run?id=other", http.StatusNotFound)
 	get(t, h, "payload?id=other&queue=mail", http.StatusNotFound)
 	require.NotContains(t, get(t, h, "", http.StatusOK), "dead-other")
-	post(t, h, http.StatusForbidden, url.Values{"do": {"cancel"}, "id": {"other"}, "queue": {"mail"}, "task": {"send"}})
+	post(t, h, http.StatusNotFound, url.Values{"do": {"cancel"}, "id": {"other"}, "queue": {"mail"}, "task": {"send"}})
 	post(t, h, http.StatusForbidden, url.Values{"do": {"pause"}, "queue": {"mail"}})
-	post(t, h, http.StatusForbidden, url.Values{"do": {"retry"}, "id": {"dead-other"}, "queue": {"dead"}, "task": {"send"}})
+	post(t, h, http.StatusNotFound, url.Values{"do": {"retry"}, "id": {"dead-other"}, "queue": {"dead"}, "task": {"send"}})
 	post(t, h, http.StatusSeeOther, url.Values{"do": {"cancel"}, "id": {"mine"}, "queue": {"mail"}})
 
 	h = newSiteFor(t, access.NewUser("bob", access.Reader, nil, nil), b)

@@ -92,6 +92,15 @@ func TestAUserOfSomeTasksSeesNoOtherNames(t *testing.T) {
 	get(t, some, "queue?name=none", http.StatusForbidden)
 	get(t, some, "consumers", http.StatusForbidden)
 	get(t, some, "payload?id=hidden-run-1&queue=guests", http.StatusNotFound)
+	for _, do := range []string{"cancel", "retry", "delete", "run-now"} {
+		for _, id := range []string{"hidden-run-1", "hidden-dead"} {
+			for _, queue := range []string{"", "guests"} {
+				html := sendAny(t, some, url.Values{"do": {do}, "id": {id}, "queue": {queue}})
+				require.NotContains(t, html, "hidden.task", "%s %s in %q", do, id, queue)
+				require.NotContains(t, html, "hidden-queue", "%s %s in %q", do, id, queue)
+			}
+		}
+	}
 }
 
 // TestAQueueOfThisSecondIsShown asks for a queue that is younger than what pages share.
