@@ -28,6 +28,7 @@ func SignUp(ctx context.Context, name, password string) error {
 // SendMail sends a mail. It counts the mail once it is sent.
 //
 //task:io
+//task:name signup_mail
 //task:retry 3 backoff=1m..1h
 //task:secret password
 func SendMail(ctx context.Context, to, template, password string) error {
@@ -41,6 +42,7 @@ func SendMail(ctx context.Context, to, template, password string) error {
 // Remind queues another mail.
 //
 //task:io
+//task:name signup_remind
 //task:unique 1h by=name
 func Remind(ctx context.Context, name string) error {
 	_, err := QueueSendMail(ctx, name, "reminder", "")
@@ -50,6 +52,7 @@ func Remind(ctx context.Context, name string) error {
 // Count counts mails and returns how many there are.
 //
 //task:io
+//task:name signup_count
 func Count(ctx context.Context, template string) (int, error) { return len(template), nil }
 
 // Draw draws a badge with many points.
@@ -61,6 +64,7 @@ func Draw(ctx context.Context, points int) (int, error) { return points * points
 // Report queues a mail each night.
 //
 //task:io
+//task:name signup_report
 //task:cron "30 2 * * *" tz=Europe/Rome
 func Report(ctx context.Context) error {
 	_, err := QueueSendMail(ctx, "boss", "report", "")

@@ -185,7 +185,7 @@ type ReportParams struct{}
 // sendMailTask defines [SendMail].
 var sendMailTask = &taskrt.Definition[SendMailParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:    "send_mail",
+		Name:    "signup_mail",
 		Doc:     "SendMail sends a mail. It counts the mail once it is sent.",
 		Kind:    taskrt.IO,
 		Retry:   taskrt.RetryPolicy{Attempts: 4, Min: time.Minute, Max: time.Hour},
@@ -228,7 +228,7 @@ func (p *SendMailParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.
 // remindTask defines [Remind].
 var remindTask = &taskrt.Definition[RemindParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:   "remind",
+		Name:   "signup_remind",
 		Doc:    "Remind queues another mail.",
 		Kind:   taskrt.IO,
 		Unique: time.Hour,
@@ -269,7 +269,7 @@ func (p *RemindParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.De
 // countTask defines [Count].
 var countTask = &taskrt.Definition[CountParams, int]{
 	Spec: taskrt.Spec{
-		Name:   "count",
+		Name:   "signup_count",
 		Doc:    "Count counts mails and returns how many there are.",
 		Kind:   taskrt.IO,
 		Keep:   time.Hour,
@@ -344,7 +344,7 @@ func (p *DrawParams) DecodeMsgpack(d *msgpack.Decoder) error { return codec.Deco
 // reportTask defines [Report].
 var reportTask = &taskrt.Definition[ReportParams, taskrt.None]{
 	Spec: taskrt.Spec{
-		Name:     "report",
+		Name:     "signup_report",
 		Doc:      "Report queues a mail each night.",
 		Kind:     taskrt.IO,
 		Schedule: taskrt.Timing{Cron: "30 2 * * *", Zone: "Europe/Rome"},

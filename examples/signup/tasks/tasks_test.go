@@ -161,7 +161,7 @@ func TestAFailureShowsTheNearestRunFirstAndNoSecret(t *testing.T) {
 		q.SendMail.Queued(r, tasks.SendMailParams{To: "ada", Template: "welcome", Password: "hunter2"})
 	})
 	require.NotContains(t, r.text, "hunter2")
-	require.Contains(t, r.text, `one run was to be queued, but 0 were: send_mail(to: "ada", template: "welcome", password: ***)`)
+	require.Contains(t, r.text, `one run was to be queued, but 0 were: signup_mail(to: "ada", template: "welcome", password: ***)`)
 	require.Contains(t, r.text, `to: got "bob", want "ada"`)
 	require.Equal(t, 3, strings.Count(r.text, "\nrun "))
 }
@@ -202,5 +202,5 @@ func TestRunsPassThroughPoliciesMiddlewareAndChains(t *testing.T) {
 	points, err := h.Wait(q.Context())
 	require.NoError(t, err)
 	require.Equal(t, 49, points)
-	require.Equal(t, []string{"count", "draw"}, seen)
+	require.Equal(t, []string{"signup_count", "draw"}, seen)
 }

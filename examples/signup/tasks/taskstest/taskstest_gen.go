@@ -27,10 +27,10 @@ func New(t testing.TB, opts ...tasktest.Option) *Kit {
 	k := tasktest.New(t, tasks.Tasks(), opts...)
 	return &Kit{
 		Kit:      k,
-		SendMail: tasktest.Of[tasks.SendMailParams, taskrt.None](k, "send_mail"),
-		Remind:   tasktest.Of[tasks.RemindParams, taskrt.None](k, "remind"),
-		Count:    tasktest.Of[tasks.CountParams, int](k, "count"),
+		SendMail: tasktest.Of[tasks.SendMailParams, taskrt.None](k, "signup_mail"),
+		Remind:   tasktest.Of[tasks.RemindParams, taskrt.None](k, "signup_remind"),
+		Count:    tasktest.Of[tasks.CountParams, int](k, "signup_count"),
 		Draw:     tasktest.Of[tasks.DrawParams, int](k, "draw"),
-		Report:   tasktest.Of[tasks.ReportParams, taskrt.None](k, "report"),
+		Report:   tasktest.Of[tasks.ReportParams, taskrt.None](k, "signup_report"),
 	}
 }
