@@ -188,6 +188,10 @@ func (g *Guard) refuseUser(w http.ResponseWriter, r *http.Request, err error) {
 			w.Header().Add("WWW-Authenticate", value)
 		}
 	}
+	if r.Header.Get("Authorization") != "" {
+		g.Refuse(w, r, http.StatusUnauthorized, "no user has this token, or this name with this password")
+		return
+	}
 	g.Refuse(w, r, http.StatusUnauthorized, ErrNoUser.Error())
 }
 

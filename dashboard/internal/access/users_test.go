@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +93,7 @@ func TestBearer(t *testing.T) {
 		w := do(h, local("POST", "/", "Authorization", authorization))
 		require.Equal(t, want, w.Code, authorization)
 		require.Equal(t, want == 401, w.Header().Get("WWW-Authenticate") != "", authorization)
+		require.Equal(t, want == 401 && authorization != "", strings.Contains(w.Body.String(), "no user has this token"), authorization)
 	}
 	require.Contains(t, log.String(), "user=shop")
 	require.NotContains(t, log.String(), "token-")
