@@ -259,6 +259,9 @@ func TestOperate(t *testing.T) {
 	s.want(200, "", "POST", "/queues/mail/resume", "")
 	require.Equal(t, false, s.want(200, "", "GET", "/queues/mail", "").json["paused"])
 	s.want(400, "invalid-request", "POST", "/queues/a%20b/pause", "")
+	require.Contains(t, s.want(404, "not-found", "POST", "/queues/mial/pause", "").text, "GET queues lists them")
+	s.want(404, "not-found", "POST", "/queues/mial/resume", "")
+	s.want(404, "not-found", "GET", "/queues/mial", "")
 	s.want(200, "", "POST", "/tasks/recorder_mail/disable", "")
 	require.Equal(t, []any{"recorder_mail"}, s.want(200, "", "GET", "/queues/mail", "").json["disabled"])
 	s.want(200, "", "POST", "/tasks/recorder_mail/enable?queue=mail", "")
@@ -325,6 +328,23 @@ func (b *fullBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) er
 		return fmt.Errorf("queue runs: %w", b.err)
 	}
 	return b.Broker.QueueTasks(ctx, runs...)
+}
+
+// A run may be where nothing could be read: 404 would have who waits for it give up.
+func TestNothingIsMissingWhileTheBrokerIsAway(t *testing.T) {
+	m := memory.New()
+	s := newSite(t, m, nil)
+	s.want(404, "no-run", "GET", "/runs/mine", "")
+	require.NoError(t, m.Close())
+	a := s.want(503, "unavailable", "GET", "/runs/mine", "")
+	require.NotEmpty(t, a.Header.Get("Retry-After"))
+}
+
+func TestAFieldThatIsUnknownNamesThoseThatAreKnown(t *testing.T) {
+	s := newSite(t, nil, nil)
+	a := s.want(400, "invalid-request", "POST", "/jobs", `{"do":"cancel","filter":{"state":"delayed"}}`)
+	require.Contains(t, a.json["detail"], `"state"; known are do, filter (states, queues, task, `)
+	require.Contains(t, a.json["detail"], "), all, dry_run, per_second")
 }
 
 func TestABrokerThatRefuses(t *testing.T) {

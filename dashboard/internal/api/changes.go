@@ -7,6 +7,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"reflect"
 	"strings"
 
 	"github.com/taskgen/taskgen/broker"
@@ -35,7 +36,7 @@ func decodeBody(req *http.Request, v any) error {
 	in := json.NewDecoder(bytes.NewReader(b))
 	in.DisallowUnknownFields()
 	if err := in.Decode(v); err != nil {
-		return invalidBody(err)
+		return invalidBody(err, v)
 	}
 	if _, err := in.Token(); !errors.Is(err, io.EOF) {
 		return invalid("there is more behind the JSON of the body")
@@ -44,15 +45,29 @@ func decodeBody(req *http.Request, v any) error {
 }
 
 // invalidBody returns the error of a body, with its place as far as that is known.
-func invalidBody(err error) error {
+func invalidBody(err error, v any) error {
 	var typ *json.UnmarshalTypeError
 	if errors.As(err, &typ) {
 		return invalid("the body does not fit: /%s is a %s", strings.ReplaceAll(typ.Field, ".", "/"), typ.Value)
 	}
 	if name, ok := strings.CutPrefix(err.Error(), "json: unknown field "); ok {
-		return invalid("the body has a field that is unknown: %.80s", name)
+		return invalid("the body has a field that is unknown: %.80s; known are %s", name, fieldsOf(reflect.TypeOf(v).Elem()))
 	}
 	return invalid("the body is no JSON that can be read")
+}
+
+// fieldsOf names the fields of a body, those of its own structs in brackets.
+func fieldsOf(t reflect.Type) string {
+	var names []string
+	for i := range t.NumField() {
+		f := t.Field(i)
+		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if f.Type.Kind() == reflect.Struct && f.Type.PkgPath() == t.PkgPath() {
+			name += " (" + fieldsOf(f.Type) + ")"
+		}
+		names = append(names, name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // request returns what a body asks for.

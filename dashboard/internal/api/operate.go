@@ -1,7 +1,9 @@
 package api
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"time"
@@ -81,6 +83,9 @@ func (a *API) getQueue(_ http.ResponseWriter, req *http.Request) (any, error) {
 	if !a.seesQueue(req)(name) {
 		return nil, access.Check(req.Context(), access.Read, "")
 	}
+	if err := a.checkNamed(req.Context(), name); err != nil {
+		return nil, err
+	}
 	list, err := a.Inspector.Queues(req.Context(), name)
 	if err != nil {
 		return nil, err
@@ -116,6 +121,9 @@ func (a *API) pause(req *http.Request, paused bool) (any, error) {
 	if err := access.Check(ctx, access.Pause, ""); err != nil {
 		return nil, err
 	}
+	if err := a.checkNamed(ctx, name); err != nil {
+		return nil, err
+	}
 	if paused {
 		err = a.Inspector.Pause(ctx, name)
 	} else {
@@ -125,6 +133,17 @@ func (a *API) pause(req *http.Request, paused bool) (any, error) {
 		return nil, err
 	}
 	return pausedView{name, paused}, nil
+}
+
+// checkNamed returns an error if no queue has the name: a pause of a misspelt one would stop
+// nothing, and one that is watched would always be empty. If the names cannot be read, any
+// name will do.
+func (a *API) checkNamed(ctx context.Context, name string) error {
+	known, err := a.Inspector.QueueNames(ctx)
+	if err != nil || slices.Contains(known, name) {
+		return nil
+	}
+	return &codedError{http.StatusNotFound, "not-found", fmt.Sprintf("no queue is named %.64q; GET queues lists them", name)}
 }
 
 type tasksView struct {

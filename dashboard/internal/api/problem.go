@@ -28,7 +28,7 @@ var problems = []problem{
 	{"invalid-parameters", 400, "the parameters of the run do not fit the task; errors has the place of each as a JSON Pointer"},
 	{"no-user", 401, "the request does not say who sends it"},
 	{"denied", 403, "the user may not do this"},
-	{"not-found", 404, "there is no such path"},
+	{"not-found", 404, "there is no such path or queue"},
 	{"unknown-task", 404, "the program has no such task"},
 	{"no-run", 404, "no such run is known: it never was, or no record of it is kept"},
 	{"no-schedule", 404, "there is no such schedule"},
@@ -118,6 +118,11 @@ func byCode(code string) problem {
 	return problem{code: code, status: http.StatusInternalServerError}
 }
 
+// outage says whether an error is that the broker cannot be asked.
+func outage(err error) bool {
+	return errors.Is(err, broker.ErrUnavailable) || errors.Is(err, broker.ErrClosed)
+}
+
 // problemOf returns what an error is for a client, with status 0 if it is not meant for one.
 func problemOf(err error) described {
 	var (
@@ -161,11 +166,15 @@ func problemOf(err error) described {
 		return with("too-large")
 	case errors.Is(err, taskrt.ErrQueueFull):
 		return with("queue-full")
+	case errors.Is(err, taskrt.ErrNoRecord) && outage(err):
+		// What was not found may be where nothing could be read: a client that waits for a
+		// run has to ask again.
+		return with("unavailable")
 	case errors.Is(err, taskrt.ErrNoRecord):
 		return with("no-run")
 	case errors.Is(err, taskrt.ErrNoSchedule):
 		return with("no-schedule")
-	case errors.Is(err, broker.ErrUnavailable), errors.Is(err, broker.ErrClosed):
+	case outage(err):
 		return with("unavailable")
 	case errors.Is(err, context.DeadlineExceeded):
 		// Which step it was is unknown, and so whether that is done.

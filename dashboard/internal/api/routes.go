@@ -117,8 +117,8 @@ var routes = []route{
 
 	{Method: "GET", Path: "/queues", id: "listQueues", summary: "List queues", action: access.Read, query: []param{queuesParam}, replies: ok(queuesView{}, "the queues"), handler: (*API).listQueues},
 	{Method: "GET", Path: "/queues/{queue}", id: "getQueue", summary: "Show a queue", action: access.Read, replies: ok(queueView{}, "the queue"), problems: []string{"not-found"}, handler: (*API).getQueue},
-	{Method: "POST", Path: "/queues/{queue}/pause", id: "pauseQueue", summary: "Stop the delivery of a queue's runs", action: access.Pause, replies: ok(pausedView{}, "it is paused"), handler: (*API).pauseQueue},
-	{Method: "POST", Path: "/queues/{queue}/resume", id: "resumeQueue", summary: "End what pause began", action: access.Pause, replies: ok(pausedView{}, "it is not paused"), handler: (*API).resumeQueue},
+	{Method: "POST", Path: "/queues/{queue}/pause", id: "pauseQueue", summary: "Stop the delivery of a queue's runs", action: access.Pause, replies: ok(pausedView{}, "it is paused"), problems: []string{"not-found"}, handler: (*API).pauseQueue},
+	{Method: "POST", Path: "/queues/{queue}/resume", id: "resumeQueue", summary: "End what pause began", action: access.Pause, replies: ok(pausedView{}, "it is not paused"), problems: []string{"not-found"}, handler: (*API).resumeQueue},
 
 	{
 		Method: "GET", Path: "/schedules", id: "listSchedules", summary: "List the schedules of tasks, and those made at run time", action: access.Read,

@@ -246,6 +246,8 @@ func statusOf(err error) int {
 		return http.StatusForbidden
 	case errors.As(err, &s):
 		return s.status
+	case errors.Is(err, broker.ErrNoRecord) && errors.Is(err, broker.ErrUnavailable):
+		return http.StatusServiceUnavailable // it may be where nothing could be read
 	case errors.Is(err, broker.ErrNoRecord):
 		return http.StatusNotFound
 	case errors.Is(err, broker.ErrAfter):
