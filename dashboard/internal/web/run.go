@@ -359,5 +359,5 @@ func (v *runView) addRelatives(d *taskrt.RunDetail, u *access.User) {
 			add("Went on as run", s.ID, "run", "id", s.ID, "queue", s.Queue)
 		}
 	}
-	add("Who queued what", "as a tree", "group", "run", d.ID, "queue", d.Queue)
+	add("Tree of", "who queued what", "group", "run", d.ID, "queue", d.Queue)
 }
