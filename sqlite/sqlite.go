@@ -147,7 +147,7 @@ func prepare(ctx context.Context, conn *sql.Conn, sync Sync) error {
 		return fmt.Errorf("read where the database is: %w", explain(err))
 	}
 	if file.String == "" {
-		return errors.New("the database is in memory; use a file, or the broker memory:")
+		return errors.New("the database is in memory; use a file, or the embedded broker")
 	}
 	for _, pragma := range []string{"busy_timeout = 10000", "journal_mode = wal", "synchronous = " + string(sync), "journal_size_limit = 67108864"} {
 		if _, err := conn.ExecContext(ctx, "PRAGMA "+pragma); err != nil {
