@@ -285,7 +285,7 @@ func TestTheListOfThoseThatHaveEndedIsBounded(t *testing.T) {
 	key := prefix(t) + ":{q}:ended:succeeded"
 	pipe := c.Pipeline()
 	for i := range 15_007 {
-		pipe.LPush(t.Context(), key, fmt.Sprintf("gone-%d", i))
+		pipe.LPush(t.Context(), key, fmt.Sprintf("9999999999999 gone-%d", i))
 	}
 	_, err := pipe.Exec(t.Context())
 	require.NoError(t, err)
@@ -459,4 +459,24 @@ func TestTheListOfThoseThatHaveEndedOutlivesEachRecord(t *testing.T) {
 		require.Greater(t, c.PTTL(t.Context(), key).Val(), time.Hour, "time has passed")
 		require.EqualValues(t, 4, c.LLen(t.Context(), key).Val())
 	}
+}
+
+// TestTheListOfThoseThatHaveEndedForgetsExpiredOnes has many entries whose records have expired, or that
+// have no time, behind some that have not.
+func TestTheListOfThoseThatHaveEndedForgetsExpiredOnes(t *testing.T) {
+	t.Parallel()
+	b, c := open(t, shared, redis.Config{}), raw(t, shared)
+	s := join(t, b, time.Minute)
+	key := prefix(t) + ":{q}:ended:succeeded"
+	pipe := c.Pipeline()
+	for i := range 40 {
+		pipe.LPush(t.Context(), key, fmt.Sprintf("%d gone-%d", time.Now().UnixMilli()-1, i), fmt.Sprint("odd-", i))
+	}
+	_, err := pipe.Exec(t.Context())
+	require.NoError(t, err)
+	ids := endedRuns(t, b, s, "q", 3, 96)
+	entries := c.LRange(t.Context(), key, 0, -1).Val()
+	require.Len(t, entries, 96, "those of records that are there")
+	slices.Reverse(ids)
+	require.Equal(t, ids, pagesOf(t, b, "q", broker.StateSucceeded, broker.RunSearch{Max: 50, Look: 50}, nil))
 }

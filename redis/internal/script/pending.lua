@@ -17,6 +17,7 @@
 --         a text: the id of the live run that has the unique key
 -- lose is for a run whose pendingRun is gone. It frees what the run still holds, and ends its
 -- record if that says that the run is pending.
+-- include clock.lua
 -- include addended.lua
 local mine = redis.call('GET', K.pendingRun)
 local other = mine and string.sub(mine, 1, 16) ~= A.token

@@ -169,7 +169,8 @@ func ParseSearchEnded(v any) (lists []EndedEntries, err error) {
 			return nil, err
 		}
 		list := EndedEntries{At: number(reply[0]), Behind: number(reply[1])}
-		for _, ids := range texts(reply[2]) {
+		for _, entry := range texts(reply[2]) {
+			_, ids, _ := strings.Cut(entry, " ")
 			list.Entries = append(list.Entries, strings.Fields(ids))
 		}
 		lists = append(lists, list)

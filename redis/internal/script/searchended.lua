@@ -9,16 +9,16 @@
 -- Returns a list of, for each list, an array of
 --       1. index of the last entry that was read
 --       2. how many entries are behind it
---       3. entries: ids, separated by spaces, of which the last ended last; the first entry is
---          the one with the last id
+--       3. entries: when the last of its records expires, and ids, separated by spaces, of which
+--          the last ended last; the first entry is the one with the last id
 --       or of a list that cannot be read the error. It is shorter than KEYS if not all were read.
 local lists, bytes = {}, tonumber(A.bytes)
 
 -- returns the index of the entry that has the last id, or the length of the list
 local function find(key, length)
   for from = tonumber(A.at), length - 1, 100 do
-    for i, ids in ipairs(redis.call('LRANGE', key, from, from + 99)) do
-      if string.find(' ' .. ids .. ' ', ' ' .. A.last .. ' ', 1, true) then
+    for i, entry in ipairs(redis.call('LRANGE', key, from, from + 99)) do
+      if string.find(entry .. ' ', ' ' .. A.last .. ' ', 1, true) then
         return from + i - 1
       end
     end
@@ -30,10 +30,10 @@ local function read(key)
   local length, found, n = redis.call('LLEN', key), {}, 0
   local at = A.last == '' and 0 or find(key, length)
   while n < tonumber(A.most) and bytes > 0 and at < length do
-    for _, ids in ipairs(redis.call('LRANGE', key, at, at + 7)) do
-      found[#found + 1] = ids
-      bytes, at = bytes - #ids, at + 1
-      n = n + select(2, string.gsub(ids, '%S+', ''))
+    for _, entry in ipairs(redis.call('LRANGE', key, at, at + 7)) do
+      found[#found + 1] = entry
+      bytes, at = bytes - #entry, at + 1
+      n = n + select(2, string.gsub(entry, ' ', ''))
     end
   end
   return {at - 1, length - at, found}

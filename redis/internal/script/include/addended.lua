@@ -1,14 +1,32 @@
 -- Adds ids, separated by spaces, to a list of runs that have ended, of which the records are kept
--- for so many ms. A list that cannot be written only lacks them. It expires after its records, and
--- is trimmed now and then. This is no script: it stands in scripts instead of the comment that
--- includes it.
+-- for so many ms. A list that cannot be written only lacks them. It expires after its records; now
+-- and then the oldest entries go whose records have expired. This is no script: it stands in
+-- scripts behind clock.lua, instead of the comment that includes it.
+
+-- trims a list of so many entries
+local function trimEnded(key, size)
+  local expired = 0
+  while expired < 32 and expired < size do
+    local oldest = redis.call('LINDEX', key, -1 - expired)
+    local expires = tonumber(string.match(oldest, '^%d+'))
+    if expires and expires > now() then
+      break
+    end
+    expired = expired + 1
+  end
+  local stay = math.min(size - expired, 10000)
+  if stay < size then
+    redis.call('LTRIM', key, 0, stay - 1)
+  end
+end
+
 local function addEnded(key, ids, keep)
-  local length = redis.pcall('LPUSH', key, ids)
-  if type(length) ~= 'number' then
+  local size = redis.pcall('LPUSH', key, string.format('%.0f ', now() + keep) .. ids)
+  if type(size) ~= 'number' then
     return
   end
-  if length > 10000 and length % 16 == 0 then
-    redis.pcall('LTRIM', key, 0, 9999)
+  if size % 16 == 0 then
+    pcall(trimEnded, key, size)
   end
   local expires = redis.pcall('PTTL', key)
   if type(expires) == 'number' and expires < keep then
