@@ -77,7 +77,7 @@ type Want struct {
 	PrefetchIO, PrefetchCPU int
 
 	// Limits are those of the consumer's program; nil: it has none. A broker with
-	// [PolicyLimits] heeds them.
+	// [PolicyLimits] applies them.
 	Limits *ProgramLimits
 }
 

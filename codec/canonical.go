@@ -15,6 +15,7 @@ import (
 //   - Binary is a string, as a reader of binary reads both.
 //   - An empty array, map or binary is nil.
 //   - The pairs of maps, structs included, are in the order of the bytes of their keys.
+//   - An extension other than a timestamp has a length of 32 bits.
 //
 // It returns an error if values has something else than whole values.
 func AppendCanonical(b, values []byte) ([]byte, error) {
@@ -102,12 +103,17 @@ func (r *Reader) canonicalMap(b []byte) []byte {
 	if sorted || r.err != nil {
 		return b
 	}
+	return sortPairs(b, start, pairs)
+}
+
+// sortPairs sorts the pairs of a map, which are all of b from start on, by their keys.
+func sortPairs(b []byte, start int, pairs []pair) []byte {
 	written := bytes.Clone(b[start:])
 	type span struct{ key, whole []byte }
-	spans := make([]span, n)
+	spans := make([]span, len(pairs))
 	for i, p := range pairs {
 		end := len(b)
-		if i+1 < n {
+		if i+1 < len(pairs) {
 			end = pairs[i+1].key
 		}
 		spans[i] = span{written[p.key-start : p.value-start], written[p.key-start : end-start]}

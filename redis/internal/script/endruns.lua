@@ -4,8 +4,8 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
---       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set; then the keys of the operations, in their
---       order
+--       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set;
+--       then the keys of the operations, in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
 --       the run's id; entries: their number; then for each entry
 --         1. in a list, its index as the caller knows it; of a list, the greater indexes come

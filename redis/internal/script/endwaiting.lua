@@ -3,9 +3,9 @@
 --
 -- KEYS  delayed; ready[6]: the ready lists, io high, medium, low, cpu high, medium, low;
 --       idle[2], wake[2]: io, cpu; dead, trimmed, waiters, backlogs, rounds, policy, recheck,
---       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set that has the run as an entry, or the
---       string that is the entry, any key if there is no entry; then the keys of the operations,
---       in their order
+--       running, outbox, ended[2]: of successes, of failures; place: the list or sorted set that
+--       has the run as an entry, or the string that is the entry, any key if there is no entry;
+--       then the keys of the operations, in their order
 -- ARGV  maxDead: cap of the dead list; beforeID: how many bytes of a record's key come before
 --       the run's id; entry: as it is in the place, '' to apply operations without one;
 --       operations: of the run's outcome, letters (operations.lua); then the arguments of the

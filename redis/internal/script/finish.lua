@@ -29,7 +29,8 @@
 --          an error takes back the operations of its run, but for some that
 --          include/operations.lua names
 --       3. deletes the batch if all its runs have ended
---       Afterwards it lists the ended runs that have a record, wakes consumers, and then trims the oldest dead letters.
+--       Afterwards it lists the ended runs that have a record, wakes consumers, and then trims the
+--       oldest dead letters.
 -- Returns an array of
 --       1. the fenced runs: in turn the batch's place in the call, from 1, and the run's
 --          index; or INDEX.PLAIN_RUNS, -1: all its runs without operations

@@ -1,5 +1,5 @@
 #!lua flags=no-writes
--- Says which keys exist.
+-- Reports which keys exist.
 --
 -- KEYS  any
 -- ARGV  none
