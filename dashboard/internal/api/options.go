@@ -1,7 +1,6 @@
 package api
 
 import (
-	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -264,11 +263,9 @@ func (f *filter) of(a *API) (taskrt.RunFilter, error) {
 	return all, nil
 }
 
-var errQueueName = errors.New("no queue can be named so")
-
 func checkQueue(name string) error {
 	if (&broker.TaskRun{ID: "-", Task: "-", Queue: name}).Validate() != nil {
-		return invalid("queue %.64q: %v", name, errQueueName)
+		return invalid("no queue can be named %.64q", name)
 	}
 	return nil
 }

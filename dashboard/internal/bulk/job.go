@@ -1,12 +1,12 @@
 // Package bulk changes all runs or dead letters that match a filter, as jobs of this process:
-// each counts first, reports its progress, can be stopped and slowed down, and tells what
-// stayed and why.
+// each reports its progress, can be stopped and slowed down, and lists what stayed and why.
 package bulk
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"time"
 
 	"github.com/taskgen/taskgen/dashboard/internal/access"
@@ -57,7 +57,7 @@ type RequestError struct{ message string }
 func (e *RequestError) Error() string { return e.message }
 
 // HTTPStatus is 422.
-func (*RequestError) HTTPStatus() int { return 422 }
+func (*RequestError) HTTPStatus() int { return http.StatusUnprocessableEntity }
 
 // Request is what a job is to do.
 type Request struct {

@@ -164,37 +164,34 @@ func inForm(form url.Values, name string) (string, error) {
 }
 
 func pauseQueue(ctx context.Context, s *site, form url.Values) (int, error) {
-	queue, err := inForm(form, "queue")
-	if err != nil {
-		return 0, err
-	}
-	if err := checkQueue(queue); err != nil {
-		return 0, err
-	}
-	return 0, s.Inspector.Pause(ctx, queue)
+	return 0, switchQueue(ctx, form, s.Inspector.Pause)
 }
 
 func resumeQueue(ctx context.Context, s *site, form url.Values) (int, error) {
+	return 0, switchQueue(ctx, form, s.Inspector.Resume)
+}
+
+func switchQueue(ctx context.Context, form url.Values, do func(ctx context.Context, queue string) error) error {
 	queue, err := inForm(form, "queue")
 	if err != nil {
-		return 0, err
+		return err
 	}
 	if err := checkQueue(queue); err != nil {
-		return 0, err
+		return err
 	}
-	return 0, s.Inspector.Resume(ctx, queue)
+	return do(ctx, queue)
 }
 
 // disableTask stops the delivery of a task's runs in its queue.
 func disableTask(ctx context.Context, s *site, form url.Values) (int, error) {
-	return 0, s.switchTask(ctx, form, s.Inspector.Disable)
+	return 0, switchTask(ctx, form, s.Inspector.Disable)
 }
 
 func enableTask(ctx context.Context, s *site, form url.Values) (int, error) {
-	return 0, s.switchTask(ctx, form, s.Inspector.Enable)
+	return 0, switchTask(ctx, form, s.Inspector.Enable)
 }
 
-func (s *site) switchTask(ctx context.Context, form url.Values, do func(ctx context.Context, task string, queues ...string) error) error {
+func switchTask(ctx context.Context, form url.Values, do func(ctx context.Context, task string, queues ...string) error) error {
 	task, err := inForm(form, "task")
 	if err != nil {
 		return err

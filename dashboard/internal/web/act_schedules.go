@@ -3,6 +3,7 @@ package web
 import (
 	"context"
 	"errors"
+	"net/http"
 	"net/url"
 
 	"github.com/taskgen/taskgen/broker"
@@ -32,7 +33,7 @@ func runSchedule(ctx context.Context, s *site, form url.Values) (int, error) {
 	switch {
 	case errors.Is(err, taskrt.ErrNotReplicated): // it is queued
 	case errors.As(err, &duplicates), errors.Is(err, taskrt.ErrQueueFull):
-		return 0, statusError{409, err}
+		return 0, statusError{http.StatusConflict, err}
 	case err != nil:
 		return 0, err
 	}

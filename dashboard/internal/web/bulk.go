@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
@@ -270,39 +271,18 @@ const sampled = 10
 // preview counts what matches among the first that are looked at, at the cost of a list, and
 // shows some of it.
 func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunFilter, a *bulkAsk) error {
-	found := &taskrt.ChangeResult{}
-	var complete, all bool
-	a.SampleTime = "Queued"
+	sample := a.sampleRuns
 	if verb.ofDead {
-		a.SampleTime = "Failed"
-		page, err := r.site.Inspector.Dead(ctx, filter, taskrt.PageOptions{})
-		if err != nil {
-			return err
-		}
-		for _, letter := range page.Letters[:min(len(page.Letters), sampled)] {
-			row := sampleRow{Ref: newRef(letter.ID, letter.Queue), Queue: letter.Queue, What: string(letter.Failure.Kind) + " " + letter.Failure.Message, At: letter.At}
-			if letter.Run != nil {
-				row.Task = letter.Run.Task
-			}
-			a.Sample = append(a.Sample, row)
-		}
-		found.Changed, found.Looked, found.Total, found.Skipped = len(page.Letters), page.Looked, page.Total, page.Skipped
-		complete, all = page.After == "", choosesAll(filter)
-	} else {
-		page, err := r.site.Inspector.Runs(ctx, filter, taskrt.PageOptions{})
-		if err != nil {
-			return err
-		}
-		for _, i := range page.Runs[:min(len(page.Runs), sampled)] {
-			a.Sample = append(a.Sample, sampleRow{newRef(i.Run.ID, i.Run.Queue), i.Run.Task, i.Run.Queue, string(i.State), i.Run.QueuedAt})
-		}
-		found.Changed, found.Looked, found.Total, found.Skipped = len(page.Runs), page.Looked, page.Total, page.Skipped
-		complete, all = page.After == "", choosesAll(filter)
+		sample = a.sampleDead
+	}
+	found, complete, err := sample(ctx, r.site.Inspector, filter)
+	if err != nil {
+		return err
 	}
 	if a.Count != "" { // all was counted already
 		return nil
 	}
-	if all && !complete && found.Total > int64(found.Changed) {
+	if choosesAll(filter) && !complete && found.Total > int64(found.Changed) {
 		a.Count = "About " + text.Thousands(found.Total) + " " + verb.thing + "s"
 		a.Looked = "All of them match: the filter says no more than where they are."
 		r.warnSkippedTo(ctx, found.Skipped)
@@ -310,6 +290,41 @@ func (r *request) preview(ctx context.Context, verb bulkVerb, filter taskrt.RunF
 	}
 	a.counted(ctx, found, complete, verb, r)
 	return nil
+}
+
+// sampleDead adds the first dead letters that match. It returns what was found, and whether
+// that is all there is.
+func (a *bulkAsk) sampleDead(ctx context.Context, i *taskrt.Inspector, filter taskrt.RunFilter) (found *taskrt.ChangeResult, complete bool, err error) {
+	a.SampleTime = "Failed"
+	page, err := i.Dead(ctx, filter, taskrt.PageOptions{})
+	if err != nil {
+		return nil, false, err
+	}
+	for _, letter := range page.Letters[:min(len(page.Letters), sampled)] {
+		row := sampleRow{Ref: newRef(letter.ID, letter.Queue), Queue: letter.Queue, What: string(letter.Failure.Kind) + " " + letter.Failure.Message, At: letter.At}
+		if letter.Run != nil {
+			row.Task = letter.Run.Task
+		}
+		a.Sample = append(a.Sample, row)
+	}
+	found = &taskrt.ChangeResult{Skipped: page.Skipped}
+	found.Changed, found.Looked, found.Total = len(page.Letters), page.Looked, page.Total
+	return found, page.After == "", nil
+}
+
+// sampleRuns does the same with runs.
+func (a *bulkAsk) sampleRuns(ctx context.Context, i *taskrt.Inspector, filter taskrt.RunFilter) (found *taskrt.ChangeResult, complete bool, err error) {
+	a.SampleTime = "Queued"
+	page, err := i.Runs(ctx, filter, taskrt.PageOptions{})
+	if err != nil {
+		return nil, false, err
+	}
+	for _, run := range page.Runs[:min(len(page.Runs), sampled)] {
+		a.Sample = append(a.Sample, sampleRow{newRef(run.Run.ID, run.Run.Queue), run.Run.Task, run.Run.Queue, string(run.State), run.Run.QueuedAt})
+	}
+	found = &taskrt.ChangeResult{Skipped: page.Skipped}
+	found.Changed, found.Looked, found.Total = len(page.Runs), page.Looked, page.Total
+	return found, page.After == "", nil
 }
 
 // choosesAll reports whether a filter chooses by queue and state alone.
@@ -327,7 +342,7 @@ func statesOf(kind bulk.Kind, f *taskrt.RunFilter) error {
 	case kind == bulk.Cancel:
 		f.States = slices.DeleteFunc(slices.Clone(f.States), taskrt.State.Ended)
 		if len(f.States) == 0 {
-			return statusError{422, errors.New("runs in these states have ended: none of them can be cancelled")}
+			return statusError{http.StatusUnprocessableEntity, errors.New("runs in these states have ended: none of them can be cancelled")}
 		}
 	}
 	return nil

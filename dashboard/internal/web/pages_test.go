@@ -72,12 +72,33 @@ func get(t *testing.T, h http.Handler, address string, status int) string {
 // post sends a form to act and returns where it leads to.
 func post(t *testing.T, h http.Handler, status int, form url.Values) string {
 	t.Helper()
+	w := submit(t, h, form)
+	require.Equal(t, status, w.Code, w.Body)
+	return w.Header().Get("Location")
+}
+
+// sendForm sends a form to act and returns the page that it replies with.
+func sendForm(t *testing.T, h http.Handler, status int, form url.Values) string {
+	t.Helper()
+	w := submit(t, h, form)
+	require.Equal(t, status, w.Code, w.Body)
+	return w.Body.String()
+}
+
+// sendAny sends a form to act and returns what is replied, whatever the status is.
+func sendAny(t *testing.T, h http.Handler, form url.Values) string {
+	t.Helper()
+	w := submit(t, h, form)
+	return w.Body.String() + w.Header().Get("Location")
+}
+
+func submit(t *testing.T, h http.Handler, form url.Values) *httptest.ResponseRecorder {
+	t.Helper()
 	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/act", strings.NewReader(form.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	w := httptest.NewRecorder()
 	h.ServeHTTP(w, r)
-	require.Equal(t, status, w.Code, w.Body)
-	return w.Header().Get("Location")
+	return w
 }
 
 // readable returns what people read of a page, on one line.
@@ -216,14 +237,4 @@ func ask(t *testing.T, h http.Handler, address string) string {
 	h.ServeHTTP(w, httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/"+address, nil))
 	require.Less(t, w.Code, http.StatusInternalServerError, "%s: %s", address, w.Body)
 	return w.Body.String()
-}
-
-// sendAny sends a form to act and returns what is replied, whatever the status is.
-func sendAny(t *testing.T, h http.Handler, form url.Values) string {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/act", strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	return w.Body.String() + w.Header().Get("Location")
 }

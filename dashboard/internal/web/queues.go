@@ -136,7 +136,7 @@ func queuesPage(ctx context.Context, r *request) (any, error) {
 		}
 		v.Sorts = append(v.Sorts, sortLink{s.title, r.with("sort", s.name, "from", ""), current})
 	}
-	v.page(r)
+	v.Pager = cutPage(r, &v.Rows, queuesOnPage, "Queues")
 	switch {
 	case v.Known == 0:
 		v.Empty = &emptyView{Title: "No queue has held a run yet", Text: "A queue is there once a run was queued to it, or a task of this program names it. Queue one from a program, or by its form.", Href: "tasks", Link: "Go to the tasks"}
@@ -144,21 +144,4 @@ func queuesPage(ctx context.Context, r *request) (any, error) {
 		v.Empty = &emptyView{Title: "No queue has this in its name", Text: "None of the " + strconv.Itoa(v.Known) + " queues does.", Href: "queues", Link: "Show all queues"}
 	}
 	return v, nil
-}
-
-// page cuts the rows to those of one page.
-func (v *queuesView) page(r *request) {
-	from := min(r.number("from", 0, 0, 1<<20), max(len(v.Rows)-1, 0))
-	to := min(from+queuesOnPage, len(v.Rows))
-	if from == 0 && to == len(v.Rows) {
-		return
-	}
-	v.Pager = &pagerView{Text: "Queues " + strconv.Itoa(from+1) + " to " + strconv.Itoa(to) + " of " + strconv.Itoa(len(v.Rows))}
-	if from > 0 {
-		v.Pager.First = r.with("from", "")
-	}
-	if to < len(v.Rows) {
-		v.Pager.Next = r.with("from", strconv.Itoa(to))
-	}
-	v.Rows = v.Rows[from:to]
 }

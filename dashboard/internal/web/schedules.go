@@ -3,9 +3,9 @@ package web
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"iter"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -200,10 +200,8 @@ func (row *scheduleRow) addLast(last broker.LastRun) {
 
 // byName returns a task of the program by one of its names.
 func (s *site) byName(name string) (taskrt.Task, bool) {
-	for _, t := range s.Tasks {
-		if t.Name() == name || slices.Contains(t.Spec().Aliases, name) {
-			return t, true
-		}
+	if t := s.task(name); t != nil {
+		return *t, true
 	}
 	return taskrt.Task{}, false
 }
@@ -220,7 +218,7 @@ func (s *site) scheduledRun(ctx context.Context, task, queue, id string) (t task
 	}
 	store, ok := s.Broker.(broker.ScheduleStore)
 	if !ok {
-		return t, nil, notFound(fmt.Errorf("this broker keeps no schedules"))
+		return t, nil, notFound(errors.New("this broker keeps no schedules"))
 	}
 	schedules, err := store.Schedules(ctx, queue)
 	if err != nil {

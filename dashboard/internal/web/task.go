@@ -34,10 +34,7 @@ type fact struct{ Name, Text, Note string }
 
 // taskOf returns the task of a page's address, if its user may see it.
 func (s *site) taskOf(ctx context.Context, name string) (taskrt.Task, error) {
-	for _, t := range s.Tasks {
-		if t.Name() != name && !slices.Contains(t.Spec().Aliases, name) {
-			continue
-		}
+	if t, known := s.byName(name); known {
 		return t, access.Check(ctx, access.Read, t.Name())
 	}
 	return taskrt.Task{}, notFound(fmt.Errorf("this program has no task %.100q; its runs can still be found by this name", name))

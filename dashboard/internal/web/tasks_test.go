@@ -2,7 +2,6 @@ package web
 
 import (
 	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
@@ -15,17 +14,6 @@ import (
 	"github.com/taskgen/taskgen/internal/testapp/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
-
-// sendForm sends a form to act and returns the page that it answers with.
-func sendForm(t *testing.T, h http.Handler, status int, form url.Values) string {
-	t.Helper()
-	r := httptest.NewRequestWithContext(t.Context(), http.MethodPost, "/act", strings.NewReader(form.Encode()))
-	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	w := httptest.NewRecorder()
-	h.ServeHTTP(w, r)
-	require.Equal(t, status, w.Code, w.Body)
-	return w.Body.String()
-}
 
 // liveRuns returns the runs that are queued or delayed in a queue.
 func liveRuns(t *testing.T, b broker.Broker, queue string) (runs []*broker.RunInfo) {
