@@ -70,7 +70,7 @@ func newRunView(i *broker.RunInfo) runView {
 	return v
 }
 
-// addAttempts sets what the last attempt that has ended tells.
+// addAttempts sets what is known of the last attempt that has ended.
 func (v *runView) addAttempts(attempts []broker.Attempt) {
 	if len(attempts) == 0 {
 		return

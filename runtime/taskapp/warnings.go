@@ -54,12 +54,12 @@ const (
 	strandedEvery = 5 * time.Minute
 	// strandedLook is how many runs of a queue are looked at for known tasks.
 	strandedLook = 100
-	// mostStranded is how many queues and tasks a line of log names.
+	// mostStranded is how many queues and tasks a line of the log names.
 	mostStranded = 20
 )
 
 // watchStranded logs queues that hold runs of the program's tasks and that no consumer
-// takes from, until ctx ends. It logs them again when they are others.
+// takes from, until ctx ends. It logs them again once they have changed.
 func watchStranded(ctx context.Context, i *taskrt.Inspector, known func(task string) bool, logger *slog.Logger) {
 	var logged []string
 	for wait := strandedAfter; ; wait = strandedEvery {

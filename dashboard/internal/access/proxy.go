@@ -62,7 +62,7 @@ func (h *Header) Find(r *http.Request) (*User, error) {
 		return nil, errNotProxy
 	}
 	if isLoopback(from) && !isLocalHost(r.Host) && !isAmong(hostsOf(r.Context()), r.Host) {
-		return nil, fmt.Errorf("the request is for host %.64q, and comes from this machine: if a proxy here serves this name, tell it by Config.Hosts, or by serve --http-host", r.Host)
+		return nil, fmt.Errorf("the request is for host %.64q, and comes from this machine: if a proxy here serves this name, add it to Config.Hosts, or to serve --http-host", r.Host)
 	}
 	values := r.Header[h.name]
 	switch {

@@ -179,8 +179,7 @@ func waitOf(req *http.Request) (time.Duration, error) {
 	return min(d, maxWait), nil
 }
 
-// task returns the task of a request's path, if its user may do an action with it. To one who
-// may not even read it, it says the same as of a task that there is not.
+// task returns the task of a request's path, if its user may do an action with it.
 func (a *API) task(req *http.Request, action access.Action) (taskrt.Task, error) {
 	name := req.PathValue("task")
 	t, ok := a.byName[name]

@@ -69,7 +69,7 @@ func (a *API) listRuns(_ http.ResponseWriter, req *http.Request) (any, error) {
 	return v, nil
 }
 
-// hideOthers has a list tell a user of some tasks nothing of how many runs others have.
+// hideOthers hides from a user of some tasks how many runs other tasks have.
 func (v *runsView) hideOthers(req *http.Request) {
 	if access.UserOf(req.Context()).Restricted() {
 		v.Looked, v.Total = len(v.Runs), nil

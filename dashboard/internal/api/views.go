@@ -152,7 +152,7 @@ func viewOf(i *broker.RunInfo) runView {
 	return v
 }
 
-// addLast sets what the last attempt that has ended tells.
+// addLast sets what is known of the last attempt that has ended.
 func (v *runView) addLast(attempts []broker.Attempt) {
 	if len(attempts) == 0 || v.State == string(broker.StateRunning) {
 		return

@@ -34,7 +34,7 @@ func NewShared[T any](maxAge, timeout time.Duration, read func(ctx context.Conte
 	return &Shared[T]{read: read, maxAge: maxAge, timeout: timeout}
 }
 
-// Get returns the value. It blocks while it is read.
+// Get returns the value. It blocks while the value is read.
 func (s *Shared[T]) Get(ctx context.Context) Seen[T] {
 	s.mu.Lock()
 	defer s.mu.Unlock()

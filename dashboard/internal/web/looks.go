@@ -57,8 +57,8 @@ func (l *looks) forget() {
 }
 
 // fleet returns the queues, schedules and instances, which all pages share, as far as the user
-// of ctx sees them. If the broker
-// cannot be read it returns those of before, if any, and the page says how old they are.
+// of ctx sees them. If the broker cannot be read, it returns those of before, if any, and the
+// page says how old they are.
 func (r *request) fleet(ctx context.Context) (*fleet, error) {
 	seen := r.site.looks.overview.Get(ctx)
 	if seen.Value == nil {

@@ -85,7 +85,7 @@ func queuePage(ctx context.Context, r *request) (any, error) {
 	v.addLast(ctx, q)
 	v.History = r.history(ctx, name, 1, r.wantedTallies(ctx))
 	if v.NoConsumer {
-		v.Advice = "No consumer that is up takes from this queue, so its runs wait. Start one whose tasks name the queue, or that is told to take from it."
+		v.Advice = "No consumer that is up takes from this queue, so its runs wait. Start one whose tasks name the queue, or that names it in --queues."
 	}
 	return v, nil
 }

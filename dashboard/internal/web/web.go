@@ -183,7 +183,7 @@ func (s *site) render(ctx context.Context, out *bytes.Buffer, r *request) error 
 	return r.page.template.execute(out, r.layout(ctx, view))
 }
 
-// fail writes a page that tells an error.
+// fail writes a page that shows an error.
 func (s *site) fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := statusOf(err)
 	if status >= http.StatusInternalServerError && r.Context().Err() == nil {
@@ -211,7 +211,7 @@ func (s *site) write(w http.ResponseWriter, r *http.Request, status int, html []
 	}
 }
 
-// errorPage tells an error.
+// errorPage shows an error.
 var errorPage = page{name: "error", title: "Error"}
 
 type failureView struct {
