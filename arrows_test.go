@@ -84,7 +84,7 @@ func TestImportsGoOneWay(t *testing.T) {
 		"dashboard/internal/bulk":   {"dashboard/internal/access", "runtime"},
 
 		"otel":           {"broker", "runtime"},
-		"tasktest":       {"broker", "broker/memory", "internal/cron", "runtime"},
+		"tasktest":       {"broker", "broker/memory", "runtime"},
 		"metrics":        {"broker", "internal/counting", "internal/fleet", "runtime"},
 		"internal/fleet": {"broker", "broker/maintenance"},
 

@@ -4,12 +4,12 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/taskgen/taskgen/broker"
-	"github.com/taskgen/taskgen/internal/cron"
 	taskrt "github.com/taskgen/taskgen/runtime"
 )
 
@@ -23,13 +23,8 @@ func (k *Kit) Advance(t testing.TB, d time.Duration) {
 		t.Fatal("tasktest: Advance moves the clock of testing/synctest: put the test, with New, into synctest.Test(t, func(t *testing.T) { … })")
 	}
 	end := time.Now().Add(d)
-	timings, err := k.timings()
-	if err != nil {
-		t.Fatalf("tasktest: %v", err)
-	}
-	if len(timings) > 0 {
-		k.tick(t) // so that the ticks from now on count
-	}
+	timings := k.timings()
+	k.tick(t) // so that the ticks from now on count
 	k.drain(t)
 	for now := time.Now(); now.Before(end); now = time.Now() {
 		next, ticks := k.next(t, timings, now, end)
@@ -42,50 +37,66 @@ func (k *Kit) Advance(t testing.TB, d time.Duration) {
 	k.report(t)
 }
 
-// timing is when a task's ticks are.
-type timing struct {
-	every time.Duration
-	cron  *cron.Schedule
-	zone  *time.Location
+// timings are the tasks with a schedule, and when their next tick is.
+type timings struct {
+	tasks []taskrt.Task
+	next  []time.Time // the zero time: not looked up, or there is none
 }
 
-func (k *Kit) timings() (timings []timing, err error) {
+func (k *Kit) timings() *timings {
+	x := &timings{}
 	for _, task := range k.tasks {
-		when := task.Spec().Schedule
-		switch {
-		case when.Every > 0:
-			timings = append(timings, timing{every: when.Every})
-		case when.Cron != "":
-			x := timing{}
-			if x.zone, err = time.LoadLocation(when.Zone); err != nil {
-				return nil, err
-			}
-			if x.cron, err = cron.Parse(when.Cron); err != nil {
-				return nil, err
-			}
-			timings = append(timings, x)
+		if when := task.Spec().Schedule; when.Every > 0 || when.Cron != "" {
+			x.tasks = append(x.tasks, task)
 		}
 	}
-	return timings, nil
+	x.next = make([]time.Time, len(x.tasks))
+	return x
 }
 
-// after returns the first tick after an instant.
-func (x timing) after(now time.Time) time.Time {
-	if x.every > 0 {
-		rest := now.UnixNano() % int64(x.every)
-		return now.Add(x.every - time.Duration(rest))
+// after returns the next ticks of tasks after an instant.
+func (x *timings) after(now time.Time) ([]time.Time, error) {
+	for i, task := range x.tasks {
+		if x.next[i].After(now) {
+			continue
+		}
+		ticks, err := task.Ticks(now)
+		if err != nil {
+			return nil, err
+		}
+		x.next[i] = time.Time{}
+		for x.next[i] = range ticks {
+			break
+		}
 	}
-	next, _ := x.cron.Next(now, x.zone) // zero if there is none
-	return next
+	return x.next, nil
+}
+
+// ticks returns the instants after now at which schedules have ticks, those made at run time
+// included: one of each at most.
+func (k *Kit) ticks(x *timings, now time.Time) ([]time.Time, error) {
+	at, err := x.after(now)
+	if err != nil {
+		return nil, err
+	}
+	schedules, err := taskrt.Schedules(context.WithoutCancel(k.ctx))
+	for _, s := range schedules {
+		at = append(slices.Clip(at), s.Next)
+	}
+	return at, err
 }
 
 // next returns the instant, end at the latest, at which something may become due, and whether
 // that is a tick.
-func (k *Kit) next(t testing.TB, timings []timing, now, end time.Time) (next time.Time, ticks bool) {
+func (k *Kit) next(t testing.TB, timings *timings, now, end time.Time) (next time.Time, ticks bool) {
 	t.Helper()
 	next = end
-	for _, x := range timings {
-		if at := x.after(now); !at.IsZero() && !at.After(next) {
+	instants, err := k.ticks(timings, now)
+	if err != nil {
+		t.Fatalf("tasktest: %v", err)
+	}
+	for _, at := range instants {
+		if at.After(now) && !at.After(next) {
 			next, ticks = at, true
 		}
 	}

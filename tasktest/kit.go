@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -27,6 +28,10 @@ func Middleware(m ...taskrt.Middleware) Option {
 
 // AllowFailures has [Kit.Drain] not fail the test if an attempt fails.
 func AllowFailures() Option { return func(k *Kit) { k.allowFailures = true } }
+
+// Concurrency has a kit execute at most n io runs at once: with 1 they start in the order in
+// which they are taken. Defaults to that of [taskrt.ConsumerConfig].
+func Concurrency(n int) Option { return func(k *Kit) { k.concurrency = n } }
 
 // Children has cpu tasks run in child processes, as they do in production. The test binary has
 // to declare, in a package variable, what its children serve: see [ServeChild]. It excludes
@@ -78,11 +83,14 @@ type Kit struct {
 	middleware    []taskrt.Middleware
 	allowFailures bool
 	children      bool
+	concurrency   int
 	start         func(ctx context.Context) error
+	retry         func(run *taskrt.Run, err error) (wait time.Duration, again bool)
 
 	mu       sync.Mutex
 	replaced map[string]func(ctx context.Context, params any) (any, error)
 	failures []*taskrt.RunError
+	notes    []*note
 }
 
 // New returns a kit for the tasks. At the end of the test it closes the client and the broker.
@@ -103,7 +111,7 @@ func New(t testing.TB, tasks []taskrt.Task, opts ...Option) *Kit {
 	for _, task := range merged {
 		k.tasks = append(k.tasks, k.prepare(task))
 	}
-	k.broker = &testBroker{Broker: memory.New()}
+	k.broker = &testBroker{Broker: memory.New(), queues: map[string]bool{}}
 	k.client = taskrt.NewClient(k.broker, taskrt.ClientConfig{})
 	k.ctx = taskrt.WithClient(t.Context(), k.client)
 	t.Cleanup(func() {
@@ -166,6 +174,7 @@ func (k *Kit) Failures() []*taskrt.RunError {
 
 func (k *Kit) report(t testing.TB) {
 	t.Helper()
+	k.tell(t)
 	if k.allowFailures {
 		return
 	}
@@ -188,8 +197,13 @@ func (k *Kit) drain(t testing.TB) {
 	if k.idle(t, queues) {
 		return
 	}
+	weights := make(map[string]int)
+	for _, queue := range queues {
+		weights[queue] = 1
+	}
 	consumer, err := taskrt.NewConsumer(k.broker, taskrt.ConsumerConfig{
-		Middleware: k.middleware, Grace: time.Nanosecond, Lease: lease,
+		Middleware: slices.Concat([]taskrt.Middleware{k.tellUnsupported}, k.middleware),
+		Grace:      time.Nanosecond, Lease: lease, Queues: weights, Retry: k.retry, Concurrency: k.concurrency,
 		Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), OnEvent: k.onEvent,
 	}, k.current())
 	if err != nil {
@@ -208,11 +222,24 @@ func (k *Kit) drain(t testing.TB) {
 // lease is that of the kit's consumers.
 const lease = 10 * time.Second
 
-// patience is how long Drain waits for a run to end.
-const patience = time.Minute
+// patience is how long Drain waits for a run to end: a minute, and a day of a bubble's clock.
+func (k *Kit) patience() time.Duration {
+	if k.bubble {
+		return 24 * time.Hour
+	}
+	return time.Minute
+}
 
+// awaitIdle waits until no run is due or running. It looks whenever the broker has heard of
+// one, and in between: a limit does not say when it has room.
 func (k *Kit) awaitIdle(t testing.TB, queues []string) {
 	t.Helper()
+	changed := make(chan struct{}, 1)
+	k.broker.inject(func(b *testBroker) { b.changed = changed })
+	between := time.Millisecond
+	if k.bubble {
+		between = time.Second
+	}
 	for began := time.Now(); ; {
 		if k.bubble {
 			synctest.Wait()
@@ -220,18 +247,23 @@ func (k *Kit) awaitIdle(t testing.TB, queues []string) {
 		if k.idle(t, queues) {
 			return
 		}
-		if time.Since(began) > patience || k.ctx.Err() != nil {
+		if time.Since(began) > k.patience() || k.ctx.Err() != nil {
 			t.Errorf("tasktest: runs are still due or running after %v: %s", time.Since(began), k.describe(queues))
 			return
 		}
-		time.Sleep(100 * time.Microsecond) // of the bubble's clock, if there is one
+		timer := time.NewTimer(between)
+		select {
+		case <-changed:
+		case <-timer.C:
+		}
+		timer.Stop()
 	}
 }
 
 // idle reports whether no run is due or running, or the broker is down.
 func (k *Kit) idle(t testing.TB, queues []string) bool {
 	t.Helper()
-	if k.broker.fault() != nil {
+	if k.broker.outage() != nil {
 		return true
 	}
 	busy := int64(0)
@@ -267,13 +299,14 @@ func (k *Kit) onEvent(e taskrt.Event) {
 	}
 }
 
-// queues returns the queues of the tasks, and those to which runs were queued by OnQueue.
+// queues returns the queues of the tasks, and those to which runs were queued.
 func (k *Kit) queues() []string {
 	var queues []string
 	for _, task := range k.tasks {
 		spec := task.Spec()
 		queues = append(queues, spec.Queues()...)
 	}
+	k.broker.inject(func(b *testBroker) { queues = slices.AppendSeq(queues, maps.Keys(b.queues)) })
 	slices.Sort(queues)
 	return slices.Compact(queues)
 }

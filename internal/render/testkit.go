@@ -17,7 +17,7 @@ func TestKit(pkg *scan.Package) ([]byte, error) {
 	name := TestKitName(pkg)
 	g := newGenerator(&scan.Package{
 		Path: pkg.Path + "/" + name, Name: name,
-		Declared: map[string]bool{"Kit": true, "New": true, "t": true, "k": true},
+		Declared: map[string]bool{"Kit": true, "New": true, "In": true, "OnQueue": true, "t": true, "k": true, "d": true, "name": true},
 		Aliases:  pkg.Aliases,
 	})
 	g.file.HeaderComment(scan.Header)
@@ -25,6 +25,7 @@ func TestKit(pkg *scan.Package) ([]byte, error) {
 	k := &testKit{g, pkg}
 	k.kit()
 	k.newKit()
+	k.conditions()
 	return g.source()
 }
 
@@ -98,4 +99,17 @@ func (k *testKit) newKit() {
 			list.Line()
 		})),
 	)
+}
+
+// conditions renders the conditions of QueuedWhere, so that most tests import this package only.
+func (k *testKit) conditions() {
+	condition := k.names.qual(tasktestPath, "tasktest", "Condition")
+	k.file.Line()
+	k.comment("In is met by a run that is due this long after its queueing; see [tasktest.In].")
+	k.file.Func().Id("In").Params(jen.Id("d").Add(k.names.qual("time", "time", "Duration"))).Add(condition).
+		Block(jen.Return(k.names.qual(tasktestPath, "tasktest", "In").Call(jen.Id("d"))))
+	k.file.Line()
+	k.comment("OnQueue is met by a run in that queue; see [tasktest.OnQueue].")
+	k.file.Func().Id("OnQueue").Params(jen.Id("name").String()).Add(condition).
+		Block(jen.Return(k.names.qual(tasktestPath, "tasktest", "OnQueue").Call(jen.Id("name"))))
 }

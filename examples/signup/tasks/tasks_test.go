@@ -25,7 +25,7 @@ func TestSigningUpQueuesAWelcomeAndAReminder(t *testing.T) {
 	q.SendMail.NotQueued(t)
 	require.NoError(t, tasks.SignUp(q.Context(), "ada", "secret"))
 	q.SendMail.Queued(t, tasks.SendMailParams{To: "ada", Template: "welcome", Password: "secret"})
-	q.Remind.QueuedWhere(t, func(p *tasks.RemindParams) bool { return p.Name == "ada" }, tasktest.In(24*time.Hour))
+	q.Remind.QueuedWhere(t, func(p *tasks.RemindParams) bool { return p.Name == "ada" }, taskstest.In(24*time.Hour))
 	q.Count.NotQueued(t)
 	q.Drain(t)
 	q.Count.Queued(t, tasks.CountParams{Template: "welcome"})
@@ -88,7 +88,14 @@ func TestAYearOfReports(t *testing.T) {
 		q := taskstest.New(t)
 		q.SendMail.Returns(taskrt.None{}, nil)
 		q.Advance(t, 366*24*time.Hour) // 2000 is a leap year
-		require.Len(t, q.Report.Runs(t), 366)
+		reports := q.Report.Runs(t)
+		require.Len(t, reports, 366)
+		at := func(day int) string { _, tick, _ := strings.Cut(reports[day-1].ID, "@"); return tick }
+		require.Equal(t, "2000-03-25T01:30:00Z", at(85))
+		require.Equal(t, "2000-03-26T01:00:00Z", at(86), "02:30 does not exist: three o'clock in its place")
+		require.Equal(t, "2000-03-27T00:30:00Z", at(87))
+		require.Equal(t, "2000-10-29T00:30:00Z", at(303), "02:30 comes twice: the first")
+		require.Equal(t, "2000-10-30T01:30:00Z", at(304))
 	})
 	t.Log("took", time.Since(began))
 }
@@ -99,9 +106,9 @@ func TestFaults(t *testing.T) {
 		calls  int
 	}{
 		"none":   {func(*taskstest.Kit) {}, 1},
-		"crash":  {func(q *taskstest.Kit) { q.Crash() }, 1},
-		"twice":  {func(q *taskstest.Kit) { q.DeliverTwice() }, 2},
-		"outage": {func(q *taskstest.Kit) { q.Down(time.Minute) }, 1},
+		"crash":  {func(q *taskstest.Kit) { q.Crash(t, nil) }, 1},
+		"twice":  {func(q *taskstest.Kit) { q.LoseLease(t, nil) }, 2},
+		"outage": {func(q *taskstest.Kit) { q.Down(t, time.Minute) }, 1},
 	}
 	for name, fault := range faults {
 		t.Run(name, func(t *testing.T) {
@@ -119,9 +126,18 @@ func TestFaults(t *testing.T) {
 	}
 }
 
+func TestThatMemoryIsUnsupportedIsTold(t *testing.T) {
+	q := taskstest.New(t)
+	_, err := tasks.QueueDraw(q.Context(), 7)
+	require.NoError(t, err)
+	r := &recorder{TB: t}
+	q.Drain(r)
+	require.Contains(t, r.log, "cpu task draw runs in the process of the test, where //task:memory is unsupported")
+}
+
 func TestALostReplyIsAnErrorAndTheRunIsQueued(t *testing.T) {
 	q := taskstest.New(t)
-	q.LoseReply()
+	q.LoseReply(t)
 	_, err := tasks.QueueCount(q.Context(), "x")
 	require.Error(t, err)
 	q.Count.Queued(t, tasks.CountParams{Template: "x"})
@@ -138,10 +154,12 @@ func TestARunOfAnotherVersionIsASchemaError(t *testing.T) {
 // recorder is a test whose failure is looked at.
 type recorder struct {
 	testing.TB
-	text string
+	text, log string
 }
 
 func (r *recorder) Helper() {}
+
+func (r *recorder) Logf(format string, args ...any) { r.log += fmt.Sprintf(format, args...) }
 
 func (r *recorder) Fatalf(format string, args ...any) {
 	r.text = fmt.Sprintf(format, args...)
@@ -150,20 +168,22 @@ func (r *recorder) Fatalf(format string, args ...any) {
 
 func TestAFailureShowsTheNearestRunFirstAndNoSecret(t *testing.T) {
 	q := taskstest.New(t)
-	for _, to := range []string{"bob", "eve"} {
-		_, err := tasks.QueueSendMail(q.Context(), to, "welcome", "hunter2")
-		require.NoError(t, err)
-	}
-	_, err := tasks.QueueSendMail(q.Context(), "ada", "reminder", "hunter2")
+	_, err := tasks.QueueSendMail(q.Context(), "nobody", "other", "hunter3")
+	require.NoError(t, err)
+	_, err = tasks.QueueSendMail(q.Context(), "bob", "reminder", "hunter2")
+	require.NoError(t, err)
+	_, err = tasks.QueueSendMail(q.Context(), "ada", "reminder", "hunter2")
 	require.NoError(t, err)
 	r := &recorder{TB: t}
 	require.Panics(t, func() {
 		q.SendMail.Queued(r, tasks.SendMailParams{To: "ada", Template: "welcome", Password: "hunter2"})
 	})
-	require.NotContains(t, r.text, "hunter2")
+	require.NotContains(t, r.text, "hunter")
 	require.Contains(t, r.text, `one run was to be queued, but 0 were: signup_mail(to: "ada", template: "welcome", password: ***)`)
 	require.Contains(t, r.text, `to: got "bob", want "ada"`)
 	require.Equal(t, 3, strings.Count(r.text, "\nrun "))
+	nearest, next, last := strings.Index(r.text, `template: got "reminder"`), strings.Index(r.text, `got "bob"`), strings.Index(r.text, `got "nobody"`)
+	require.True(t, nearest < next && next < last && nearest > 0, r.text)
 }
 
 // TestAThousandTests at one time share nothing.

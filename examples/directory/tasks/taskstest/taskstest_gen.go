@@ -5,6 +5,7 @@ package taskstest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/taskgen/taskgen/examples/directory/tasks"
 	"github.com/taskgen/taskgen/tasktest"
@@ -26,4 +27,14 @@ func New(t testing.TB, directory *tasks.Directory, opts ...tasktest.Option) *Kit
 		DirectoryFind:   tasktest.Of[tasks.DirectoryFindParams, string](k, "directory_find"),
 		DirectorySearch: tasktest.Of[tasks.DirectorySearchParams, string](k, "directory_search"),
 	}
+}
+
+// In is met by a run that is due this long after its queueing; see [tasktest.In].
+func In(d time.Duration) tasktest.Condition {
+	return tasktest.In(d)
+}
+
+// OnQueue is met by a run in that queue; see [tasktest.OnQueue].
+func OnQueue(name string) tasktest.Condition {
+	return tasktest.OnQueue(name)
 }

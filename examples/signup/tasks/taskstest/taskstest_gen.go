@@ -5,6 +5,7 @@ package taskstest
 
 import (
 	"testing"
+	"time"
 
 	"github.com/taskgen/taskgen/examples/signup/tasks"
 	taskrt "github.com/taskgen/taskgen/runtime"
@@ -33,4 +34,14 @@ func New(t testing.TB, opts ...tasktest.Option) *Kit {
 		Draw:     tasktest.Of[tasks.DrawParams, int](k, "draw"),
 		Report:   tasktest.Of[tasks.ReportParams, taskrt.None](k, "signup_report"),
 	}
+}
+
+// In is met by a run that is due this long after its queueing; see [tasktest.In].
+func In(d time.Duration) tasktest.Condition {
+	return tasktest.In(d)
+}
+
+// OnQueue is met by a run in that queue; see [tasktest.OnQueue].
+func OnQueue(name string) tasktest.Condition {
+	return tasktest.OnQueue(name)
 }
