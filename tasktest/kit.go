@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"maps"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -82,6 +83,7 @@ type Kit struct {
 
 	middleware    []taskrt.Middleware
 	allowFailures bool
+	allowLeaks    bool
 	children      bool
 	concurrency   int
 	start         func(ctx context.Context) error
@@ -93,8 +95,9 @@ type Kit struct {
 	notes    []*note
 }
 
-// New returns a kit for the tasks. At the end of the test it closes the client and the broker.
-// It fails the test if the tasks do not fit together.
+// New returns a kit for the tasks. At the end of the test it closes the client and the broker,
+// and fails the test if goroutines go on that the test or a task started since New; see
+// [AllowLeaks]. It fails the test too if the tasks do not fit together.
 func New(t testing.TB, tasks []taskrt.Task, opts ...Option) *Kit {
 	t.Helper()
 	k := &Kit{bubble: inBubble(), replaced: map[string]func(context.Context, any) (any, error){}}
@@ -114,11 +117,18 @@ func New(t testing.TB, tasks []taskrt.Task, opts ...Option) *Kit {
 	k.broker = &testBroker{Broker: memory.New(), queues: map[string]bool{}}
 	k.client = taskrt.NewClient(k.broker, taskrt.ClientConfig{})
 	k.ctx = taskrt.WithClient(t.Context(), k.client)
+	leaks := !k.bubble && !k.allowLeaks
+	if leaks {
+		k.label()
+	}
 	t.Cleanup(func() {
 		if err := k.client.Close(context.WithoutCancel(k.ctx)); err != nil {
 			t.Errorf("tasktest: close the client: %v", err)
 		}
 		_ = k.broker.Close() // returns nil
+		if leaks {
+			k.findLeaks(t)
+		}
 	})
 	if k.start != nil {
 		if err := k.start(k.ctx); err != nil {
@@ -211,7 +221,10 @@ func (k *Kit) drain(t testing.TB) {
 	}
 	ctx, stop := context.WithCancel(context.WithoutCancel(k.ctx))
 	ended := make(chan error, 1)
-	go func() { ended <- consumer.Run(ctx) }()
+	go func() {
+		pprof.SetGoroutineLabels(k.ctx) // also if the test has made another kit since
+		ended <- consumer.Run(ctx)
+	}()
 	k.awaitIdle(t, queues)
 	stop()
 	if err := <-ended; err != nil {
