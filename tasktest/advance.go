@@ -14,13 +14,17 @@ import (
 )
 
 // Advance moves the clock, and runs what becomes due on the way: ticks of schedules, delayed
-// runs, retries, runs of dead consumers. It needs the clock of testing/synctest, so the test has
-// to be in a bubble: synctest.Test(t, func(t *testing.T) { … }). An attempt that fails fails
-// the test, except with [AllowFailures].
+// runs, retries, runs of dead consumers. An attempt that fails fails the test, except with
+// [AllowFailures].
+//
+// The clock is that of testing/synctest. If the kit was made in a bubble, the test's own clock
+// moves along. Else what runs gets a bubble of its own, whose clock begins with that of the
+// kit: see [Kit.Now]. What the test queues later is as much later.
 func (k *Kit) Advance(t testing.TB, d time.Duration) {
 	t.Helper()
 	if !k.bubble {
-		t.Fatal("tasktest: Advance moves the clock of testing/synctest: put the test, with New, into synctest.Test(t, func(t *testing.T) { … })")
+		k.inOwnBubble(t, func(t testing.TB) { k.Advance(t, d) })
+		return
 	}
 	end := time.Now().Add(d)
 	timings := k.timings()

@@ -16,6 +16,9 @@ import (
 type testBroker struct {
 	*memory.Broker
 
+	now   func() time.Time
+	clock *movedClock // nil in a bubble
+
 	mu        sync.Mutex
 	queued    []*broker.TaskRun
 	queues    map[string]bool // of these runs, and of those that gather groups
@@ -33,7 +36,7 @@ var errDown = errors.New("the broker is down (a fault of tasktest)")
 func (b *testBroker) outage() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if time.Now().Before(b.downUntil) {
+	if b.now().Before(b.downUntil) {
 		return errDown
 	}
 	return nil
@@ -73,7 +76,7 @@ func (b *testBroker) of(task string) []*broker.TaskRun {
 func (b *testBroker) heldByDead() (held int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.dead = slices.DeleteFunc(b.dead, func(d *deadSession) bool { return !d.ends.IsZero() && !time.Now().Before(d.ends) })
+	b.dead = slices.DeleteFunc(b.dead, func(d *deadSession) bool { return !d.ends.IsZero() && !b.now().Before(d.ends) })
 	for _, d := range b.dead {
 		held += d.held
 	}
@@ -85,6 +88,7 @@ func (b *testBroker) QueueTasks(ctx context.Context, runs ...*broker.TaskRun) er
 	if err := b.outage(); err != nil {
 		return fmt.Errorf("queue runs: %w", err)
 	}
+	b.shift(runs...)
 	if err := b.Broker.QueueTasks(ctx, runs...); err != nil {
 		return err
 	}
@@ -96,6 +100,8 @@ func (b *testBroker) QueueGroup(ctx context.Context, then *broker.TaskRun, membe
 	if err := b.outage(); err != nil {
 		return fmt.Errorf("queue a group: %w", err)
 	}
+	b.shift(then)
+	b.shift(members...)
 	if err := b.Broker.QueueGroup(ctx, then, members...); err != nil {
 		return err
 	}
@@ -152,5 +158,11 @@ func (b *testBroker) tell() {
 	select {
 	case b.changed <- struct{}{}:
 	default: // it is awake, or there is none
+	}
+}
+
+func (b *testBroker) shift(runs ...*broker.TaskRun) {
+	if b.clock != nil {
+		b.clock.shift(runs...)
 	}
 }

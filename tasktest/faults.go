@@ -69,7 +69,7 @@ func (k *Kit) LoseReply(t testing.TB) {
 // Down has the broker fail for this long.
 func (k *Kit) Down(t testing.TB, d time.Duration) {
 	t.Helper()
-	k.broker.inject(func(b *testBroker) { b.downUntil = time.Now().Add(d) })
+	k.broker.inject(func(b *testBroker) { b.downUntil = b.now().Add(d) })
 }
 
 func (b *testBroker) inject(f func(*testBroker)) {

@@ -80,6 +80,7 @@ type Kit struct {
 	client *taskrt.Client
 	ctx    context.Context
 	bubble bool
+	clock  *movedClock // nil if New was called in a bubble
 
 	middleware    []taskrt.Middleware
 	allowFailures bool
@@ -114,7 +115,11 @@ func New(t testing.TB, tasks []taskrt.Task, opts ...Option) *Kit {
 	for _, task := range merged {
 		k.tasks = append(k.tasks, k.prepare(task))
 	}
-	k.broker = &testBroker{Broker: memory.New(), queues: map[string]bool{}}
+	k.broker = &testBroker{Broker: memory.New(), now: time.Now, queues: map[string]bool{}}
+	if !k.bubble {
+		k.clock = &movedClock{}
+		k.broker.Broker, k.broker.now, k.broker.clock = memory.NewConfig(memory.Config{Now: k.clock.now}), k.clock.now, k.clock
+	}
 	k.client = taskrt.NewClient(k.broker, taskrt.ClientConfig{})
 	k.ctx = taskrt.WithClient(t.Context(), k.client)
 	leaks := !k.bubble && !k.allowLeaks
@@ -171,6 +176,10 @@ func (k *Kit) current() []taskrt.Task {
 // [AllowFailures].
 func (k *Kit) Drain(t testing.TB) {
 	t.Helper()
+	if !k.bubble && k.clock.moved() > 0 {
+		k.inOwnBubble(t, k.Drain)
+		return
+	}
 	k.drain(t)
 	k.report(t)
 }

@@ -106,7 +106,7 @@ func (s *session) Close(ctx context.Context) error {
 	s.b.mu.Lock()
 	defer s.b.mu.Unlock()
 	if s.dead.ends.IsZero() {
-		s.dead.ends = time.Now().Add(s.lease)
+		s.dead.ends = s.b.now().Add(s.lease)
 	}
 	return nil
 }

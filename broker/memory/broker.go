@@ -24,12 +24,18 @@ type Config struct {
 	// MaxDead is how many dead letters each queue keeps; beyond it the oldest
 	// is trimmed and counted. Defaults to DefaultMaxDead.
 	MaxDead int
+	// Now is the clock, for tests that move it. With it the broker sets no timers: a blocked
+	// call gets what has become due once another call of the queue, such as Runs, finds it.
+	// Defaults to time.Now.
+	Now func() time.Time
 }
 
 // Broker is the embedded broker. Its methods may be called concurrently; one
 // mutex guards it, which no call holds while it waits.
 type Broker struct {
 	maxDead int
+	timers  bool // it sets the alarm
+	time    func() time.Time
 	start   time.Time
 	done    chan struct{} // closed by Close
 
@@ -55,9 +61,15 @@ func NewConfig(cfg Config) *Broker {
 	if cfg.MaxDead <= 0 {
 		cfg.MaxDead = DefaultMaxDead
 	}
+	timers := cfg.Now == nil
+	if timers {
+		cfg.Now = time.Now
+	}
 	return &Broker{
 		maxDead: cfg.MaxDead,
-		start:   time.Now(),
+		timers:  timers,
+		time:    cfg.Now,
+		start:   cfg.Now(),
 		done:    make(chan struct{}),
 		queues:  make(map[string]*queue),
 	}
@@ -70,6 +82,13 @@ func (b *Broker) Close() error {
 	if !b.closed {
 		b.closed = true
 		close(b.done)
+		for _, q := range b.queues {
+			for k := range q.waiters {
+				for q.waiters[k].head != nil {
+					q.waiters[k].head.w.wake()
+				}
+			}
+		}
 		b.queues, b.expiry, b.instances, b.tallies = nil, nil, nil, tallies{}
 		b.alarm.stop()
 	}
@@ -260,7 +279,7 @@ func (b *Broker) QueueLength(ctx context.Context) (map[string]int64, error) {
 type clock struct{ mono, wall int64 }
 
 func (b *Broker) now() clock {
-	now := time.Now()
+	now := b.time()
 	return clock{mono: int64(now.Sub(b.start)), wall: now.UnixNano()}
 }
 

@@ -160,7 +160,7 @@ func (b *Broker) requeue(q *queue, l deadLetter, now clock) error {
 	chunks := [][]storedRun{{{run: *l.Run}}}
 	e := &chunks[0][0]
 	e.run.Attempt, e.run.Deliveries = 0, 0
-	e.run.QueuedAt, e.run.Due, e.run.Delay = time.Now(), time.Time{}, 0 // else it could be expired
+	e.run.QueuedAt, e.run.Due, e.run.Delay = b.time(), time.Time{}, 0 // else it could be expired
 	e.setDue(now.after(0))
 	if err := q.claim(chunks, now); err != nil {
 		return err

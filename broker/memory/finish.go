@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -124,7 +123,7 @@ func (b *Broker) apply(f *delivery, o *broker.Outcome, now clock) {
 // conclude ends a run that no session holds and that waits nowhere.
 func (b *Broker) conclude(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	if o.Verdict == broker.Dead {
-		l := deadLetter{DeadLetter: letter(o)}
+		l := deadLetter{DeadLetter: b.letter(o)}
 		if e.rare != nil && e.rare.awaits != nil {
 			l.group, e.rare.awaits = e.rare.awaits, nil
 			b.lay(l.group, now)
@@ -193,8 +192,8 @@ func (b *Broker) retry(q *queue, e *storedRun, o *broker.Outcome, now clock) {
 	b.wake(q, now)
 }
 
-func letter(o *broker.Outcome) *broker.DeadLetter {
-	l := &broker.DeadLetter{ID: o.Run.ID, Run: cloneRun(o.Run), At: time.Now().UTC()}
+func (b *Broker) letter(o *broker.Outcome) *broker.DeadLetter {
+	l := &broker.DeadLetter{ID: o.Run.ID, Run: cloneRun(o.Run), At: b.time().UTC()}
 	if o.Failure != nil {
 		l.Failure = *o.Failure
 	}

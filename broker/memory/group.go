@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"github.com/taskgen/taskgen/broker"
 )
@@ -175,7 +174,7 @@ func (b *Broker) queueGathering(g *group, now clock) {
 		l.timed, l.ends = true, now.due(&e.run).plus(e.run.Rules.UniqueFor)
 	}
 	q.used = true
-	e.run.QueuedAt = time.Now().UTC().Round(0) // from when it can expire
+	e.run.QueuedAt = b.time().UTC().Round(0) // from when it can expire
 	b.place(q, e, now)
 	b.wake(q, now)
 }

@@ -26,7 +26,7 @@ func (b *Broker) PutSchedule(ctx context.Context, schedule *broker.Schedule) err
 	}
 	defer b.mu.Unlock()
 	q := b.queue(schedule.Run.Queue)
-	kept.Since = time.Now().Round(0).UTC()
+	kept.Since = b.time().Round(0).UTC()
 	switch old := q.schedules[schedule.ID]; {
 	case old == nil && len(q.schedules) >= broker.MaxSchedules:
 		return fmt.Errorf("put schedule %s: queue %s has %d already: %w", schedule.ID, schedule.Run.Queue, broker.MaxSchedules, broker.ErrQueueFull)

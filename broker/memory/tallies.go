@@ -40,7 +40,7 @@ func (b *Broker) AddTallies(ctx context.Context, more []broker.Tally) error {
 		return fmt.Errorf("add tallies: %w", err)
 	}
 	defer b.mu.Unlock()
-	oldest := minuteOf(time.Now().Add(-broker.TalliesKept))
+	oldest := minuteOf(b.time().Add(-broker.TalliesKept))
 	b.tallies.sweep(oldest)
 	for i := range more {
 		if minuteOf(more[i].Minute) >= oldest {

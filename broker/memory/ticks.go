@@ -81,7 +81,7 @@ func (b *Broker) Now(ctx context.Context) (time.Time, error) {
 	if err := ctx.Err(); err != nil {
 		return time.Time{}, fmt.Errorf("read the clock: %w", err)
 	}
-	return time.Now().Round(0), nil
+	return b.time().Round(0), nil
 }
 
 // RewindTicks sets the last claimed tick of a task or a schedule to to, if it is from.

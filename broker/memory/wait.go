@@ -115,8 +115,6 @@ func (b *Broker) sleep(ctx context.Context, w *waiter, queues []string) error {
 	var err error
 	select {
 	case <-w.woken:
-	case <-b.done:
-		return broker.ErrClosed
 	case <-ctx.Done():
 		err = ctx.Err()
 	}
@@ -227,6 +225,9 @@ const maxSleep = 30 * time.Second
 // alarmFor sets the alarm for the run of the queue that is due next, or the limit that may
 // open next, if a waiter waits for it and no earlier alarm is set.
 func (b *Broker) alarmFor(q *queue, now clock) {
+	if !b.timers {
+		return
+	}
 	first := q.delayed.first(now)
 	if first == nil && len(q.windows) == 0 || q.waiters[broker.IO].head == nil && q.waiters[broker.CPU].head == nil {
 		return
