@@ -6,6 +6,7 @@ import (
 
 	"github.com/taskgen/taskgen/redis/internal/conn"
 	"github.com/taskgen/taskgen/redis/internal/script"
+	"github.com/taskgen/taskgen/redis/internal/wire"
 )
 
 // sendOutcomes applies the outcomes of calls in one queue. Commands of one lease never
@@ -247,14 +248,16 @@ func (bo *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, 
 		complete = 1
 	}
 	args = append(args, bo.batch.name, complete, bo.before)
-	keys, args = bo.appendPlain(keys, args)
+	keys, args = bo.appendPlain(keys, args, len(q.Record("")))
 	return bo.appendOperations(keys, args)
 }
 
-// appendPlain adds the outcomes without operations: a bitmap of their indexes, and their records.
-func (bo *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any) {
+// appendPlain adds the outcomes without operations: a bitmap of their indexes, and their records,
+// of whose keys so many bytes come before the ids.
+func (bo *batchOutcomes) appendPlain(keys []string, args []any, recordOpens int) ([]string, []any) {
 	at, records := len(args), 0
 	args = append(args, nil, nil)
+	var ended wire.EndedEntries
 	for _, o := range bo.outcomes {
 		if o.operations != "" {
 			continue
@@ -266,9 +269,13 @@ func (bo *batchOutcomes) appendPlain(keys []string, args []any) ([]string, []any
 		if o.record != "" {
 			records++
 			keys, args = append(keys, o.record), append(args, o.value, o.keep)
+			ended.Add(o.record[recordOpens:], o.value, o.keep)
 		}
 	}
 	args[at], args[at+1] = bo.plain, records
+	if records > 0 {
+		args = ended.Append(args, time.Now())
+	}
 	return keys, args
 }
 

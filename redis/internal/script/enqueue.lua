@@ -244,7 +244,7 @@ local function recordSkipped(key, spec, status)
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
     local by = status == 1 and id or status[2]
     redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
-    addEnded(K.ended, id, tonumber(ms))
+    addEnded(K.ended, endedEntry(id, tonumber(ms)))
   end
 end
 

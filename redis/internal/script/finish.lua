@@ -19,7 +19,9 @@
 --         '1' if all its runs have ended after this call, '0' if some are left
 --         how many of its runs earlier calls have ended, as far as the caller knows
 --         a bitmap, as SETBIT has it, of the runs without operations, '' for none
---         how many of these have a record; for each: the record, ms to keep it
+--         how many of these have a record; for each: the record, ms to keep it; then, if any
+--         has, the entry of those that succeeded for their list of ended runs, '' for none, and
+--         the same of the others
 --         how many outcomes have operations; for each: the run's index in the batch, the letters
 --         of the operations, their arguments
 -- Does for each batch that is there
@@ -108,7 +110,6 @@ end
 
 -- Without outcomes with operations and without records the loop makes no function and no table:
 -- each would cost every call.
-local recordOpens, keptBefore -- what was read of the record before
 for place = 1, tonumber(A.batches) do
   local name, complete, endedBefore = nextArg(), nextArg() == '1', tonumber(nextArg())
   local plain = nextArg() -- the bitmap of the runs without operations
@@ -123,24 +124,20 @@ for place = 1, tonumber(A.batches) do
     fenced[#fenced + 1] = place
     fenced[#fenced + 1] = INDEX.PLAIN_RUNS
   end
-  for _ = 1, tonumber(nextArg()) do
+  local records = tonumber(nextArg())
+  for _ = 1, records do
     local key, record, keep = nextKey(), nextArg(), nextArg()
     if batchExists then
       redis.call('SET', key, record, 'PX', keep) -- to set it twice is to set it once
       noteWaiters(key)
-      local ids
-      if string.byte(record) == 115 then -- s
-        endedWell = endedWell or {}
-        ids = endedWell
-      else
-        endedBadly = endedBadly or {}
-        ids = endedBadly
-      end
-      recordOpens = recordOpens or tonumber(A.beforeID)
-      ids[#ids + 1] = string.sub(key, recordOpens + 1)
-      if keep ~= keptBefore then
-        keptBefore, endedKeep = keep, math.max(endedKeep, tonumber(keep))
-      end
+    end
+  end
+  if records > 0 then
+    local well, badly = nextArg(), nextArg()
+    if batchExists then
+      endedEntries = endedEntries or {}
+      endedEntries[#endedEntries + 1] = well
+      endedEntries[#endedEntries + 1] = badly
     end
   end
   local outcomes = tonumber(nextArg())
