@@ -4,6 +4,7 @@ import (
 	"context"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,10 +50,10 @@ func TestALimitHoldsRunsBackInAKit(t *testing.T) {
 func TestARateOpensAsTheClockOfAKitMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := newKit(t)
-		began := 0
+		var began atomic.Int32
 		tasktest.Of[tasks.RecorderRatedParams, taskrt.None](q, "recorder_rated").
 			Does(func(context.Context, *tasks.RecorderRatedParams) (taskrt.None, error) {
-				began++
+				began.Add(1)
 				return taskrt.None{}, nil
 			})
 		for range 9 {
@@ -60,9 +61,9 @@ func TestARateOpensAsTheClockOfAKitMoves(t *testing.T) {
 			require.NoError(t, err)
 		}
 		q.Drain(t)
-		require.Equal(t, 3, began, "three in a second")
+		require.EqualValues(t, 3, began.Load(), "three in a second")
 		q.Advance(t, 10*time.Second)
-		require.Equal(t, 9, began)
+		require.EqualValues(t, 9, began.Load())
 	})
 }
 

@@ -43,6 +43,14 @@ func TestTheReminderComesADayLater(t *testing.T) {
 	})
 }
 
+func TestTheReminderComesADayLaterWithoutABubble(t *testing.T) {
+	q := taskstest.New(t)
+	q.Report.Returns(taskrt.None{}, nil)
+	require.NoError(t, tasks.SignUp(q.Context(), "ada", "secret"))
+	q.Advance(t, 24*time.Hour)
+	q.SendMail.Queued(t, tasks.SendMailParams{To: "ada", Template: "reminder"})
+}
+
 func TestABouncedMailIsTriedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := taskstest.New(t, tasktest.AllowFailures())
