@@ -3,6 +3,7 @@ package redis
 import (
 	"context"
 	"slices"
+	"sync/atomic"
 
 	"github.com/taskgen/taskgen/broker"
 	"github.com/taskgen/taskgen/broker/maintenance"
@@ -15,7 +16,7 @@ import (
 func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns) error {
 	e := &endedSurvey{runsSurvey: r, give: give}
 	return r.b.together(ctx, page, infoQueues, func(few []*surveyed) error {
-		if !r.b.clients.Cluster && e.n > r.max {
+		if !r.b.clients.Cluster && e.n.Load() > int64(r.max) {
 			for _, s := range few {
 				give(maintenance.Part[[]*broker.RunInfo]{Queue: s.at})
 			}
@@ -29,7 +30,7 @@ func (r *runsSurvey) ended(ctx context.Context, page []*surveyed, give giveRuns)
 type endedSurvey struct {
 	*runsSurvey
 	give giveRuns
-	n    int // runs that were found
+	n    atomic.Int64 // runs that were found; on a cluster several queues are read at once
 }
 
 // endedOf are the runs of one queue that have ended.
@@ -66,7 +67,7 @@ func (e *endedSurvey) read(ctx context.Context, few []*surveyed) error {
 			e.give(maintenance.Part[[]*broker.RunInfo]{Queue: q.at, Apart: true})
 			continue
 		}
-		e.n += len(q.found)
+		e.n.Add(int64(len(q.found)))
 		all := len(q.found) <= e.max && !q.more
 		e.give(maintenance.Part[[]*broker.RunInfo]{Queue: q.at, Found: q.found[:min(len(q.found), e.max)], All: all})
 	}
