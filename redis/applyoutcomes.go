@@ -257,7 +257,7 @@ func (bo *batchOutcomes) append(q *queue, keys []string, args []any) ([]string, 
 func (bo *batchOutcomes) appendPlain(keys []string, args []any, recordOpens int) ([]string, []any) {
 	at, records := len(args), 0
 	args = append(args, nil, nil)
-	var ended wire.EndedEntries
+	var ended wire.EndedRuns
 	for _, o := range bo.outcomes {
 		if o.operations != "" {
 			continue
@@ -274,7 +274,7 @@ func (bo *batchOutcomes) appendPlain(keys []string, args []any, recordOpens int)
 	}
 	args[at], args[at+1] = bo.plain, records
 	if records > 0 {
-		args = ended.Append(args, time.Now())
+		args = ended.Append(args)
 	}
 	return keys, args
 }

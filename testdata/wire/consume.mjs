@@ -57,7 +57,7 @@ class Session {
     const kept = Math.max(1, Math.ceil(Number(run.keep) / 1e6));
     const [fenced, waiters] = await redis.script(scripts, "finish", keys, [
       maxDead, 1, q.key("rec:").length, batch.member, whole ? 1 : 0, 0, bitmap,
-      1, record("s", 0, { t: run.task, a: (run.attempt ?? 0) + 1, ...(run.parent_id && { p: run.parent_id }), r: result }), kept, `${Date.now() + kept} ${run.id}`, "", 0,
+      1, record("s", 0, { t: run.task, a: (run.attempt ?? 0) + 1, ...(run.parent_id && { p: run.parent_id }), r: result }), kept, run.id, "", kept, 0,
     ]);
     for (let i = 0; i < waiters.length; i += 2) {
       await redis.send("RPUSH", q.key("wait:" + waiters[i]), waiters[i + 1]);

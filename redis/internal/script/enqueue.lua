@@ -61,7 +61,6 @@
 -- include tick.lua
 -- include backlogs.lua
 -- include readylists.lua
--- include addended.lua
 -- include wake.lua
 -- include read.lua
 local token -- of the call in hand
@@ -244,7 +243,8 @@ local function recordSkipped(key, spec, status)
     local ms, id, record = string.match(spec, '^(%d+) (%S+) (.*)$')
     local by = status == 1 and id or status[2]
     redis.call('SET', key, record .. string.char(0xc4, #by) .. by, 'PX', ms)
-    addEnded(K.ended, endedEntry(id, tonumber(ms)))
+-- include addended.lua
+    addEnded(K.ended, id, tonumber(ms))
   end
 end
 

@@ -20,8 +20,8 @@
 --         how many of its runs earlier calls have ended, as far as the caller knows
 --         a bitmap, as SETBIT has it, of the runs without operations, '' for none
 --         how many of these have a record; for each: the record, ms to keep it; then, if any
---         has, the entry of those that succeeded for their list of ended runs, '' for none, and
---         the same of the others
+--         has, the ids of those that succeeded, separated by spaces, '' for none, those of the
+--         others, and the longest of the times
 --         how many outcomes have operations; for each: the run's index in the batch, the letters
 --         of the operations, their arguments
 -- Does for each batch that is there
@@ -133,11 +133,17 @@ for place = 1, tonumber(A.batches) do
     end
   end
   if records > 0 then
-    local well, badly = nextArg(), nextArg()
+    local well, badly, keep = nextArg(), nextArg(), nextArg()
     if batchExists then
-      endedEntries = endedEntries or {}
-      endedEntries[#endedEntries + 1] = well
-      endedEntries[#endedEntries + 1] = badly
+      if well ~= '' then
+        endedWell = endedWell or {}
+        endedWell[#endedWell + 1] = well
+      end
+      if badly ~= '' then
+        endedBadly = endedBadly or {}
+        endedBadly[#endedBadly + 1] = badly
+      end
+      endedKeep = math.max(endedKeep, tonumber(keep))
     end
   end
   local outcomes = tonumber(nextArg())

@@ -37,7 +37,7 @@ if A.action == 'lose' then
   end
   if redis.call('GETRANGE', K.record, 0, 13) == 'd9999999999999' then
     redis.call('SET', K.record, A.record, 'PX', A.keep)
-    addEnded(K.ended, endedEntry(A.id, tonumber(A.keep)))
+    addEnded(K.ended, A.id, tonumber(A.keep))
   end
   return 0
 end

@@ -1,22 +1,15 @@
--- Adds an entry to a list of runs that have ended: when the last of their records expires, in ms,
--- and their ids, all separated by spaces. A list that cannot be written only lacks them. It
--- expires after its records; now and then the oldest entries go whose records have expired. This
--- is no script: it stands in scripts behind clock.lua, instead of the comment that includes it.
-
--- the entry of ids whose records are kept for so many ms
-local function endedEntry(ids, keep)
-  return string.format('%.0f ', now() + keep) .. ids
-end
-
-local function expiryOf(entry)
-  return tonumber(string.match(entry, '^%d+'))
-end
+-- Adds ids, separated by spaces, to a list of runs that have ended, of which the records are kept
+-- for so many ms. An entry opens with when the last of its records expires. A list that cannot be
+-- written only lacks them. It expires after its records; now and then the oldest entries go whose
+-- records have expired. This is no script: it stands in scripts behind clock.lua, instead of the
+-- comment that includes it.
 
 -- trims a list of so many entries
-local function trimEnded(key, size)
+local function trimEnded(list, size)
   local expired = 0
   while expired < 32 and expired < size do
-    local expires = expiryOf(redis.call('LINDEX', key, -1 - expired))
+    local oldest = redis.call('LINDEX', list, -1 - expired)
+    local expires = tonumber(string.match(oldest, '^%d+'))
     if expires and expires > now() then
       break
     end
@@ -24,22 +17,20 @@ local function trimEnded(key, size)
   end
   local stay = math.min(size - expired, 10000)
   if stay < size then
-    redis.call('LTRIM', key, 0, stay - 1)
+    redis.call('LTRIM', list, 0, stay - 1)
   end
 end
 
--- Most calls need one command for a list: each of the first entries, and then a sixteenth of them,
--- sees to it that the list outlives its records.
-local function addEnded(key, entry)
-  local size = redis.pcall('LPUSH', key, entry)
-  if type(size) ~= 'number' or size > 16 and size % 16 > 0 then
+local function addEnded(list, ids, keep)
+  local size = redis.pcall('LPUSH', list, string.format('%.0f ', now() + keep) .. ids)
+  if type(size) ~= 'number' then
     return
   end
   if size % 16 == 0 then
-    pcall(trimEnded, key, size)
+    pcall(trimEnded, list, size)
   end
-  local keep, expires = (expiryOf(entry) or 0) - now(), redis.pcall('PTTL', key)
+  local expires = redis.pcall('PTTL', list) -- at each call: the next one may be later than the list would last
   if type(expires) == 'number' and expires < keep then
-    redis.pcall('PEXPIRE', key, string.format('%.0f', 2 * keep)) -- not at each call
+    redis.pcall('PEXPIRE', list, string.format('%.0f', 2 * keep)) -- so that it is seldom sent
   end
 end

@@ -1,14 +1,11 @@
--- Adds entries to the lists of ended runs, once all else is done. This is no script: it stands in
--- scripts instead of the comment that includes it.
-if endedEntries or endedWell or endedBadly then
+-- Adds the ids to the lists, once all else is done: one entry for each call and list. This is no
+-- script: it stands in scripts instead of the comment that includes it.
+if endedWell or endedBadly then
 -- include addended.lua
-  endedEntries = endedEntries or {}
-  for _, ids in ipairs({endedWell or {}, endedBadly or {}}) do
-    endedEntries[#endedEntries + 1] = ids[1] and endedEntry(table.concat(ids, ' '), endedKeep) or ''
+  if endedWell and endedWell[1] then
+    addEnded(K.ended[1], table.concat(endedWell, ' '), endedKeep)
   end
-  for i, entry in ipairs(endedEntries) do
-    if entry ~= '' then
-      addEnded(K.ended[2 - i % 2], entry)
-    end
+  if endedBadly and endedBadly[1] then
+    addEnded(K.ended[2], table.concat(endedBadly, ' '), endedKeep)
   end
 end
